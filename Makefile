@@ -1,0 +1,36 @@
+# make quickstart   set up .venv and train on the bundled digits
+# make test         set up .venv and run the tests
+# make lint         check style
+
+PYTHON ?= python3
+RUN = .venv/bin/python
+
+.PHONY: setup quickstart test test-all lint clean
+
+setup: .venv/ready
+
+# uv is several times faster where it is installed. The import is a check that torch and torchvision fit together.
+.venv/ready: pyproject.toml
+	@if command -v uv >/dev/null; then \
+		uv venv -q --allow-existing .venv && uv pip install -q --python $(RUN) -e '.[dev]'; \
+	else \
+		$(PYTHON) -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check -e '.[dev]'; \
+	fi
+	@$(RUN) -c "import torch, torchvision; print('torch', torch.__version__, 'torchvision', torchvision.__version__)"
+	@$(RUN) train.py --list models > /dev/null
+	@touch $@
+
+quickstart: setup
+	$(RUN) train.py --config configs/quickstart.yaml
+
+test: setup
+	$(RUN) -m pytest
+
+test-all: setup
+	$(RUN) -m pytest -m "slow or not slow"
+
+lint: setup
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+clean:
+	rm -rf .venv

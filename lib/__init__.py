@@ -1,0 +1,1 @@
+"""The CIFAR tricks zoo: models, augmentations and training tricks that compose from the command line."""

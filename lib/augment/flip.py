@@ -1,0 +1,35 @@
+"""Horizontal flip: at random, or alternating from epoch to epoch (Jordan 2024, arXiv:2404.00498, 3.6)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+
+@augmentations.register(
+    "flip", stage=Stage.GEOMETRY, aliases=("hflip", "random_horizontal_flip"), paper="folklore"
+)
+@dataclass(frozen=True)
+class Flip:
+    prob: float = 0.5  # of mirroring an image
+    alternating: bool = False  # mirror each image in every other epoch, half of them in odd ones
+
+    def __post_init__(self):
+        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
+        require(
+            self.prob == 0.5 or not self.alternating, "prob", "left at 0.5 with alternating flips", self.prob
+        )
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        if self.alternating:
+            # Only the parity of the epoch may matter, so the coin of an image must not depend on the step.
+            coin = Rng(rng.key[0], "flip").per_image(batch.index) < 0.5
+            mirrored = coin ^ (batch.epoch % 2 == 1)
+        else:
+            mirrored = rng.uniform(len(batch), like=batch.x) < self.prob
+        return batch.replace(x=torch.where(mirrored[:, None, None, None], batch.x.flip(-1), batch.x))

@@ -1,0 +1,24 @@
+"""Label smoothing (Szegedy et al. 2015, arXiv:1512.00567, section 7): every class gets a bit."""
+
+from dataclasses import dataclass
+
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+
+@augmentations.register(
+    "label_smoothing", stage=Stage.LABEL, aliases=("lsr",), paper="Szegedy et al. 2015, arXiv:1512.00567"
+)
+@dataclass(frozen=True)
+class LabelSmoothing:
+    epsilon: float = 0.1  # the part of the target that is spread evenly over all K classes
+
+    def __post_init__(self):
+        require(0 <= self.epsilon <= 1, "epsilon", "between 0 and 1", self.epsilon)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        K = batch.y.shape[1]
+        return batch.replace(y=batch.y * (1 - self.epsilon) + self.epsilon / K)

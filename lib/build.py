@@ -1,0 +1,156 @@
+"""From a configuration to a run: the one place where names become objects."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lib.augment.pipeline import Normalize, Step, pipeline
+from lib.augment.stage import Stage
+from lib.checkpoint import load, load_weights, weights_file
+from lib.config import Config
+from lib.data.base import Dataset, data_root, fraction, hold_out
+from lib.data.resident import Resident
+from lib.errors import BadInput
+from lib.log import Clock
+from lib.rng import Rng
+from lib.step import LossScaler, Run, autocast
+
+
+def build(config: Config, device: torch.device, note) -> Run:
+    """Everything that training needs, on its device.
+
+    Args:
+        note: called with a line that the user should see.
+    """
+    train = config.train
+    if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    dataset = build_dataset(config)
+    shape, num_classes = tuple(dataset.train.x.shape[1:]), len(dataset.classes)
+    model = build_model(config, shape, num_classes)
+    if train.init_from:
+        path = weights_file(Path(train.init_from))
+        load_weights(model, load(path)["model"], path)
+    model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
+
+    try:
+        part, held_out = hold_out(dataset.train, config.data.val, num_classes)
+        part = fraction(part, config.data.fraction)
+    except ValueError as error:
+        raise BadInput(f"data: {error}") from error
+    splits = {"val": held_out} if config.data.val else {}
+    splits["test"] = dataset.test
+    data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
+    normalize = _normalize(config, dataset, device)
+
+    if train.compile:
+        _compile(model, data.at(0).x, normalize, train.precision, note)
+    optimizer = _optimizer(config, model)
+    return Run(
+        model=model,
+        data=data,
+        prepare=pipeline([Step("normalize", Stage.NORMALIZE, normalize), *_augmentations(config)]),
+        loss=config.chosen["loss"].build(),
+        optimizer=optimizer,
+        schedule=build_schedule(config),
+        averages={name: choice.build(model=model) for name, choice in config.tricks["average"].items()},
+        scaler=LossScaler(train.precision),
+        epochs=train.epochs,
+        seed=train.seed,
+        precision=train.precision,
+        accumulate=train.accumulate,
+        clip=train.clip,
+        clock=Clock(device),
+        normalize=normalize,
+        splits={name: split.to(device) for name, split in splits.items()},
+    )
+
+
+def build_device(name: str) -> torch.device:
+    """The device that is asked for, or the best there is for `auto`."""
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(best if name == "auto" else name)
+    except RuntimeError:
+        raise BadInput(f"device {name!r} is none of auto, cpu, cuda, cuda:<number>, mps") from None
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(device.type) or (device.index or 0) >= count:
+        raise BadInput(f"device {name} is asked for, but this machine has {best} only; use --device {best}")
+    return device
+
+
+def build_dataset(config: Config) -> Dataset:
+    return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
+
+
+def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
+    """The network for images of `shape` (C, H, W); its weights are a function of the seed."""
+    channels, height, _ = shape
+    Rng(config.train.seed, "init").seed_noise()
+    return config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
+
+
+def build_schedule(config: Config):
+    """`(epoch, epochs) -> factor`, tried over the whole budget so that a bad point in time shows at once."""
+    schedule = config.settings["schedule"](config.chosen["schedule"].build())
+    epochs = config.train.epochs
+    try:
+        for tenth in range(10):
+            schedule(epochs * tenth / 10, epochs)
+    except ValueError as error:
+        raise BadInput(f"schedule {config.chosen['schedule'].entry.name}: {error}") from error
+    return schedule
+
+
+def _augmentations(config: Config) -> list[Step]:
+    return [
+        Step(name, choice.entry.facts["stage"], choice.build())
+        for name, choice in config.tricks["augment"].items()
+    ]
+
+
+def _normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
+    mean, std = dataset.mean, dataset.std
+    if config.data.normalize == "legacy":
+        entry = config.chosen["data"].entry
+        if "legacy" not in entry.facts:
+            raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
+        mean, std = entry.facts["legacy"]
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    return Normalize(mean, std)
+
+
+def _optimizer(config: Config, model: nn.Module) -> Any:
+    """The base optimizer inside its wrappers."""
+    optimizer = config.chosen["optim"].build(params=config.settings["optim"](model))
+    wrappers = config.tricks["wrap"]
+    climbing = [name for name, choice in wrappers.items() if choice.entry.facts.get("climbs")]
+    if len(climbing) > 1:
+        raise BadInput(
+            f"{' and '.join(climbing)} are two ways to climb before the one step; choose one of them"
+        )
+    for choice in wrappers.values():
+        optimizer = choice.build(base=optimizer, model=model)
+    return optimizer
+
+
+def _compile(model: nn.Module, x: Tensor, normalize, precision: str, note) -> None:
+    """Compile in place, or leave the model as it is and say why."""
+    from lib.batch import Batch
+
+    trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics
+    trial.compile()
+    try:
+        x = normalize(Batch(x, x, x), Rng(0)).x
+        with autocast(x.device, precision):
+            trial(x).sum().backward()
+    except Exception as error:  # Inductor fails in many ways: no compiler, an operator it does not know...
+        note(f"compile: not used, {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        return
+    model.compile()

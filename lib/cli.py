@@ -1,0 +1,150 @@
+"""The command line: flags, `key=value` and `key value` become settings, whichever way a user spells them.
+
+argparse is not used: `--cutout`, `--cutout True`, `--cutout 16` and `--cutout train.lr 0.1` cannot all be
+told apart by it, and its help has no place for what is registered.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lib.compose import Layer, Setting, compose
+from lib.config import SECTIONS, Config
+from lib.errors import BadInput, nearest
+from lib.spelling import is_switch, resolve
+
+COMMAND_LINE = "command line"
+
+
+@dataclass
+class Command:
+    """What the user asks for."""
+
+    action: str = "train"  # train, help, list, summary or dry-run
+    files: list[Path] = field(default_factory=list)  # YAML files, in order
+    pairs: list[tuple[str, Any, str]] = field(
+        default_factory=list
+    )  # key, value, and the key as it was spelled
+    listing: tuple[str, str] = ("models", "*")  # kind and pattern of --list
+
+    def config(self) -> Config:
+        """The configuration that the files and the pairs give."""
+        layers = [
+            _layer([(key, value, key) for key, value in read_yaml(path)], str(path)) for path in self.files
+        ]
+        return compose([*layers, _layer(self.pairs, COMMAND_LINE)])
+
+
+def parse(argv: list[str]) -> Command:
+    """Read a command line.
+
+    Raises:
+        BadInput: a word cannot be understood; the message says which.
+    """
+    command, words = Command(), deque(argv)
+    while words:
+        word = words.popleft()
+        if word in ("-h", "--help", "--summary", "--dry-run"):
+            command.action = word.lstrip("-").replace("h", "help") if word == "-h" else word.lstrip("-")
+        elif word == "--list":
+            command.action = "list"
+            kind = words.popleft() if words and not words[0].startswith("-") else "models"
+            pattern = words.popleft() if words and not words[0].startswith("-") else "*"
+            command.listing = (kind, pattern)
+        elif word.partition("=")[0] == "--config":
+            value = _value(word, words)
+            command.files += [Path(part) for part in value.split(",")]
+        else:
+            command.pairs.append(_pair(word, words))
+    return command
+
+
+def _pair(word: str, words: deque[str]) -> tuple[str, Any, str]:
+    """The setting that begins with `word`; takes its value off the rest of the words."""
+    key, equals, value = word.removeprefix("--").partition("=")
+    if not word.startswith("--") and not equals:
+        if "." not in key or not words:
+            raise BadInput(
+                f"{word!r} is no flag and no key: write --key value, key=value or section.key value"
+            )
+        return key, words.popleft(), key
+    if equals:
+        return key, value, word.partition("=")[0]
+    if key.startswith(("no-", "no_")):
+        if not is_switch(key[3:]):
+            raise BadInput(f"{word}: {key[3:]} is no switch; give it a value")
+        return key[3:], False, word
+    if is_switch(key) and not (words and _is_value(words[0])):
+        return key, True, word
+    return key, _value(word, words), word
+
+
+def _is_value(word: str) -> bool:
+    """Whether the word after a switch is its value, rather than the next setting."""
+    head = word.partition("=")[0].partition(".")
+    return not word.startswith("--") and "=" not in word and not (head[1] and head[0] in SECTIONS)
+
+
+def _value(word: str, words: deque[str]) -> str:
+    flag, equals, value = word.partition("=")
+    if equals:
+        return value
+    if not words or words[0].startswith("--"):
+        raise BadInput(f"{flag} needs a value")
+    return words.popleft()
+
+
+def _layer(pairs: list[tuple[str, Any, str]], source: str) -> Layer:
+    layer: Layer = []
+    for key, value, spelled in pairs:
+        try:
+            paths = resolve(key, value)
+        except (BadInput, ValueError) as error:
+            raise BadInput(f"{spelled} ({source}): {error}") from error
+        layer += [(path, Setting(setting, spelled, source)) for path, setting in paths]
+    return layer
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; PyYAML would keep the last one and say nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> list[tuple[str, Any]]:
+    """The keys, dotted, and values of a YAML file."""
+    try:
+        tree = yaml.load(path.read_text(), _StrictLoader) or {}
+    except FileNotFoundError:
+        known = [str(p) for p in Path("configs").rglob("*.yaml")]
+        close = nearest(str(path), known) or "no file of that name"
+        raise BadInput(f"--config {path}: there is no such file; {close}") from None
+    except OSError as error:
+        raise BadInput(f"--config {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise BadInput(
+            f"--config {path}{where}: {getattr(error, 'problem', None) or 'not a YAML file'}"
+        ) from error
+    if not isinstance(tree, dict):
+        raise BadInput(f"--config {path}: expected settings as key: value, got {type(tree).__name__}")
+    return list(_flatten(tree))
+
+
+def _flatten(tree: dict, prefix: str = ""):
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", True if value == {} else value

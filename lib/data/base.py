@@ -1,0 +1,98 @@
+"""What a dataset is, and the parts that are cut from one: a validation part, a fraction."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lib.rng import Rng
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their classes."""
+
+    x: Tensor  # (N, C, H, W) uint8
+    y: Tensor  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def take(self, index: Tensor | slice) -> "Split":
+        return Split(self.x[index], self.y[index])
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]  # of each channel of the training images, on the scale 0 to 1
+    std: tuple[float, ...]
+
+
+def data_root(root: str | None) -> Path:
+    """Where data are kept: `root` if given, else $DATA_DIR, else ./data."""
+    return Path(root or os.environ.get("DATA_DIR") or "data").expanduser()
+
+
+def hold_out(split: Split, val: float, num_classes: int) -> tuple[Split, Split]:
+    """Split off a validation part that holds each class in its share and is the same whatever the run's seed.
+
+    Args:
+        val: a share if below 1, else a number of images; 0 holds out nothing.
+    Returns:
+        The images that stay and those held out, both in their original order.
+    Raises:
+        ValueError: `val` is no number of images, or leaves either part too small for one image a class.
+    """
+    count = round(val * len(split)) if val < 1 else val
+    if val and (count != int(count) or not num_classes <= count <= len(split) - num_classes):
+        raise ValueError(
+            f"val must be 0, a share below 1 or a number of images, and leave an image a class to both parts "
+            f"({num_classes} to {len(split) - num_classes} of {len(split)} images), got {val}"
+        )
+    order = _stratified_order(split.y)
+    held, kept = order[: int(count)], order[int(count) :]
+    return split.take(kept.sort().values), split.take(held.sort().values)
+
+
+def fraction(split: Split, share: float) -> Split:
+    """The same part of a split in every run, with each class in its share; smaller parts lie within larger.
+
+    Raises:
+        ValueError: `share` is not in (0, 1], or leaves no image.
+    """
+    count = round(share * len(split))
+    if not 0 < share <= 1 or not count:
+        raise ValueError(f"share must be above 0, at most 1 and leave an image of {len(split)}, got {share}")
+    return split.take(_stratified_order(split.y)[:count].sort().values)
+
+
+def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of (N, C, H, W) uint8 images, on the scale 0 to 1."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in x.unbind(1):  # counted and not cast: a float copy would be four times the data
+        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+        mean = (share * levels).sum()
+        means.append(mean.item())
+        stds.append((share * (levels - mean) ** 2).sum().sqrt().item())
+    return tuple(means), tuple(stds)
+
+
+def _stratified_order(y: Tensor) -> Tensor:
+    """A fixed permutation of the images, of which any first part holds each class in its share."""
+    shuffled = Rng("stratify").permutation(len(y))
+    by_class = shuffled[y[shuffled].argsort(stable=True)]
+    sizes = y.bincount()
+    starts = sizes.cumsum(0) - sizes
+    labels = y[by_class]
+    # Image r of a class of n stands at (r + 1/2) / n: wherever it is cut, shares are right to half an image.
+    place = (torch.arange(len(y)) - starts[labels] + 0.5).double() / sizes[labels]
+    return by_class[place.argsort(stable=True)]

@@ -1,0 +1,124 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009, "Learning multiple layers of features from tiny images")."""
+
+from functools import partial
+from pathlib import Path
+
+from lib.data.base import Dataset
+from lib.data.cifar_files import PIXELS, Cifar, File, Form, parse_pickle, parse_records
+from lib.registry import datasets
+
+# The second of each is the copy of Apache MXNet. Whatever a mirror sends, its MD5 decides.
+MXNET = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset"
+CIFAR10_URLS = (
+    "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    f"{MXNET}/cifar10/cifar-10-binary.tar.gz",
+)
+CIFAR100_URLS = (
+    "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+    f"{MXNET}/cifar100/cifar-100-binary.tar.gz",
+)
+
+# MD5s of the archives: the home page. Of the pickles: the table in torchvision.datasets.cifar.
+CIFAR10_RECORDS = Form(
+    folder="cifar-10-batches-bin",
+    archive="cifar-10-binary.tar.gz",
+    md5="c32a1d4ab5d03f1284b67883e8d87530",
+    files=(*(File(f"data_batch_{n}.bin", 10_000) for n in range(1, 6)), File("test_batch.bin", 10_000)),
+    parse=partial(parse_records, levels=1),
+    record=1 + PIXELS,
+)
+CIFAR10_PICKLES = Form(
+    folder="cifar-10-batches-py",
+    archive="cifar-10-python.tar.gz",
+    md5="c58f30108f718f92721af3b95e74349a",
+    files=(
+        File("data_batch_1", 10_000, "c99cafc152244af753f735de768cd75f"),
+        File("data_batch_2", 10_000, "d4bba439e000b95fd0a9bffe97cbabec"),
+        File("data_batch_3", 10_000, "54ebc095f3ab1f0389bbae665268c751"),
+        File("data_batch_4", 10_000, "634d18415352ddfa80567beed471001a"),
+        File("data_batch_5", 10_000, "482c414d41f54cd18b22e5b47cb7c3cb"),
+        File("test_batch", 10_000, "40351d587109b95175f43aff81a1287e"),
+    ),
+    parse=parse_pickle,
+)
+CIFAR100_RECORDS = Form(
+    folder="cifar-100-binary",
+    archive="cifar-100-binary.tar.gz",
+    md5="03b5dce01913d631647c71ecec9e9cb8",
+    files=(File("train.bin", 50_000), File("test.bin", 10_000)),
+    parse=partial(parse_records, levels=2),
+    record=2 + PIXELS,
+)
+CIFAR100_PICKLES = Form(
+    folder="cifar-100-python",
+    archive="cifar-100-python.tar.gz",
+    md5="eb9058c3a382ffc7106e4002c42a8d85",
+    files=(
+        File("train", 50_000, "16019d7e3df5f24257cddd939b257f8d"),
+        File("test", 10_000, "f0ef6b0ae62326f3e7ffdfab6717acfc"),
+    ),
+    parse=parse_pickle,
+)
+
+CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
+castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
+elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard
+lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear
+pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark
+shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone
+television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
+CIFAR10 = Cifar(
+    classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+    levels=(10,),
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    forms=(CIFAR10_RECORDS, CIFAR10_PICKLES),
+    urls=CIFAR10_URLS,
+)
+CIFAR100 = Cifar(
+    classes=tuple(CIFAR100_CLASSES.split()),
+    levels=(20, 100),
+    mean=(0.5071, 0.4865, 0.4409),
+    std=(0.2673, 0.2564, 0.2762),
+    forms=(CIFAR100_RECORDS, CIFAR100_PICKLES),
+    urls=CIFAR100_URLS,
+)
+
+SHARED = {
+    "shape": (3, 32, 32),
+    "train": 50_000,
+    "test": 10_000,
+    "augment": ("crop", "flip"),
+    "paper": "Krizhevsky 2009",
+}
+
+
+# `legacy` is what many older projects divide by: for CIFAR-10 the mean of the images' own deviations, which
+# leaves out how images differ in brightness; for CIFAR-100 other last digits.
+@datasets.register(
+    "cifar10",
+    num_classes=10,
+    mean=CIFAR10.mean,
+    std=CIFAR10.std,
+    legacy=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    **SHARED,
+)
+def cifar10(root: Path, offline: bool) -> Dataset:
+    """60,000 colour photographs of 32x32 pixels in 10 classes."""
+    return CIFAR10.load(root, offline)
+
+
+@datasets.register(
+    "cifar100",
+    num_classes=100,
+    mean=CIFAR100.mean,
+    std=CIFAR100.std,
+    legacy=((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    **SHARED,
+)
+def cifar100(root: Path, offline: bool) -> Dataset:
+    """60,000 colour photographs of 32x32 pixels in 100 classes, 600 each."""
+    return CIFAR100.load(root, offline)

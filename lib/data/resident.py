@@ -1,0 +1,52 @@
+"""Batches from a split that lies whole on the device, as a function of (seed, step)."""
+
+import torch
+from torch import Tensor
+
+from lib.batch import Batch
+from lib.data.base import Split
+from lib.errors import BadInput
+from lib.rng import Rng
+
+
+class Resident:
+    """The training batches of a run: every epoch a new order, the last incomplete batch left out.
+
+    Args:
+        split: the images, on the device where batches are wanted.
+        num_classes: width K of the targets.
+        batch_size: images a step.
+        seed: the run's seed.
+    Raises:
+        BadInput: the batch is larger than the split.
+    """
+
+    def __init__(self, split: Split, num_classes: int, batch_size: int, seed: int):
+        if not 0 < batch_size <= len(split):
+            raise BadInput(
+                f"a batch of {batch_size} images cannot be drawn from a training set of {len(split)}; "
+                f"give a --batch-size from 1 to {len(split)}, or a larger fraction of the data"
+            )
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self._one_hot = torch.eye(num_classes, device=split.x.device)
+        self._epoch, self._order = -1, torch.empty(0)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.split) // self.batch_size
+
+    def at(self, step: int) -> Batch:
+        """The batch of one step: x (B, C, H, W) uint8 and y (B, K) one-hot, whatever was asked before."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        index = self._order_of(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        part = self.split.take(index)
+        return Batch(part.x, self._one_hot[part.y], index, epoch)
+
+    def _order_of(self, epoch: int) -> Tensor:
+        """The permutation of one epoch, kept while the epoch lasts."""
+        if epoch != self._epoch:
+            order = Rng(self.seed, "order", epoch).permutation(len(self.split))
+            if (device := self.split.x.device).type == "cuda":
+                order = order.pin_memory()  # else the copy would wait for all the steps that are queued there
+            self._epoch, self._order = epoch, order.to(device, non_blocking=True)
+        return self._order

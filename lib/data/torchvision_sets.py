@@ -1,0 +1,95 @@
+"""MNIST, Fashion-MNIST, KMNIST and SVHN: decoded by torchvision, fetched and verified as the other sets."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from lib.data.base import Dataset, Split
+from lib.data.download import fetch
+from lib.errors import BadInput
+from lib.registry import datasets
+
+# Decoding a damaged file ends in one of these; torchvision checks no sum of what it unpacked earlier.
+DAMAGED = (AssertionError, EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
+
+GREY = {"num_classes": 10, "shape": (1, 28, 28), "train": 60_000, "test": 10_000}
+MNIST = {"mean": (0.1307,), "std": (0.3081,)}
+FASHION = {"mean": (0.2860,), "std": (0.3530,)}
+KMNIST = {"mean": (0.1918,), "std": (0.3483,)}
+SVHN = {"mean": (0.4377, 0.4438, 0.4728), "std": (0.1980, 0.2010, 0.1970)}
+
+
+# No flip where a mirrored image is another character, or none.
+@datasets.register("mnist", augment=("crop",), paper="LeCun et al. 1998", **GREY, **MNIST)
+def mnist(root: Path, offline: bool) -> Dataset:
+    """70,000 handwritten digits, grey, 28x28."""
+    return _grey("MNIST", root, offline, **MNIST)
+
+
+@datasets.register("fashion_mnist", augment=("crop", "flip"), paper="Xiao et al. 2017", **GREY, **FASHION)
+def fashion_mnist(root: Path, offline: bool) -> Dataset:
+    """70,000 pieces of clothing, grey, 28x28."""
+    return _grey("FashionMNIST", root, offline, **FASHION)
+
+
+@datasets.register("kmnist", augment=("crop",), paper="Clanuwat et al. 2018", **GREY, **KMNIST)
+def kmnist(root: Path, offline: bool) -> Dataset:
+    """70,000 cursive Japanese characters, grey, 28x28."""
+    return _grey("KMNIST", root, offline, **KMNIST)
+
+
+@datasets.register(
+    "svhn",
+    num_classes=10,
+    shape=(3, 32, 32),
+    train=73_257,
+    test=26_032,
+    augment=("crop",),
+    paper="Netzer et al. 2011",
+    **SVHN,
+)
+def svhn(root: Path, offline: bool) -> Dataset:
+    """99,289 digits cut from house numbers, colour, 32x32."""
+    from torchvision import datasets as vision
+
+    if find_spec("scipy") is None:  # asked before the download and not after it
+        raise BadInput("svhn is kept in files of Matlab, which are read with scipy: pip install scipy")
+    splits = []
+    for name in ("train", "test"):
+        url, filename, md5 = vision.SVHN.split_list[name]
+        path = fetch(filename, [url], md5, root, offline)
+        try:
+            part = vision.SVHN(root, split=name)
+        except DAMAGED as error:
+            raise _undecodable(path, error) from error
+        splits.append(Split(torch.from_numpy(part.data).contiguous(), torch.from_numpy(part.labels)))
+    return Dataset(*splits, classes=tuple("0123456789"), **SVHN)
+
+
+def _grey(name: str, root: Path, offline: bool, mean: tuple[float, ...], std: tuple[float, ...]) -> Dataset:
+    # Imported here, because torchvision takes seconds to import and most runs do without.
+    from torchvision import datasets as vision
+
+    decoder = getattr(vision, name)
+    raw = root / name / "raw"
+    if not all((raw / filename.removesuffix(".gz")).exists() for filename, _ in decoder.resources):
+        for filename, md5 in decoder.resources:
+            fetch(filename, [mirror + filename for mirror in decoder.mirrors], md5, raw, offline)
+    try:
+        # What is to download lies there already: this unpacks it, once.
+        parts = [decoder(root, train=train, download=True) for train in (True, False)]
+        splits = [Split(part.data.unsqueeze(1), part.targets) for part in parts]
+        found = [len(s.y) for s in splits], [tuple(s.x.shape) for s in splits]
+        if found != ([60_000, 10_000], [(60_000, 1, 28, 28), (10_000, 1, 28, 28)]):
+            raise ValueError(f"{found[0]} labels and images of shape {found[1]}")
+    except DAMAGED as error:
+        raise _undecodable(raw, error) from error
+    return Dataset(*splits, classes=tuple(parts[0].classes), mean=mean, std=std)
+
+
+def _undecodable(path: Path, error: Exception) -> BadInput:
+    reason = str(error) or type(error).__name__
+    return BadInput(
+        f"{path} is damaged ({reason}); delete it and run again, or name another folder with --root"
+    )

@@ -1,0 +1,45 @@
+"""Evaluation: every image once, in order, in eval mode."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.batch import Batch
+from lib.data.base import Split
+from lib.rng import Rng
+from lib.step import Precision, autocast
+
+# Large enough to keep a device busy, small enough for any model's activations without gradients.
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    logits: Tensor  # (N, K) float32, on the CPU
+    accuracy: float  # percent
+    loss: float  # mean cross-entropy
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module, split: Split, normalize: Callable[[Batch, Rng], Batch], precision: Precision
+) -> Evaluation:
+    """Accuracy and loss of `model` on `split`; leaves the model in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    logits = []
+    for start in range(0, len(split), BATCH):
+        part = split.take(slice(start, start + BATCH))
+        batch = normalize(Batch(part.x, part.y, part.y), Rng(0))
+        with autocast(part.x.device, precision):
+            logits.append(model(batch.x).float())
+    model.train(was_training)
+    logits, y = torch.cat(logits), split.y
+    return Evaluation(
+        logits=logits.cpu(),
+        accuracy=100 * (logits.argmax(1) == y).sum().item() / len(y),
+        loss=F.cross_entropy(logits, y).item(),
+    )

@@ -1,0 +1,17 @@
+"""Losses: `(logits, batch) -> (B,)`, one value a sample, so that terms add and the step alone reduces."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.batch import Batch
+from lib.registry import losses
+
+
+@losses.register("cross_entropy", aliases=("ce",), paper="none")
+def cross_entropy():
+    """The soft cross-entropy -sum_k y_k log p_k, for targets that are probabilities."""
+
+    def loss(logits: Tensor, batch: Batch) -> Tensor:  # (B, K) -> (B,)
+        return F.cross_entropy(logits.float(), batch.y, reduction="none")
+
+    return loss

@@ -1,0 +1,1 @@
+"""What needs gradients, or the weights after the step: optimizers, wrappers, schedules and averages."""

@@ -1,0 +1,89 @@
+"""SAM (Foret et al. 2020, arXiv:2010.01412, algorithm 1), and ASAM (Kwon et al. 2021, arXiv:2102.11600).
+
+Climb to the highest loss nearby, and descend from home with the gradient found up there.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lib.errors import require
+from lib.registry import wrappers
+
+
+@wrappers.register("sam", climbs=True, paper="Foret et al. 2020, arXiv:2010.01412")
+class SAM:
+    """Climb by rho along the gradient, take the gradient there, and step from home with it."""
+
+    # It holds no state of its own: its state is the base's.
+
+    def __init__(
+        self,
+        base: Optimizer,
+        model: nn.Module,
+        rho: float = 0.05,  # radius of the neighbourhood; 0.05 in the paper
+    ):
+        require(rho > 0, "rho", "above 0", rho)
+        self.base, self.model, self.rho = base, model, rho
+
+    @property
+    def param_groups(self) -> list[dict]:
+        return self.base.param_groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.base.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict:
+        return self.base.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        self.base.load_state_dict(state)
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:
+        """Two gradients and one step; returns the loss at home, not at the top."""
+        loss = closure()
+        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if not params:  # fp16 overflow: nothing to climb or step
+            return loss
+        with torch.no_grad():
+            # Buffers too: the statistics of BatchNorm are updated once a step, with the weights that stay.
+            home = [(t, t.clone()) for t in (*params, *self.model.buffers())]
+            self._climb(params)
+        closure()
+        with torch.no_grad():
+            for tensor, start in home:  # copied, not subtracted: w + e - e != w
+                tensor.copy_(start)
+        self.base.step()
+        return loss
+
+    def _climb(self, params: list[Tensor]) -> None:
+        """w += rho * g / |g|"""
+        gradients = [p.grad for p in params]
+        steepness = nn.utils.get_total_norm(gradients)
+        torch._foreach_add_(params, torch._foreach_mul(gradients, self.rho / (steepness + 1e-12)))
+
+
+@wrappers.register("asam", climbs=True, paper="Kwon et al. 2021, arXiv:2102.11600")
+class ASAM(SAM):
+    """SAM in a neighbourhood that scales with each weight, so rescaling a layer changes nothing."""
+
+    def __init__(
+        self,
+        base: Optimizer,
+        model: nn.Module,
+        rho: float = 0.5,  # radius of the neighbourhood; 0.5 for CIFAR-10 in the paper
+        eta: float = 0.01,  # added to |w|, so that weights at zero can move too; 0.01 in the paper
+    ):
+        super().__init__(base, model, rho)
+        require(eta >= 0, "eta", "at least 0", eta)
+        self.eta = eta
+
+    def _climb(self, params: list[Tensor]) -> None:
+        """w += rho * T^2 g / |T g| with T = |w| + eta"""
+        scales = torch._foreach_add(torch._foreach_abs(params), self.eta)
+        scaled = torch._foreach_mul(scales, [p.grad for p in params])
+        steepness = nn.utils.get_total_norm(scaled)
+        ascent = torch._foreach_mul(scales, scaled)
+        torch._foreach_add_(params, torch._foreach_mul(ascent, self.rho / (steepness + 1e-12)))

@@ -1,0 +1,147 @@
+"""Schedules: the factor of the learning rate, a pure function of time.
+
+A schedule takes `(epoch, epochs)`: the time since the start and the whole budget, both in epochs and both
+real numbers (the rate is set at every step). Its points in time are epochs, or, below 1, shares of the
+budget, so that a recipe can be shortened.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from lib.errors import require
+from lib.registry import schedules
+
+Schedule = Callable[[float, float], float]
+
+
+def in_epochs(point: float, epochs: float) -> float:
+    """A point in time: a number of epochs, or a share of the budget if it is below 1."""
+    return point * epochs if point < 1 else point
+
+
+@schedules.register("constant", paper="none")
+@dataclass(frozen=True)
+class Constant:
+    def __call__(self, epoch: float, epochs: float) -> float:
+        return 1.0
+
+
+@schedules.register(
+    "multistep", aliases=("step",), paper="Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 3"
+)
+@dataclass(frozen=True)
+class MultiStep:
+    milestones: tuple[float, ...] = (0.3, 0.6, 0.8)  # when the rate drops: epochs, or shares of the budget
+    gamma: float = 0.2  # what it is multiplied by
+
+    def __post_init__(self):
+        require(all(m > 0 for m in self.milestones), "milestones", "above 0", self.milestones)
+        require(self.gamma > 0, "gamma", "above 0", self.gamma)
+
+    def __call__(self, epoch: float, epochs: float) -> float:
+        require(
+            max(self.milestones, default=0) < epochs,
+            "milestones",
+            f"within {epochs:g} epochs",
+            self.milestones,
+        )
+        return self.gamma ** sum(epoch >= in_epochs(m, epochs) for m in self.milestones)
+
+
+@schedules.register("cosine", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
+@dataclass(frozen=True)
+class Cosine:
+    end: float = 0.0  # the last factor
+
+    def __call__(self, epoch: float, epochs: float) -> float:
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+@schedules.register("sgdr", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
+@dataclass(frozen=True)
+class SGDR:
+    first: float = 10.0  # length of the first cosine, in epochs or as a share of the budget
+    growth: float = 2.0  # each one is that much longer than the one before
+    end: float = 0.0  # the last factor of every cosine
+
+    def __post_init__(self):
+        require(self.first > 0, "first", "above 0", self.first)
+        require(self.growth >= 1, "growth", "at least 1", self.growth)
+
+    def __call__(self, epoch: float, epochs: float) -> float:
+        length = in_epochs(self.first, epochs)
+        require(length <= epochs, "first", f"at most the budget of {epochs:g} epochs", self.first)
+        while epoch >= length:
+            epoch, length = epoch - length, length * self.growth
+        return Cosine(self.end)(epoch, length)
+
+
+@schedules.register("onecycle", aliases=("one_cycle", "custom"), paper="Smith & Topin 2017, arXiv:1708.07120")
+@dataclass(frozen=True)
+class OneCycle:
+    peak: float = 0.3  # when the rate is highest: epochs, or a share of the budget
+    start: float = 0.04  # the first factor
+    end: float = 0.0  # the last factor
+    shape: Literal["linear", "cosine"] = "linear"  # of the way up and the way down
+
+    def __call__(self, epoch: float, epochs: float) -> float:
+        peak = in_epochs(self.peak, epochs)
+        require(0 <= peak < epochs, "peak", f"within the budget of {epochs:g} epochs", self.peak)
+        if epoch < peak:
+            first, last, share = self.start, 1.0, epoch / peak
+        else:
+            first, last, share = 1.0, self.end, (epoch - peak) / (epochs - peak)
+        if self.shape == "cosine":
+            share = (1 - math.cos(math.pi * share)) / 2
+        return first + (last - first) * share
+
+
+@schedules.register("piecewise", aliases=("piecewise_linear",), paper="none")
+@dataclass(frozen=True)
+class PiecewiseLinear:
+    points: tuple[float, ...] = (0.0, 0.2)  # the knots before the end: epochs, or shares of the budget
+    factors: tuple[float, ...] = (0.0, 1.0, 0.0)  # the factors at the knots and at the end of the budget
+
+    def __post_init__(self):
+        require(len(self.factors) == len(self.points) + 1, "factors", "one more than points", self.factors)
+        require(self.points[:1] == (0.0,), "points", "a list that starts with 0", self.points)
+
+    def __call__(self, epoch: float, epochs: float) -> float:
+        knots = [*(in_epochs(p, epochs) for p in self.points), epochs]
+        require(knots == sorted(set(knots)), "points", f"rising and within {epochs:g} epochs", self.points)
+        right = min(bisect_right(knots, epoch), len(knots) - 1)
+        left = right - 1
+        share = (epoch - knots[left]) / (knots[right] - knots[left])
+        return self.factors[left] + (self.factors[right] - self.factors[left]) * share
+
+
+# `warmup` is the default of the section's own field below: 20 epochs of 200, as the older projects have it.
+schedules.register(
+    "warmcosine", Cosine, warmup=0.1, paper="Goyal et al. 2017, arXiv:1706.02677, section 2.2; 1608.03983"
+)
+
+
+@dataclass(frozen=True)
+class Warmup:
+    warmup: float = 0.0  # a linear rise to the schedule: epochs, or a share of the budget
+    warmup_start: float = 0.0  # the factor that it starts from
+
+    def __post_init__(self):
+        require(self.warmup >= 0, "warmup", "at least 0", self.warmup)
+
+    def __call__(self, schedule: Schedule) -> Schedule:
+        """The schedule with its beginning replaced by the rise; its own clock does not move."""
+        if self.warmup == 0:
+            return schedule
+
+        def warmed(epoch: float, epochs: float) -> float:
+            length = in_epochs(self.warmup, epochs)
+            require(length < epochs, "warmup", f"shorter than the budget of {epochs:g} epochs", self.warmup)
+            if epoch >= length:
+                return schedule(epoch, epochs)
+            return self.warmup_start + (schedule(length, epochs) - self.warmup_start) * epoch / length
+
+        return warmed

@@ -1,0 +1,89 @@
+"""What a configuration amounts to, without training: the model, its cost, the steps and the rates."""
+
+import contextlib
+import copy
+import io
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lib.build import build_dataset, build_model, build_schedule
+from lib.config import Config, to_yaml
+from lib.errors import BadInput
+
+
+def summary(config: Config) -> str:
+    """torchsummary's table, with the totals counted on the model itself."""
+    model, shape, _ = _model_alone(config)
+    table, remark = io.StringIO(), ""
+    try:
+        from torchsummary import summary as torchsummary
+
+        with contextlib.redirect_stdout(table):
+            # On a copy, for it leaves hooks behind when it fails; in eval mode, lest it move statistics.
+            torchsummary(copy.deepcopy(model).eval(), shape, batch_size=2, device="cpu")
+    except Exception as error:  # it knows neither tuples nor dictionaries nor modules called by keyword
+        remark = (
+            f"torchsummary cannot show this model ({type(error).__name__}: {error}); its modules:\n{model}\n"
+        )
+    # Its totals miss parameters that belong to no leaf module and count shared ones twice: left out.
+    lines = table.getvalue().partition("Total params")[0].rstrip("=\n ").strip("\n")
+    return f"{remark or lines}\n{_size(model, shape)}"
+
+
+def _size(model: nn.Module, shape: tuple[int, int, int]) -> str:
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    macs = f"MACs: {count_macs(model, shape):,} for one image of {shape}"
+    return f"parameters: {total:,} ({trainable:,} trainable)\n{macs}"
+
+
+def count_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one image (C, H, W)."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # the fused attention of eval mode would count as nothing
+    try:
+        parameter = next(model.parameters())
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            copy.deepcopy(model).eval()(torch.zeros(1, *shape, device=parameter.device))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return counter.get_total_flops() // 2
+
+
+def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], int]:
+    """The model, the shape of its images and the number of training ones; facts stand in for the data."""
+    facts = config.chosen["data"].entry.facts
+    if "shape" in facts:
+        return build_model(config, facts["shape"], facts["num_classes"]), facts["shape"], facts["train"]
+    dataset = build_dataset(config)
+    shape = tuple(dataset.train.x.shape[1:])
+    return build_model(config, shape, len(dataset.classes)), shape, len(dataset.train)
+
+
+def dry_run(config: Config) -> str:
+    """The configuration, what differs from the defaults, and what the run would amount to."""
+    model, shape, images = _model_alone(config)
+    data, train = config.data, config.train
+    images -= round(data.val * images if data.val < 1 else data.val)
+    images = round(images * data.fraction)
+    if train.batch_size > images:
+        raise BadInput(
+            f"train.batch_size {train.batch_size} is more than the {images} training images; make it smaller"
+        )
+    per_epoch = images // train.batch_size
+    schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
+    rates = [f"{lr * schedule(train.epochs * tenth / 10, train.epochs):.5g}" for tenth in range(10)]
+    return "\n".join(
+        [
+            *(f"note: {note}" for note in config.notes),
+            f"# {config.folder()}",
+            to_yaml(config.tree()),
+            "# differs from the defaults",
+            to_yaml(config.changed),
+            _size(model, shape),
+            f"steps: {max(1, round(train.epochs * per_epoch)):,} ({per_epoch:,} an epoch, {images:,} images)",
+            f"learning rate at each tenth of the budget: {' '.join(rates)}",
+        ]
+    )

@@ -1,0 +1,81 @@
+"""Randomness as a function of a key: (seed, step, rank, name of the trick), never of what was drawn before.
+
+So nothing random is ever saved, resume is exact, and switching one trick on leaves the draws of the others as
+they were.
+"""
+
+import hashlib
+import random
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class Rng:
+    """The random numbers of one key.
+
+    Args:
+        key: integers and names; equal keys draw equal numbers. The first is the run's seed.
+    """
+
+    def __init__(self, *key: int | str):
+        self.key = key
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def fold(self, *names: int | str) -> "Rng":
+        """The independent numbers of this key and `names`."""
+        return Rng(*self.key, *names)
+
+    @cached_property
+    def number(self) -> int:
+        """63 bits that are a hash of the key."""
+        digest = hashlib.blake2b(repr(self.key).encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little") >> 1
+
+    @cached_property
+    def host(self) -> random.Random:
+        """For draws that are made once a batch."""
+        return random.Random(self.number)
+
+    def device(self, device: torch.device) -> torch.Generator:
+        """For draws that are made once a sample, on the device where the data lie."""
+        device = torch.device(device)
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self.number)
+        return self._generators[device]
+
+    def uniform(self, *shape: int, like: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) of this shape, on the device of `like`."""
+        return torch.rand(*shape, generator=self.device(like.device), device=like.device)
+
+    def integers(self, low: int, high: int, *shape: int, like: Tensor) -> Tensor:
+        """Uniform integers in [low, high) of this shape, on the device of `like`."""
+        return torch.randint(low, high, shape, generator=self.device(like.device), device=like.device)
+
+    def permutation(self, n: int) -> Tensor:
+        """A permutation of range(n), drawn on the CPU so that it is the same whatever the device."""
+        return torch.randperm(n, generator=self.device(torch.device("cpu")))
+
+    def seed_noise(self) -> None:
+        """Seed the global generators, from which dropout, shake-shake and initialisation draw."""
+        torch.manual_seed(self.number)
+
+    def per_image(self, index: Tensor) -> Tensor:
+        """A uniform number in [0, 1) for each image that stays the same whenever the image is drawn.
+
+        Args:
+            index: (B,) the images' places in the data set.
+        Returns:
+            (B,) a hash of (key, index): the finaliser of SplitMix64 (Steele et al. 2014, figure 13).
+        """
+        z = index * -7046029254386353131 + self.number  # 0x9E3779B97F4A7C15 as a signed number
+        for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
+            z = (z ^ _shift_right(z, shift)) * factor
+        z = z ^ _shift_right(z, 31)
+        return _shift_right(z, 40).float() / 2**24  # 24 bits: what a float32 holds exactly
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    """The logical shift; torch's own keeps the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,0 +1,58 @@
+"""Settings that hold whatever is chosen. Their fields are flags, YAML keys and help, as of every trick."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lib.errors import require
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    fraction: float = 1.0  # train on this stratified part of the training images
+    val: float = 0.0  # hold out a fixed part of the training images: a share below 1, or a number of images
+    normalize: Literal["standard", "legacy"] = "standard"  # the set's own mean and std, or older projects'
+    root: str | None = None  # where data lie or are put; else $DATA_DIR, else ./data
+    offline: bool = False  # never download
+
+    def __post_init__(self):
+        require(0 < self.fraction <= 1, "fraction", "above 0 and at most 1", self.fraction)
+        require(self.val >= 0, "val", "at least 0", self.val)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    epochs: float = 200.0  # the budget; it may end within an epoch
+    batch_size: int = 128  # images a step
+    seed: int = 0  # of everything random
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the model's arithmetic; weights stay in fp32
+    accumulate: int = 1  # micro-batches that a batch is split into, to save memory
+    clip: float | None = None  # largest norm of the gradient
+    channels_last: bool = True  # memory format of the weights: faster convolutions, same sums
+    compile: bool = False  # torch.compile the model
+    deterministic: bool = False  # only deterministic kernels: slower on a GPU
+    init_from: str | None = None  # a run folder or checkpoint whose weights to start from
+
+    def __post_init__(self):
+        require(self.epochs > 0, "epochs", "above 0", self.epochs)
+        require(self.batch_size > 0, "batch_size", "at least 1", self.batch_size)
+        require(0 <= self.seed < 2**63, "seed", "at least 0 and below 2^63", self.seed)
+        require(
+            1 <= self.accumulate <= self.batch_size, "accumulate", "from 1 to batch_size", self.accumulate
+        )
+        require(self.clip is None or self.clip > 0, "clip", "above 0", self.clip)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where and how a run is carried out: nothing here changes what is learned, or names the run."""
+
+    name: str | None = None  # first part of the run folder's name; else model and tricks
+    output_dir: str | None = None  # the run folder itself; else runs/<dataset>/<name>-<hash>/seed<k>
+    device: str = "auto"  # auto, cpu, cuda, cuda:<number> or mps
+    evaluate_every: int = 1  # epochs between evaluations; the last epoch always has one
+    save_every: int = 1  # epochs between checkpoints; the last epoch always has one
+    tensorboard: bool = True  # write TensorBoard scalars too
+
+    def __post_init__(self):
+        require(self.evaluate_every > 0, "evaluate_every", "at least 1", self.evaluate_every)
+        require(self.save_every > 0, "save_every", "at least 1", self.save_every)

@@ -1,0 +1,192 @@
+"""Keys as users spell them: `cutout_size`, `augment.cutout.size`, `lr`, `bs`... each means one path.
+
+The older projects' spellings are kept, so that their commands run unchanged; what a flag of theirs says with
+a special value, or does not say any more, is written down here once.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lib.compose import Path
+from lib.config import SECTIONS
+from lib.errors import BadInput, nearest
+from lib.fields import Field, coerce
+
+SECTION_NAMES = {
+    "dataset": "data",
+    "augmentation": "augment",
+    "optimizer": "optim",
+    "scheduler": "schedule",
+}
+
+ALIASES: dict[str, Path] = {
+    "bs": ("train", "batch_size"),
+    "learning_rate": ("optim", "lr"),
+    "gradient_clip": ("train", "clip"),
+    "alternating_flip": ("augment", "flip", "alternating"),
+    "random_erase_sl": ("augment", "random_erasing", "area_min"),
+    "random_erase_sh": ("augment", "random_erasing", "area_max"),
+    "random_erase_r": ("augment", "random_erasing", "ratio_min"),
+    "smooth_factor": ("augment", "label_smoothing", "epsilon"),
+    "beta": ("augment", "cutmix", "alpha"),
+    "train.lr": ("optim", "lr"),
+    "train.base_lr": ("optim", "lr"),
+    "train.output_dir": ("run", "output_dir"),
+    "train.device": ("run", "device"),
+    "schedule.type": ("schedule", "name"),
+    "schedule.epochs": ("train", "epochs"),
+}
+
+
+def _optims(value: Any) -> list[tuple[Path, Any]]:
+    if value in ("sam", "asam"):
+        return [(("optim", "name"), "sgd"), (("wrap", value), True)]
+    return [(("optim", "name"), value)]
+
+
+def _crit(value: Any) -> list[tuple[Path, Any]]:
+    return [(("augment", "label_smoothing"), True)] if value == "lsr" else [(("loss", "name"), value)]
+
+
+def _sched(value: Any) -> list[tuple[Path, Any]]:
+    if value == "warmup":  # their multistep after a warm-up
+        return [(("schedule", "name"), "multistep"), (("schedule", "warmup"), 0.1)]
+    return [(("schedule", "name"), value)]
+
+
+def _half(value: Any) -> list[tuple[Path, Any]]:
+    return [(("train", "precision"), "fp16")] if coerce(value, bool) else []
+
+
+def _fast(value: Any) -> list[tuple[Path, Any]]:
+    return [(("data", "fraction"), 0.5)] if coerce(value, bool) else []
+
+
+def _gpu(value: Any) -> list[tuple[Path, Any]]:
+    return [(("run", "device"), f"cuda:{value}")]
+
+
+def _later(value: Any) -> list[tuple[Path, Any]]:
+    if coerce(value, bool):
+        raise BadInput(
+            "AutoAugment is not part of this version yet; leave the flag out (random erasing, cutout are)"
+        )
+    return []
+
+
+# Flags whose value decides what they set.
+TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {
+    "optims": _optims,
+    "crit": _crit,
+    "sched": _sched,
+    "half": _half,
+    "amp": _half,
+    "fast": _fast,
+    "gpu": _gpu,
+    "autoaugment": _later,
+    "autoaugmentation": _later,
+}
+SWITCHES = ("half", "amp", "fast", "autoaugment", "autoaugmentation")
+
+
+def resolve(key: str, value: Any) -> list[tuple[Path, Any]]:
+    """What a key with a value sets.
+
+    Raises:
+        BadInput: no setting is spelled so; the message holds the nearest spellings.
+    """
+    translate = TRANSLATED.get(_normal(key))
+    return translate(value) if translate else [(path_of(key), value)]
+
+
+def path_of(key: str) -> Path:
+    """The path of the one setting that is spelled so."""
+    normal = _normal(key)
+    if normal in ALIASES:
+        return ALIASES[normal]
+    paths = list(dict.fromkeys(_dotted(normal) if "." in normal else _bare(normal)))
+    if len(paths) > 1:
+        full = ", ".join(".".join(path) for path in paths)
+        raise BadInput(f"{key!r} may mean {full}; write it in full")
+    if not paths:
+        raise BadInput(
+            f"unknown setting {key!r}: {nearest(normal, spellings()) or 'see python train.py --help'}"
+        )
+    return paths[0]
+
+
+def is_switch(key: str) -> bool:
+    """Whether the setting may be given without a value: a trick, or something that is true or false."""
+    if _normal(key) in TRANSLATED:
+        return _normal(key) in SWITCHES
+    section, *names = path_of(key)
+    registry = SECTIONS[section].registry
+    if SECTIONS[section].is_tricks:
+        return len(names) == 1 or _is_bool(registry[names[0]].fields.get(names[1]))
+    options = [entry.fields.get(names[-1]) for entry in registry.entries()] if registry else []
+    return any(map(_is_bool, [SECTIONS[section].fields.get(names[-1]), *options]))
+
+
+def _is_bool(field: Field | None) -> bool:
+    return field is not None and field.type is bool
+
+
+def _normal(key: str) -> str:
+    head, dot, rest = key.replace("-", "_").partition(".")
+    return SECTION_NAMES.get(head, head) + dot + rest if dot else head
+
+
+def _dotted(key: str) -> Iterator[Path]:
+    """`augment.cutout.size`, `optim.lr`, `model.resnet_preact.depth`."""
+    section_name, name, *rest = key.split(".")
+    section = SECTIONS.get(section_name)
+    if section is None or len(rest) > 1:
+        return
+    if section.is_tricks:
+        trick = name.removeprefix("use_")
+        if trick in section.registry:
+            yield (section_name, section.registry[trick].name, *rest)
+    elif not rest:
+        yield (section_name, name)
+    elif section.is_choice and name in section.registry:
+        yield (section_name, section.registry[name].name, *rest)
+
+
+def _bare(key: str) -> Iterator[Path]:
+    """`model`, `cutout`, `cutout_size`, `epochs`, `lr`."""
+    section = SECTION_NAMES.get(key, key)
+    if section in SECTIONS and SECTIONS[section].is_choice:
+        yield (section, "name")
+        return
+    for spelling, path in _tricks():
+        if key == spelling:
+            yield path
+    for name, section in SECTIONS.items():
+        # The options of 200 models would leave no short word free: theirs are spelled `model.<option>`.
+        choices = section.registry.entries() if section.is_choice and name != "model" else ()
+        if key in section.fields or any(key in entry.fields for entry in choices):
+            yield (name, key)
+
+
+def _tricks() -> Iterator[tuple[str, Path]]:
+    """Every bare spelling of a trick and of its fields."""
+    for name, section in SECTIONS.items():
+        for entry in section.registry.entries() if section.is_tricks else ():
+            for spelling in (entry.name, *entry.aliases):
+                yield spelling, (name, entry.name)
+                for field in entry.fields:
+                    yield f"{spelling}_{field}", (name, entry.name, field)
+
+
+def spellings() -> list[str]:
+    """The spellings to suggest: sections that choose, tricks with their fields, settings, older names."""
+    choices = [name for name, section in SECTIONS.items() if section.is_choice]
+    settings = [key for section in SECTIONS.values() for key in section.fields]
+    options = [
+        field
+        for section in SECTIONS.values()
+        for entry in (section.registry.entries() if section.is_choice else ())
+        for field in entry.fields
+    ]
+    tricks = [spelling for spelling, _ in _tricks()]
+    return [*choices, *tricks, *settings, *options, *ALIASES, *TRANSLATED]

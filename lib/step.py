@@ -1,0 +1,160 @@
+"""The training step: fix a finished batch, then hand the optimizer a closure that leaves the exact gradient.
+
+Everything random or frozen is resolved into tensors before the closure exists; after that it is a function of
+weights and batch, so the optimizer may call it as often as it likes. The only forward and backward of the
+project.
+"""
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lib.batch import Batch
+from lib.data.base import Split
+from lib.log import Clock
+from lib.rng import Rng
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Batches(Protocol):
+    """Training batches as a function of the step."""
+
+    steps_per_epoch: int
+
+    def at(self, step: int) -> Batch: ...
+
+
+class Stepper(Protocol):
+    """An optimizer, or a wrapper around one."""
+
+    param_groups: list[dict]
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor: ...
+    def zero_grad(self, set_to_none: bool = True) -> None: ...
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+class Average(Protocol):
+    """Watches the weights, and gives a model of its own."""
+
+    model: nn.Module
+
+    def update(self, model: nn.Module, step: int) -> None: ...
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+@dataclass
+class Run:
+    """What a training run is made of."""
+
+    model: nn.Module
+    data: Batches
+    prepare: Callable[[Batch, Rng], Batch]
+    loss: Callable[[Tensor, Batch], Tensor]  # (B, K) -> (B,)
+    optimizer: Stepper
+    schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
+    averages: dict[str, Average]
+    scaler: "LossScaler"
+    epochs: float
+    seed: int
+    precision: Precision
+    accumulate: int
+    clip: float | None
+    clock: Clock
+    normalize: Callable[[Batch, Rng], Batch]  # what evaluation does to pixels
+    splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
+    rank: int = 0
+
+    @property
+    def total(self) -> int:
+        """Steps in the whole budget."""
+        return max(1, round(self.epochs * self.data.steps_per_epoch))
+
+    @property
+    def params(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+
+def train_step(run: Run, step: int) -> Tensor:
+    """Take step number `step` (from 0) and return the batch's mean loss, still on the device."""
+    rng = Rng(run.seed, step, run.rank)
+    with torch.no_grad(), run.clock("data"):
+        batch = run.prepare(run.data.at(step), rng)  # nothing is random after this line
+    set_lr(run.optimizer, run.schedule(step / run.data.steps_per_epoch, run.epochs))
+
+    def closure() -> Tensor:
+        """Leave the gradient of the batch's mean loss in every `p.grad`, or None there on fp16 overflow."""
+        rng.fold("model").seed_noise()  # dropout and shake-shake draw the same on every call
+        run.optimizer.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=batch.x.device)
+        for part in batch.split(run.accumulate):
+            with torch.enable_grad(), autocast(part.x.device, run.precision):
+                share = run.loss(run.model(part.x), part).sum() / len(batch)
+            run.scaler.backward(share)
+            loss += share.detach()
+        run.scaler.finish(run.params, run.clip)
+        return loss
+
+    loss = run.optimizer.step(closure)
+    for average in run.averages.values():
+        average.update(run.model, step)
+    return loss
+
+
+def set_lr(optimizer: Stepper, factor: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:
+    """Convolutions and matrix products in `precision`; weights, losses and sums that need it stay in fp32."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
+
+
+class LossScaler:
+    """Keeps small fp16 gradients from vanishing (Micikevicius et al. 2017, arXiv:1710.03740, section 3.2).
+
+    With other precisions the scale is 1 and stays so.
+    """
+
+    growth_interval = 2000  # steps without overflow before the scale doubles
+
+    def __init__(self, precision: Precision):
+        self.dynamic = precision == "fp16"
+        self.scale = 2.0**16 if self.dynamic else 1.0
+        self.good_steps = 0
+
+    def backward(self, loss: Tensor) -> None:
+        (loss * self.scale if self.dynamic else loss).backward()
+
+    def finish(self, params: list[Tensor], clip: float | None) -> None:
+        """Unscale the gradients, drop them all if one overflowed, then clip their common norm."""
+        gradients = [p.grad for p in params if p.grad is not None]
+        if self.dynamic:
+            torch._foreach_div_(gradients, self.scale)
+            # The one synchronisation with the device: whether to step at all is a decision of the host.
+            if not torch.isfinite(nn.utils.get_total_norm(gradients)):
+                for p in params:
+                    p.grad = None
+                self.scale, self.good_steps = self.scale / 2, 0
+                return
+            self.good_steps += 1
+            if self.good_steps % self.growth_interval == 0:
+                self.scale *= 2
+        if clip is not None:
+            nn.utils.clip_grad_norm_(params, clip)
+
+    def state_dict(self) -> dict:
+        return {"scale": self.scale, "good_steps": self.good_steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.scale, self.good_steps = state["scale"], state["good_steps"]
