@@ -1,4 +1,4 @@
-"""Train a model: `python train.py --model resnet20 --cutout`. `--help` lists everything there is to set."""
+"""Train a model: `python train.py --model resnet20 --epochs 30`; `--help` lists all there is to set."""
 
 import os
 import sys
@@ -11,7 +11,8 @@ def main(argv: list[str]) -> int:
     try:
         return run(argv)
     except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
+        # What a library had to say may hold line breaks.
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command resumes at the last checkpoint", file=sys.stderr)
@@ -42,6 +43,14 @@ def run(argv: list[str]) -> int:
 
 def train(config) -> int:
     """Train as configured, or say that it is done; 0 for a complete run, 1 for one that diverged."""
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        # Without this, every process would train the same run.
+        raise BadInput(
+            f"torchrun starts {os.environ['WORLD_SIZE']} processes, but this version trains on one device; "
+            "run python train.py without torchrun"
+        )
+    import torch
+
     from lib.build import build, build_device
     from lib.fit import fit, outcome
     from lib.log import Log
@@ -54,10 +63,20 @@ def train(config) -> int:
             f"complete: nothing to do; move {folder.path} away to train again\n{outcome(result, folder.path)}"
         )
         return 0 if result["status"] == "ok" else 1
-    log = Log(folder.path / "log.txt")
-    for note in config.notes:
-        log(f"note: {note}")
-    result = fit(build(config, device, log), config, folder, device, log)
+    notes = [f"note: {note}" for note in config.notes]
+    try:
+        # Before the folder is claimed: what cannot be built leaves nothing behind.
+        run = build(config, device, notes.append)
+        folder.claim()
+        log = Log(folder.path / "log.txt")
+        for note in notes:
+            log(note)
+        result = fit(run, config, folder, device, log)
+    except torch.OutOfMemoryError as error:
+        raise BadInput(
+            f"{device} is out of memory; give a larger --accumulate (parts that a batch is split into, now "
+            f"{config.train.accumulate}), or a smaller --batch-size (now {config.train.batch_size})"
+        ) from error
     log(outcome(result, folder.path))
     return 0 if result["status"] == "ok" else 1
 

@@ -2,13 +2,13 @@
 
 import copy
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lib.augment.pipeline import Normalize, Step, pipeline
+from lib.augment.pipeline import BatchMap, Normalize, Step, pipeline
 from lib.augment.stage import Stage
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
@@ -16,11 +16,12 @@ from lib.data.base import Dataset, data_root, fraction, hold_out
 from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.log import Clock
+from lib.optim.schedules import Schedule
 from lib.rng import Rng
-from lib.step import LossScaler, Run, autocast
+from lib.step import LossScaler, Precision, Run, Stepper, autocast
 
 
-def build(config: Config, device: torch.device, note) -> Run:
+def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
     """Everything that training needs, on its device.
 
     Args:
@@ -47,14 +48,16 @@ def build(config: Config, device: torch.device, note) -> Run:
     splits["test"] = dataset.test
     data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
     normalize = _normalize(config, dataset, device)
+    prepare = pipeline([Step("normalize", Stage.NORMALIZE, normalize), *_augmentations(config)])
+    _try_out(model, prepare, data, train.accumulate)
 
     if train.compile:
-        _compile(model, data.at(0).x, normalize, train.precision, note)
+        _compile(model, normalize.pixels(data.at(0).x), train.precision, note)
     optimizer = _optimizer(config, model)
     return Run(
         model=model,
         data=data,
-        prepare=pipeline([Step("normalize", Stage.NORMALIZE, normalize), *_augmentations(config)]),
+        prepare=prepare,
         loss=config.chosen["loss"].build(),
         optimizer=optimizer,
         schedule=build_schedule(config),
@@ -66,7 +69,7 @@ def build(config: Config, device: torch.device, note) -> Run:
         accumulate=train.accumulate,
         clip=train.clip,
         clock=Clock(device),
-        normalize=normalize,
+        normalize=normalize.pixels,
         splits={name: split.to(device) for name, split in splits.items()},
     )
 
@@ -96,7 +99,7 @@ def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -
     return config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
 
 
-def build_schedule(config: Config):
+def build_schedule(config: Config) -> Schedule:
     """`(epoch, epochs) -> factor`, tried over the whole budget so that a bad point in time shows at once."""
     schedule = config.settings["schedule"](config.chosen["schedule"].build())
     epochs = config.train.epochs
@@ -126,7 +129,7 @@ def _normalize(config: Config, dataset: Dataset, device: torch.device) -> Normal
     return Normalize(mean, std)
 
 
-def _optimizer(config: Config, model: nn.Module) -> Any:
+def _optimizer(config: Config, model: nn.Module) -> Stepper:
     """The base optimizer inside its wrappers."""
     optimizer = config.chosen["optim"].build(params=config.settings["optim"](model))
     wrappers = config.tricks["wrap"]
@@ -140,17 +143,36 @@ def _optimizer(config: Config, model: nn.Module) -> Any:
     return optimizer
 
 
-def _compile(model: nn.Module, x: Tensor, normalize, precision: str, note) -> None:
-    """Compile in place, or leave the model as it is and say why."""
-    from lib.batch import Batch
+@torch.no_grad()
+def _try_out(model: nn.Module, prepare: BatchMap, data: Resident, accumulate: int) -> None:
+    """Refuse a trick or a model that cannot take these images, which nothing but a batch of them shows."""
+    batch = data.at(0)
+    shape = tuple(batch.x.shape[1:])
+    try:
+        batch = prepare(batch, Rng(0))
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise BadInput(f"augment: images of {shape} cannot be augmented so: {error}") from error
+    # BatchNorm refuses a single image where its map is 1x1; two of them show all else.
+    images = min(2, min(map(len, batch.split(accumulate))))
+    trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics
+    try:
+        trial(batch.x[:images])
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"the model cannot take images of {shape}, {images} at once: {error}") from error
 
+
+def _compile(model: nn.Module, x: Tensor, precision: Precision, note: Callable[[str], None]) -> None:
+    """Compile in place, or leave the model as it is and say why."""
     trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics
     trial.compile()
     try:
-        x = normalize(Batch(x, x, x), Rng(0)).x
         with autocast(x.device, precision):
             trial(x).sum().backward()
     except Exception as error:  # Inductor fails in many ways: no compiler, an operator it does not know...
-        note(f"compile: not used, {type(error).__name__}: {str(error).strip().splitlines()[0]}")
+        note(f"compile: not used, {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
         return
     model.compile()

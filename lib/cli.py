@@ -14,7 +14,7 @@ import yaml
 from lib.compose import Layer, Setting, compose
 from lib.config import SECTIONS, Config
 from lib.errors import BadInput, nearest
-from lib.spelling import is_switch, resolve
+from lib.spelling import RETIRED, is_switch, resolve
 
 COMMAND_LINE = "command line"
 
@@ -35,7 +35,9 @@ class Command:
         layers = [
             _layer([(key, value, key) for key, value in read_yaml(path)], str(path)) for path in self.files
         ]
-        return compose([*layers, _layer(self.pairs, COMMAND_LINE)])
+        retired = [(spelled, RETIRED[key]) for key, _, spelled in self.pairs if key in RETIRED]
+        notes = [f"{spelled} has no effect: {reason}" for spelled, reason in retired]
+        return compose([*layers, _layer(self.pairs, COMMAND_LINE)], notes)
 
 
 def parse(argv: list[str]) -> Command:
@@ -146,5 +148,5 @@ def _flatten(tree: dict, prefix: str = ""):
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             yield from _flatten(value, f"{prefix}{key}.")
-        else:
+        elif value != {} or key not in SECTIONS:  # a section with nothing in it sets nothing
             yield f"{prefix}{key}", True if value == {} else value

@@ -20,6 +20,7 @@ class Setting(NamedTuple):
     value: Any
     spelled: str  # the key as the user wrote it
     source: str  # a file's name, or "command line"
+    entry: str | None = None  # the entry that must be chosen for it, where the user named one
 
     def __str__(self) -> str:
         return f"{self.spelled} ({self.source})"
@@ -28,14 +29,16 @@ class Setting(NamedTuple):
 Layer = list[tuple[Path, Setting]]  # the settings of one place, in order
 
 
-def compose(layers: Iterable[Layer]) -> Config:
+def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
     """The configuration that the layers give; a later one overrides an earlier one.
 
+    Args:
+        notes: what the user should know of how the layers were read; compose adds its own.
     Raises:
         BadInput: a setting is unknown, has a wrong value, or contradicts another one.
     """
     settings: dict[Path, Setting] = {}
-    notes: list[str] = []
+    notes = list(notes)
     for layer in layers:
         settings = _add(settings, _unique(layer), notes)
 
@@ -67,6 +70,8 @@ def _unique(layer: Layer) -> dict[Path, Setting]:
             if not fields:
                 raise BadInput(f"{setting}: expected true or false, got {setting.value!r}")
             path = (*path, next(iter(fields)))
+        if section.is_choice and len(path) == 3:  # model.resnet_preact.depth
+            path, setting = (path[0], path[2]), setting._replace(entry=path[1])
         if path in unique and str(unique[path].value) != str(setting.value):
             raise BadInput(f"{unique[path]} and {setting} say different things; leave one out")
         unique[path] = setting
@@ -92,7 +97,7 @@ def _add(settings: dict[Path, Setting], new: dict[Path, Setting], notes: list[st
         if section.is_choice and path[1] == "name":
             # The fields of another choice mean other things: a learning rate suits one optimizer only.
             before = settings.get(path)
-            void = [p for p in kept if p[0] == path[0] and p[-1] != "name" and p[-1] not in section.fields]
+            void = [p for p in kept if p[0] == path[0] and p[1] != "name" and p[1] not in section.fields]
             if void and (before is None or before.value != setting.value):
                 said = ", ".join(f"{kept.pop(p)}" for p in void)
                 notes.append(
@@ -117,13 +122,11 @@ def _fill(
     options = choice.options if choice else {}
     changed = {"name": choice.entry.name} if choice and choice.entry.name != section.default else {}
     for path, setting in mine.items():
-        key = path[-1]
-        if choice and path == ("name",):
+        (key,) = path
+        if choice and key == "name":
             continue
-        if len(path) == 2 and path[0] != choice.entry.name:
-            raise BadInput(
-                f"{setting} is a setting of {path[0]}, but the {choice.kind} is {choice.entry.name}"
-            )
+        if setting.entry and setting.entry != choice.entry.name:
+            raise BadInput(f"{setting} sets {setting.entry}, but the {choice.kind} is {choice.entry.name}")
         known = own.get(key) or (choice and choice.entry.fields.get(key))
         if not known:
             raise BadInput(f"{setting}: {_unknown(name, section, choice, key)}")

@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.batch import Batch
 from lib.data.base import Split
-from lib.rng import Rng
 from lib.step import Precision, autocast
 
 # Large enough to keep a device busy, small enough for any model's activations without gradients.
@@ -25,7 +23,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, split: Split, normalize: Callable[[Batch, Rng], Batch], precision: Precision
+    model: nn.Module, split: Split, normalize: Callable[[Tensor], Tensor], precision: Precision
 ) -> Evaluation:
     """Accuracy and loss of `model` on `split`; leaves the model in the mode it was in."""
     was_training = model.training
@@ -33,9 +31,9 @@ def evaluate(
     logits = []
     for start in range(0, len(split), BATCH):
         part = split.take(slice(start, start + BATCH))
-        batch = normalize(Batch(part.x, part.y, part.y), Rng(0))
-        with autocast(part.x.device, precision):
-            logits.append(model(batch.x).float())
+        x = normalize(part.x)
+        with autocast(x.device, precision):
+            logits.append(model(x).float())
     model.train(was_training)
     logits, y = torch.cat(logits), split.y
     return Evaluation(

@@ -26,7 +26,12 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        raise BadInput(
-            f"cannot write {path}: {error.strerror}; what was there before is untouched. Make room, or give "
-            "another folder with --output-dir, and run the same command again"
-        ) from error
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> BadInput:
+    """The error for a file that cannot be written."""
+    return BadInput(
+        f"cannot write {path}: {error.strerror}; what was there before is untouched. Make room, or give "
+        "another folder with --output-dir, and run the same command again"
+    )

@@ -14,7 +14,7 @@ from lib import checkpoint
 from lib.config import Config
 from lib.evaluate import Evaluation, evaluate
 from lib.log import Log, Scalars
-from lib.record import RunFolder, code_version, environment
+from lib.record import RESULT_FORMAT, RunFolder, code_version, environment
 from lib.report.curves import draw_curves
 from lib.step import Run, train_step
 
@@ -54,6 +54,8 @@ def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: 
                 read += _read(losses)
             if not ends:
                 continue
+            if not _finite(run):  # the loss was, before the last step; no such weights over a good checkpoint
+                raise Diverged(step, run.optimizer.param_groups[0]["lr"], math.nan)
             epoch = math.ceil((step + 1) / per_epoch)
             row = {"epoch": epoch, "step": step + 1, "lr": run.optimizer.param_groups[0]["lr"]}
             row["train_loss"] = sum(read) / len(read)
@@ -79,6 +81,12 @@ def _read(losses: list[tuple[int, float, Tensor]]) -> list[float]:
             raise Diverged(step, lr, value)
     losses.clear()
     return values
+
+
+def _finite(run: Run) -> bool:
+    """Whether weights and statistics are numbers."""
+    real = [t for t in run.model.state_dict().values() if t.is_floating_point()]
+    return bool(torch.stack([t.isfinite().all() for t in real]).all())
 
 
 def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[str, float]:
@@ -192,7 +200,7 @@ class Record:
         seconds = {part: total(f"seconds_{part}") for part in ("train", "data", "evaluate")}
         images = self.rows[-1]["step"] * self.run.data.batch_size if self.rows else 0
         result = {
-            "format": 1,
+            "format": RESULT_FORMAT,
             "status": status,
             "dataset": config.chosen["data"].entry.name,
             "model": config.chosen["model"].entry.name,

@@ -129,7 +129,7 @@ def listing(kind: str, pattern: str) -> str:
     head, rows = ("name", "settings", "paper"), []
     for entry in entries:
         name = ", ".join([entry.name, *entry.aliases])
-        rows.append((name, " ".join(entry.fields), entry.facts.get("paper", "")))
+        rows.append((name, " ".join(entry.fields), entry.facts.get("paper", entry.about)))
     if kind == "models":
         head = ("name", "parameters", "settings", "paper")
         rows = [

@@ -9,20 +9,35 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from lib.files import unwritable
+
 
 class Log:
-    """Prints lines past the progress bar, and keeps them in a file."""
+    """Prints lines past the progress bar, and keeps them in a file.
+
+    Raises:
+        BadInput: the file cannot be written to.
+    """
 
     def __init__(self, path: Path):
-        self.file = open(path, "a", buffering=1)  # noqa: SIM115  (open as long as the run is)
+        self.path = path
 
     def __call__(self, line: str) -> None:
         tqdm.write(line)
-        self.file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+        try:
+            # Opened for each line: a file kept open would try again, and fail again, when the program ends.
+            with open(self.path, "a") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
 
 class Scalars:
-    """Writes numbers to TensorBoard, or nowhere."""
+    """Writes numbers to TensorBoard, or nowhere.
+
+    Raises:
+        BadInput: they cannot be written.
+    """
 
     def __init__(self, folder: Path, enabled: bool, start: int):
         self.writer = None
@@ -30,14 +45,21 @@ class Scalars:
             # TensorBoard takes over a second to import, so only runs that write it pay.
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder), purge_step=start)
+            try:
+                self.writer = SummaryWriter(str(folder), purge_step=start)
+            except OSError as error:
+                raise unwritable(folder, error) from error
 
     def __call__(self, row: dict) -> None:
-        for key, value in row.items() if self.writer else ():
-            if isinstance(value, int | float) and key not in ("step", "epoch"):
-                self.writer.add_scalar(key, value, row["step"])
-        if self.writer:
+        if not self.writer:
+            return
+        try:
+            for key, value in row.items():
+                if isinstance(value, int | float) and key not in ("step", "epoch"):
+                    self.writer.add_scalar(key, value, row["step"])
             self.writer.flush()
+        except OSError as error:
+            raise unwritable(Path(self.writer.log_dir), error) from error
 
 
 class Clock:

@@ -7,7 +7,7 @@ from lib.batch import Batch
 from lib.registry import losses
 
 
-@losses.register("cross_entropy", aliases=("ce",), paper="none")
+@losses.register("cross_entropy", aliases=("ce",))
 def cross_entropy():
     """The soft cross-entropy -sum_k y_k log p_k, for targets that are probabilities."""
 

@@ -15,6 +15,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,18 +29,27 @@ from lib.config import NOT_HASHED, Config, to_yaml
 from lib.errors import BadInput
 from lib.files import write_atomic
 
+RESULT_FORMAT = 1
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 
 class RunFolder:
-    """A folder that belongs to one configuration and one process.
+    """A folder that belongs to one configuration and, once claimed, to one process.
 
     Raises:
-        BadInput: it cannot be written, another process has it, or it holds another configuration.
+        BadInput: it holds another configuration.
     """
 
     def __init__(self, config: Config):
-        self.path = config.folder()
+        self.config, self.path = config, config.folder()
+        self._check()
+
+    def claim(self) -> None:
+        """Make the folder and write the configuration; from here on no other process may train in it.
+
+        Raises:
+            BadInput: it cannot be written, or another process has it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             # Held until the process ends, however it ends.
@@ -53,28 +64,22 @@ class RunFolder:
             raise BadInput(
                 f"another process is training in {self.path}; wait for it, or give --output-dir"
             ) from None
-        self._claim(config)
+        self._check()  # again: since the first time, another process may have been here
+        write_atomic(self.path / "config.yaml", to_yaml(self.config.tree()))
+        write_atomic(self.path / "config_diff.yaml", to_yaml(self.config.changed))
 
-    def _claim(self, config: Config) -> None:
-        """Write the configuration, unless the folder holds a different one."""
-        file = self.path / "config.yaml"
-        if file.exists():
-            try:
-                held = _comparable(yaml.safe_load(file.read_text()))
-            except (yaml.YAMLError, UnicodeDecodeError, AttributeError) as error:
-                raise BadInput(
-                    f"{file} cannot be read; move {self.path} away, or give --output-dir"
-                ) from error
-            mine = _comparable(config.tree())
-            differs = [key for key in sorted(held | mine) if held.get(key) != mine.get(key)]
-            if differs:
-                key = differs[0]
-                raise BadInput(
-                    f"{self.path} holds another configuration ({len(differs)} settings differ, as {key}: "
-                    f"{held.get(key)} there, {mine.get(key)} here); give another --output-dir or move it away"
-                )
-        write_atomic(file, to_yaml(config.tree()))
-        write_atomic(self.path / "config_diff.yaml", to_yaml(config.changed))
+    def _check(self) -> None:
+        """Refuse a folder that holds another configuration."""
+        away = f"move {self.path} away, or give --output-dir"
+        held = self._read("config.yaml", lambda text: _comparable(yaml.safe_load(text)), away)
+        mine = _comparable(self.config.tree())
+        differs = [key for key in sorted(held | mine) if held.get(key) != mine.get(key)] if held else []
+        if differs:
+            key = differs[0]
+            raise BadInput(
+                f"{self.path} holds another configuration ({len(differs)} settings differ, as {key}: "
+                f"{held.get(key)} there, {mine.get(key)} here); give another --output-dir or move it away"
+            )
 
     @property
     def checkpoint(self) -> Path:
@@ -82,16 +87,19 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """The outcome, if the run is complete."""
-        return self._read_json("result.json")
+        return self._read("result.json", _result, "move it away and run the command again")
 
     def metrics(self, step: int) -> list[dict[str, Any]]:
-        """The epochs that ended within the first `step` steps."""
-        file = self.path / "metrics.jsonl"
-        try:
-            rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(f"{file} cannot be read; move {self.path} away to start anew") from error
-        return [row for row in rows if row["step"] <= step]
+        """The epochs that ended within the first `step` steps.
+
+        Raises:
+            BadInput: they are not all there.
+        """
+        remedy = f"move {self.path} away to start anew"
+        rows = self._read("metrics.jsonl", partial(_rows, step=step), remedy)
+        if rows is None:
+            raise BadInput(f"{self.checkpoint} is there but metrics.jsonl beside it is not; {remedy}")
+        return rows
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
@@ -108,12 +116,32 @@ class RunFolder:
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         write_atomic(self.path / name, json.dumps(content, indent=2) + "\n")
 
-    def _read_json(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, parse: Callable[[str], Any], remedy: str) -> Any:
+        """What a file of the folder holds, or None where there is none."""
         file = self.path / name
         try:
-            return json.loads(file.read_text()) if file.exists() else None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(f"{file} cannot be read; move it away and run the command again") from error
+            return parse(file.read_text())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        # What stands in the file may be of any shape, so `parse` may stumble in any of these ways.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise BadInput(f"{file} cannot be read ({type(error).__name__}); {remedy}") from error
+
+
+def _result(text: str) -> dict[str, Any]:
+    """The outcome in `result.json`."""
+    result = json.loads(text)
+    if result["format"] != RESULT_FORMAT:
+        raise ValueError(result["format"])
+    return result
+
+
+def _rows(text: str, step: int) -> list[dict[str, Any]]:
+    """The rows of `metrics.jsonl` up to `step`, where the last of them must end."""
+    rows = [row for row in map(json.loads, text.splitlines()) if row["step"] <= step]
+    if rows[-1]["step"] != step:
+        raise ValueError(rows[-1]["step"])
+    return rows
 
 
 def _comparable(tree: dict[str, Any]) -> dict[str, Any]:

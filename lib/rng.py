@@ -55,7 +55,8 @@ class Rng:
 
     def permutation(self, n: int) -> Tensor:
         """A permutation of range(n), drawn on the CPU so that it is the same whatever the device."""
-        return torch.randperm(n, generator=self.device(torch.device("cpu")))
+        # A generator of its own: on the CPU it would otherwise depend on what the samples have drawn.
+        return torch.randperm(n, generator=torch.Generator().manual_seed(self.number))
 
     def seed_noise(self) -> None:
         """Seed the global generators, from which dropout, shake-shake and initialisation draw."""

@@ -74,6 +74,9 @@ def _later(value: Any) -> list[tuple[Path, Any]]:
     return []
 
 
+# Flags that say nothing any more, and why.
+RETIRED = {"nw": "images are resident on the device, so there are no loader workers"}
+
 # Flags whose value decides what they set.
 TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {
     "optims": _optims,
@@ -95,6 +98,8 @@ def resolve(key: str, value: Any) -> list[tuple[Path, Any]]:
     Raises:
         BadInput: no setting is spelled so; the message holds the nearest spellings.
     """
+    if _normal(key) in RETIRED:
+        return []
     translate = TRANSLATED.get(_normal(key))
     return translate(value) if translate else [(path_of(key), value)]
 
@@ -117,7 +122,7 @@ def path_of(key: str) -> Path:
 
 def is_switch(key: str) -> bool:
     """Whether the setting may be given without a value: a trick, or something that is true or false."""
-    if _normal(key) in TRANSLATED:
+    if _normal(key) in (*TRANSLATED, *RETIRED):
         return _normal(key) in SWITCHES
     section, *names = path_of(key)
     registry = SECTIONS[section].registry

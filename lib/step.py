@@ -68,7 +68,7 @@ class Run:
     accumulate: int
     clip: float | None
     clock: Clock
-    normalize: Callable[[Batch, Rng], Batch]  # what evaluation does to pixels
+    normalize: Callable[[Tensor], Tensor]  # what evaluation does to pixels
     splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
     rank: int = 0
 

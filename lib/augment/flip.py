@@ -11,9 +11,7 @@ from lib.registry import augmentations
 from lib.rng import Rng
 
 
-@augmentations.register(
-    "flip", stage=Stage.GEOMETRY, aliases=("hflip", "random_horizontal_flip"), paper="folklore"
-)
+@augmentations.register("flip", stage=Stage.GEOMETRY, aliases=("hflip", "random_horizontal_flip"))
 @dataclass(frozen=True)
 class Flip:
     prob: float = 0.5  # of mirroring an image

@@ -75,4 +75,8 @@ class Normalize:
     std: Tensor  # (C, 1, 1)
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
-        return batch.replace(x=batch.x.float().sub_(self.mean * 255).div_(self.std * 255))
+        return batch.replace(x=self.pixels(batch.x))
+
+    def pixels(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 to float32: all that evaluation does to an image."""
+        return x.float().sub_(self.mean * 255).div_(self.std * 255)

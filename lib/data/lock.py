@@ -18,6 +18,6 @@ def exclusive(path: Path) -> Iterator[BinaryIO]:
     with open(path, "a+b") as file:
         with contextlib.suppress(
             OSError
-        ):  # some network file systems have no locks: there, start one run first
+        ):  # some network file systems know no locks: there, start one run first
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file

@@ -1,6 +1,5 @@
 """MNIST, Fashion-MNIST, KMNIST and SVHN: decoded by torchvision, fetched and verified as the other sets."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -53,8 +52,6 @@ def svhn(root: Path, offline: bool) -> Dataset:
     """99,289 digits cut from house numbers, colour, 32x32."""
     from torchvision import datasets as vision
 
-    if find_spec("scipy") is None:  # asked before the download and not after it
-        raise BadInput("svhn is kept in files of Matlab, which are read with scipy: pip install scipy")
     splits = []
     for name in ("train", "test"):
         url, filename, md5 = vision.SVHN.split_list[name]

@@ -22,9 +22,11 @@ def in_epochs(point: float, epochs: float) -> float:
     return point * epochs if point < 1 else point
 
 
-@schedules.register("constant", paper="none")
+@schedules.register("constant")
 @dataclass(frozen=True)
 class Constant:
+    """The base rate throughout."""
+
     def __call__(self, epoch: float, epochs: float) -> float:
         return 1.0
 
@@ -42,13 +44,9 @@ class MultiStep:
         require(self.gamma > 0, "gamma", "above 0", self.gamma)
 
     def __call__(self, epoch: float, epochs: float) -> float:
-        require(
-            max(self.milestones, default=0) < epochs,
-            "milestones",
-            f"within {epochs:g} epochs",
-            self.milestones,
-        )
-        return self.gamma ** sum(epoch >= in_epochs(m, epochs) for m in self.milestones)
+        drops = [in_epochs(m, epochs) for m in self.milestones]
+        require(max(drops, default=0) < epochs, "milestones", f"within {epochs:g} epochs", self.milestones)
+        return self.gamma ** sum(epoch >= drop for drop in drops)
 
 
 @schedules.register("cosine", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
@@ -99,9 +97,11 @@ class OneCycle:
         return first + (last - first) * share
 
 
-@schedules.register("piecewise", aliases=("piecewise_linear",), paper="none")
+@schedules.register("piecewise", aliases=("piecewise_linear",))
 @dataclass(frozen=True)
 class PiecewiseLinear:
+    """Straight lines between given factors at given times."""
+
     points: tuple[float, ...] = (0.0, 0.2)  # the knots before the end: epochs, or shares of the budget
     factors: tuple[float, ...] = (0.0, 1.0, 0.0)  # the factors at the knots and at the end of the budget
 

@@ -38,6 +38,7 @@ def _plot(panel, rows: list[dict[str, Any]], lines: dict[str, str], label: str) 
         if points:
             panel.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 40 else None)
     panel.set(xlabel="epoch", ylabel=label)
+    panel.xaxis.get_major_locator().set_params(integer=True)
     panel.grid(alpha=0.3)
     if len(panel.lines) > 1:
         panel.legend()

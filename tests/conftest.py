@@ -1,0 +1,28 @@
+"""What the tests share: one thread, and a run so small that it can be trained often."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+TINY = """\
+model: {name: resnet20}
+data: {name: synthetic, size: 64, classes: 4, image_size: 8}
+schedule: {milestones: [1]}
+train: {epochs: 2, batch_size: 16}
+run: {device: cpu, tensorboard: false}
+"""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Sums in a fixed order, and no pool of threads, which a forked process would lack."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch) -> str:
+    """Goes to an empty folder with `tiny.yaml`, and gives that name: two epochs of four steps."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(TINY)
+    return "tiny.yaml"

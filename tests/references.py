@@ -1,0 +1,80 @@
+"""Slow, obvious forms of the tricks: loops over images and pixels, written from the papers alone."""
+
+import math
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def crops(image: np.ndarray, padding: int, mode: str) -> dict[bytes, tuple[int, int]]:
+    """Every crop of the padded (H, W) image, with its offset."""
+    height, width = image.shape
+    padded = np.pad(image, padding, mode={"zero": "constant", "reflect": "reflect"}[mode])
+    return {
+        padded[top : top + height, left : left + width].tobytes(): (top, left)
+        for top in range(2 * padding + 1)
+        for left in range(2 * padding + 1)
+    }
+
+
+def cutouts(height: int, width: int, size: int) -> dict[bytes, list[tuple[int, int]]]:
+    """What may stay of an image of ones, with the centres of the square that leave it."""
+    found: dict[bytes, list[tuple[int, int]]] = {}
+    for row in range(height):
+        for column in range(width):
+            image = np.ones((height, width), np.float32)
+            for i in range(row - size // 2, row - size // 2 + size):
+                for j in range(column - size // 2, column - size // 2 + size):
+                    if 0 <= i < height and 0 <= j < width:
+                        image[i, j] = 0
+            found.setdefault(image.tobytes(), []).append((row, column))
+    return found
+
+
+def rectangle(mask: Tensor) -> tuple[int, int, int, int] | None:
+    """Top, left, height and width of the marked pixels of (H, W), None if there are none; fails otherwise."""
+    if not mask.any():
+        return None
+    rows, columns = mask.any(1).nonzero()[:, 0].tolist(), mask.any(0).nonzero()[:, 0].tolist()
+    top, left, height, width = rows[0], columns[0], rows[-1] - rows[0] + 1, columns[-1] - columns[0] + 1
+    assert mask[top : top + height, left : left + width].all(), "not a rectangle"
+    return top, left, height, width
+
+
+def random_erasing_box(
+    draw: random.Random, side: int, area: tuple[float, float], ratio: float
+) -> tuple[float, float]:
+    """Height and width of the rectangle of Zhong et al. 2017, algorithm 1, drawn until it fits."""
+    while True:
+        surface = draw.uniform(*area) * side * side
+        shape = draw.uniform(ratio, 1 / ratio)
+        height, width = math.sqrt(surface * shape), math.sqrt(surface / shape)
+        x, y = draw.uniform(0, side), draw.uniform(0, side)
+        if x + width <= side and y + height <= side:
+            return height, width
+
+
+def cutmix_weight(draw: np.random.Generator, side: int, alpha: float) -> float:
+    """The weight of an image's own label, as in the code of Yun et al. 2019."""
+    cut = math.sqrt(1 - draw.beta(alpha, alpha))
+    length = int(side * cut)
+    x, y = draw.integers(side), draw.integers(side)
+    x1, x2 = np.clip([x - length // 2, x + length // 2], 0, side)
+    y1, y2 = np.clip([y - length // 2, y + length // 2], 0, side)
+    return 1 - (x2 - x1) * (y2 - y1) / side**2
+
+
+def softmax_regression_gradient(weight: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The gradient of the mean cross-entropy of x W^T in W: (p - y)^T x / B."""
+    scores = torch.exp(x.double() @ weight.double().T)
+    p = scores / scores.sum(1, keepdim=True)
+    return ((p - y.double()).T @ x.double() / len(x)).float()
+
+
+def moving_average(start: float, values: list[float], decay: float) -> float:
+    """The exponential average as a weighted sum, its decay warmed up by (1 + t) / (10 + t)."""
+    decays = [min(decay, (1 + t) / (10 + t)) for t in range(len(values))]
+    weights = [(1 - decays[t]) * math.prod(decays[t + 1 :]) for t in range(len(values))]
+    return math.prod(decays) * start + sum(w * v for w, v in zip(weights, values, strict=True))

@@ -1,0 +1,254 @@
+"""Configuration: every spelling, the order of layers, and nothing dropped in silence."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib.cli import _flatten, parse, read_yaml
+from lib.config import SECTIONS, to_yaml
+from lib.errors import BadInput
+from lib.registry import REGISTRIES
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
+
+
+def config(line: str = ""):
+    return parse(shlex.split(line)).config()
+
+
+def changed(line: str):
+    return config(line).changed
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--cutout 8",
+        "--cutout=8",
+        "--cutout-size 8",
+        "--cutout_size=8",
+        "--cutout --cutout-size 8",
+        "--cutout True --cutout-size 8",
+        "augment.cutout.size=8",
+        "augment.cutout.size 8",
+        "--augment.cutout.size 8",
+        "cutout=8",
+        "augmentation.use_cutout True augmentation.cutout.size 8",
+    ],
+)
+def test_every_spelling_of_a_trick_means_the_same(line):
+    assert changed(line) == {"augment": {"cutout": {"size": 8}}}
+
+
+@pytest.mark.parametrize("line", ["--cutout", "--cutout True", "--cutout=true", "augment.cutout on"])
+def test_a_trick_is_on_with_its_defaults(line):
+    assert changed(line) == {"augment": {"cutout": True}}
+
+
+@pytest.mark.parametrize("line", ["--no-cutout", "--cutout False", "cutout=off", ""])
+def test_a_trick_that_is_off_is_absent(line):
+    assert changed(line) == {}
+    assert "cutout" not in config(line).tricks["augment"]
+
+
+def test_a_usual_augmentation_can_be_switched_off_and_stays_off_in_the_saved_configuration(tmp_path):
+    first = config("--no-flip")
+    assert list(first.tricks["augment"]) == ["crop"]
+    saved = tmp_path / "config.yaml"
+    saved.write_text(to_yaml(first.tree()))
+    assert config(f"--config {saved}").tree() == first.tree()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--lr 0.4",
+        "--lr=4e-1",
+        "optim.lr=0.4",
+        "optim.lr 0.4",
+        "train.base_lr 0.4",
+        "train.lr 0.4",
+        "--learning-rate .4",
+        "--optim.lr 0.4",
+        "optim.sgd.lr 0.4",
+    ],
+)
+def test_every_spelling_of_a_setting_means_the_same(line):
+    assert changed(line) == {"optim": {"lr": 0.4}}
+
+
+def test_a_switch_does_not_swallow_the_setting_that_follows():
+    expected = {"augment": {"cutout": True}, "optim": {"lr": 0.7}}
+    assert changed("--cutout optim.lr=0.7") == expected
+    assert changed("--cutout optim.lr 0.7") == expected
+    assert changed("--cutout --lr 0.7") == expected
+
+
+def test_negative_and_scientific_numbers_are_values():
+    assert config("--schedule cosine --schedule.end -1e-3").chosen["schedule"].options["end"] == -0.001
+    assert config("--epochs 1e2").train.epochs == 100
+
+
+# Section by section the commands that the older projects' readers type.
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("--dataset cifar10", {}),
+        ("--dataset cifar10 --ricap True", {"augment": {"ricap": True}}),
+        (
+            "--model 'shake_resnet26_2x64d' --cutout True",
+            {"model": {"name": "shake_resnet26_2x64d"}, "augment": {"cutout": True}},
+        ),
+        ("--crit lsr", {"augment": {"label_smoothing": True}}),
+        ("--crit lsr --smooth_factor 0.2", {"augment": {"label_smoothing": {"epsilon": 0.2}}}),
+        ("--optims sam", {"wrap": {"sam": True}}),
+        ("--optims asam", {"wrap": {"asam": True}}),
+        ("--optims nesterov --bs 64", {"optim": {"name": "nesterov"}, "train": {"batch_size": 64}}),
+        ("--sched cosine --epochs 300", {"schedule": {"name": "cosine"}, "train": {"epochs": 300.0}}),
+        ("--fast True", {"data": {"fraction": 0.5}}),
+        ("--half False --amp False --fast False --autoaugmentation False", {}),
+        ("--half True", {"train": {"precision": "fp16"}}),
+        ("--gpu 1", {"run": {"device": "cuda:1"}}),
+        ("--milestones 60,120,160", {"schedule": {"milestones": [60.0, 120.0, 160.0]}}),
+        ("--nw 4", {}),
+        (
+            "--random-erase True --random-erase-prob 0.2 --random-erase-sl 0.1",
+            {"augment": {"random_erasing": {"prob": 0.2, "area_min": 0.1}}},
+        ),
+        (
+            "--config configs/cifar/resnet_preact.yaml model.resnet_preact.depth 20 train.batch_size 512 "
+            "train.base_lr 0.4 scheduler.type cosine scheduler.epochs 400",
+            {
+                "model": {"name": "resnet_preact", "depth": 20},
+                "optim": {"name": "nesterov", "lr": 0.4, "weight_decay": 1e-4},
+                "schedule": {"name": "cosine"},
+                "train": {"epochs": 400.0, "batch_size": 512},
+            },
+        ),
+    ],
+)
+def test_older_projects_commands_mean_what_they_meant(line, expected):
+    assert changed(line) == expected
+
+
+@pytest.mark.parametrize("value", ["'[True, False, False]'", "true,false,false"])
+def test_a_list_may_be_written_as_python_writes_it(value):
+    line = f"--config configs/cifar/resnet_preact.yaml model.resnet_preact.preact_stage {value}"
+    assert config(line).chosen["model"].options["preact_stage"] == (True, False, False)
+
+
+def test_a_flag_that_has_lost_its_meaning_is_noted():
+    assert any("--nw" in note for note in config("--nw 4").notes)
+
+
+def test_later_layers_override_earlier_ones(tmp_path):
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text("optim: {lr: 0.5}\naugment: {cutout: 16, mixup: true}\ntrain: {epochs: 7}\n")
+    two.write_text("augment.cutout.size: 8\noptim: {lr: 0.6}\n")
+    composed = config(f"--config {one},{two} --cutout 4 --no-mixup")
+    assert composed.changed == {
+        "augment": {"cutout": {"size": 4}},
+        "optim": {"lr": 0.6},
+        "train": {"epochs": 7.0},
+    }
+
+
+def test_a_later_setting_switches_a_trick_on_again(tmp_path):
+    file = tmp_path / "off.yaml"
+    file.write_text("augment: {cutout: false, flip: false}\n")
+    composed = config(f"--config {file} --cutout-size 4")
+    assert composed.changed["augment"] == {"cutout": {"size": 4}, "flip": False}
+
+
+def test_another_choice_voids_the_old_ones_settings_and_says_so(tmp_path):
+    file = tmp_path / "sgd.yaml"
+    file.write_text("optim: {lr: 0.5, momentum: 0.8, decay_norm_and_bias: false}\n")
+    composed = config(f"--config {file} --optim adamw")
+    assert composed.chosen["optim"].options["lr"] == 1e-3
+    assert composed.settings["optim"].decay_norm_and_bias is False
+    (note,) = composed.notes
+    assert "optim.lr" in note
+    assert "optim.momentum" in note
+
+
+def test_yaml_takes_the_flags_spellings_too(tmp_path):
+    file = tmp_path / "flat.yaml"
+    file.write_text("model: resnet20\nlr: 1e-1\ncutout: true\nsched: cosine\n")
+    assert config(f"--config {file}").changed == {
+        "model": {"name": "resnet20"},
+        "augment": {"cutout": True},
+        "schedule": {"name": "cosine"},
+    }
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_holds_only_what_differs(path):
+    settings = read_yaml(path)
+    assert settings
+    composed = parse(["--config", str(path)]).config()
+    assert sorted(key for key, _ in _flatten(composed.changed)) == sorted(
+        key if "." in key else f"{key}.name" for key, _ in settings
+    )
+    assert yaml.safe_load(to_yaml(composed.tree())) == composed.tree()
+
+
+def test_the_saved_configurations_give_the_same_configuration_again(tmp_path):
+    line = "--model wrn_16_2 --mixup 0.2 --sam --ema 0.99 --optim adamw --warmup 3 --val 0.1 --no-flip"
+    first = config(line)
+    for name, tree in (("whole", first.tree()), ("diff", first.changed)):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(to_yaml(tree))
+        again = config(f"--config {file}")
+        assert again.tree() == first.tree()
+        assert again.digest() == first.digest()
+
+
+def test_the_run_folder_follows_what_is_learned_and_nothing_else():
+    base = config("--model resnet20")
+    same = config("--model resnet20 --device cpu --root /x --offline --save-every 5")
+    assert same.folder() == base.folder()
+    assert config("--model resnet20 --seed 3").folder().parent == base.folder().parent
+    assert config("--model resnet20 --lr 0.2").digest() != base.digest()
+    assert config("--model resnet20 --cutout --sam").folder().parent.name.startswith("resnet20-cutout-sam-")
+    assert config("--model resnet20 --name mine").folder().parent.name == f"mine-{base.digest()}"
+    assert str(config("train.output_dir runs/x").folder()) == "runs/x"
+
+
+def test_no_two_settings_share_a_short_spelling():
+    settings = [key for section in SECTIONS.values() for key in section.fields]
+    assert len(settings) == len(set(settings))
+
+
+def test_every_field_has_a_help_text_and_every_entry_a_description():
+    for section in SECTIONS.values():
+        assert all(field.help for field in section.fields.values())
+    for registry in REGISTRIES.values():
+        for entry in registry.entries():
+            assert entry.facts.get("paper") or entry.about, entry.name
+            missing = [field.name for field in entry.fields.values() if not field.help]
+            assert not missing, f"{entry.name}: {missing}"
+
+
+def test_the_default_is_the_published_baseline():
+    base = config("--dataset cifar10")
+    assert base.chosen["model"].entry.name == "wideresnet"
+    assert base.chosen["model"].options == {"dropout": 0.3}
+    options = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False}
+    assert base.chosen["optim"].options == options
+    schedule = base.chosen["schedule"].build()
+    assert [schedule(epoch, 200) for epoch in (59, 60, 120, 160)] == pytest.approx([1, 0.2, 0.04, 0.008])
+    assert (base.train.epochs, base.train.batch_size) == (200, 128)
+    assert list(base.tricks["augment"]) == ["crop", "flip"]
+
+
+def test_a_trick_that_comes_later_says_so():
+    with pytest.raises(BadInput, match="not part of this version"):
+        config("--autoaugmentation True --random-erase True")

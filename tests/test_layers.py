@@ -1,0 +1,86 @@
+"""The architecture, held by tests: imports go downward, and each power has one home."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
+
+# A module imports modules of its own row or of the rows above; the packages know nothing of each other.
+ROWS = (
+    ("errors", "files", "fields", "rng", "batch", "registry"),
+    ("models", "augment", "optim", "losses", "data", "settings"),
+    ("config", "compose", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint", "record"),
+    ("build", "plan", "report"),
+    ("fit",),
+)
+PACKAGES = ("models", "augment", "optim", "data", "losses")
+
+# What is allowed in few places: a pattern, and the places.
+POWERS = {
+    r"\.backward\(": ("lib/step.py", "lib/build.py"),  # build tries out a compiled model
+    r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
+    r"torch\.distributed": (),
+    r"\bsys\.argv|import argparse": ("train.py", "lib/record.py"),
+    r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/record.py"),
+    r"torch\.load\(": ("lib/checkpoint.py", "lib/data/folder.py"),
+}
+
+
+def _module(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[1] if path.parts[-1] != "train.py" else "train"
+
+
+def _imports(path: Path) -> set[str]:
+    """The top-level parts of lib that a file imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "lib":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lib.")}
+    return found
+
+
+def _row(module: str) -> int:
+    return next(i for i, row in enumerate(ROWS) if module in row)
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.parent != ROOT], ids=str)
+def test_imports_go_downward_only(path):
+    module = _module(path)
+    if module == "__init__":
+        pytest.skip("the package itself imports nothing")
+    for imported in _imports(path) - {module}:
+        assert _row(imported) <= _row(module), f"{module} imports {imported}, which lies above it"
+        both = {module, imported} <= set(PACKAGES)
+        assert not both, f"{module} and {imported} must not know each other"
+
+
+@pytest.mark.parametrize("pattern", POWERS)
+def test_each_power_has_one_home(pattern):
+    users = {str(p.relative_to(ROOT)) for p in SOURCES if re.search(pattern, p.read_text())}
+    assert users <= set(POWERS[pattern])
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("lib/**/*.py")), ids=str)
+def test_every_module_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_the_step_never_waits_for_the_device():
+    for path in [ROOT / "lib/step.py", *ROOT.glob("lib/augment/*.py"), *ROOT.glob("lib/optim/*.py")]:
+        assert not re.search(r"\.item\(\)|\.cpu\(\)|\.tolist\(\)|\.numpy\(\)", path.read_text()), path
+
+
+def test_no_trick_is_named_in_the_loop():
+    from lib.registry import augmentations, averages, wrappers
+
+    names = [name for registry in (augmentations, wrappers, averages) for name in registry.names()]
+    for file in ("lib/fit.py", "lib/build.py", "train.py"):
+        words = set(re.findall(r"\w+", (ROOT / file).read_text().lower()))
+        assert not words & set(names)

@@ -1,0 +1,465 @@
+"""Schedules against closed forms, optimizers on convex losses, wrappers and averages by hand."""
+
+import copy
+import io
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from references import moving_average
+from torch import Tensor, nn
+
+from lib.optim.groups import ParamGroups
+from lib.optim.schedules import Cosine, Warmup
+from lib.registry import averages, optimizers, schedules, wrappers
+
+# Schedules
+
+BUDGETS = [1, 12, 30.5, 200]
+
+
+def schedule_of(name: str, warmup: float | None = None, **options):
+    """The schedule as a run has it: within the warm-up that it brings along."""
+    usual = schedules[name].facts.get("warmup", 0.0)
+    return Warmup(usual if warmup is None else warmup)(schedules[name].build(**options))
+
+
+def fits(name: str, epochs: float) -> bool:
+    """Whether the defaults of the schedule fit into the budget; SGDR's are in epochs."""
+    options = schedules[name].fields
+    return name != "sgdr" or options["first"].default <= epochs
+
+
+@pytest.mark.parametrize("name", schedules.names())
+@pytest.mark.parametrize("epochs", BUDGETS)
+def test_every_schedule_is_a_finite_factor_over_its_budget_and_a_function_of_time_alone(name, epochs):
+    if not fits(name, epochs):
+        pytest.skip("the defaults need a longer budget")
+    times = [epochs * i / 97 for i in range(97)]
+    factors = {time: schedule_of(name)(time, epochs) for time in times}
+    assert all(math.isfinite(factor) and 0 <= factor <= 1 for factor in factors.values())
+    assert max(factors.values()) > 0.9
+    schedule = schedule_of(name)
+    for time in random.Random(0).sample(times, len(times)):
+        assert schedule(time, epochs) == factors[time]
+
+
+@pytest.mark.parametrize("name", [n for n in schedules.names() if n != "sgdr"])
+def test_a_schedule_in_shares_of_the_budget_stretches_with_it(name):
+    short, long = ([schedule_of(name)(epochs * i / 64, epochs) for i in range(64)] for epochs in (10, 320))
+    assert short == pytest.approx(long)
+
+
+def torch_factors(scheduler, steps: int, **options) -> list[float]:
+    """The factors of one of torch's schedulers."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    stepper, found = scheduler(optimizer, **options), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        stepper.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "scheduler", "theirs"),
+    [
+        ("cosine", {}, "CosineAnnealingLR", {"T_max": 40}),
+        ("cosine", {"end": 0.1}, "CosineAnnealingLR", {"T_max": 40, "eta_min": 0.1}),
+        (
+            "multistep",
+            {"milestones": (10, 25, 30)},
+            "MultiStepLR",
+            {"milestones": [10, 25, 30], "gamma": 0.2},
+        ),
+        ("multistep", {"gamma": 0.1}, "MultiStepLR", {"milestones": [12, 24, 32], "gamma": 0.1}),
+        ("sgdr", {"first": 5}, "CosineAnnealingWarmRestarts", {"T_0": 5, "T_mult": 2}),
+        ("sgdr", {"first": 0.25, "growth": 1}, "CosineAnnealingWarmRestarts", {"T_0": 10, "T_mult": 1}),
+        ("constant", {}, "ConstantLR", {"factor": 1.0}),
+    ],
+)
+def test_a_schedule_is_torchs_own_where_torch_has_one(name, options, scheduler, theirs):
+    ours = [schedules[name].build(**options)(epoch, 40) for epoch in range(40)]
+    expected = torch_factors(getattr(torch.optim.lr_scheduler, scheduler), 40, **theirs)
+    assert ours == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "points"),
+    [
+        ("cosine", {}, {0: 1, 50: (2 + 2**0.5) / 4, 100: 0.5, 150: (2 - 2**0.5) / 4, 200: 0}),
+        ("cosine", {"end": 0.2}, {0: 1, 100: 0.6, 200: 0.2}),
+        ("multistep", {}, {0: 1, 59.9: 1, 60: 0.2, 119.9: 0.2, 120: 0.04, 159.9: 0.04, 160: 0.008}),
+        ("sgdr", {}, {0: 1, 5: 0.5, 9.999: 0, 10: 1, 20: 0.5, 30: 1, 50: 0.5, 70: 1, 150: 1}),
+        ("onecycle", {}, {0: 0.04, 30: 0.52, 60: 1, 130: 0.5, 200: 0}),
+        ("onecycle", {"peak": 50, "start": 0, "end": 0.1}, {0: 0, 25: 0.5, 50: 1, 125: 0.55, 200: 0.1}),
+        ("onecycle", {"shape": "cosine", "start": 0}, {15: (2 - 2**0.5) / 4, 30: 0.5, 60: 1, 130: 0.5}),
+        ("piecewise", {}, {0: 0, 20: 0.5, 40: 1, 120: 0.5, 200: 0}),
+        ("warmcosine", {}, {0: 0, 20: (1 + math.cos(math.pi / 10)) / 2, 100: 0.5, 200: 0}),
+    ],
+)
+def test_a_schedule_takes_the_values_of_its_closed_form(name, options, points):
+    schedule = schedule_of(name, **options)
+    assert {time: schedule(time, 200) for time in points} == pytest.approx(points, abs=1e-6)
+
+
+def test_milestones_in_epochs_and_as_shares_of_the_budget_agree():
+    by_epoch, by_share = (schedule_of("multistep", milestones=m) for m in ((60, 120, 160), (0.3, 0.6, 0.8)))
+    assert all(by_epoch(t / 4, 200) == by_share(t / 4, 200) for t in range(800))
+
+
+def test_milestones_as_shares_fit_into_a_budget_of_less_than_an_epoch():
+    factors = [schedule_of("multistep")(0.5 * share, 0.5) for share in (0, 0.29, 0.31, 0.61, 0.81)]
+    assert factors == pytest.approx([1, 1, 0.2, 0.04, 0.008])
+
+
+@pytest.mark.parametrize(
+    ("points", "factors"), [((0.0, 0.2), (0, 1, 0)), ((0.0, 5, 0.5, 30), (0.1, 1, 0.4, 0.4, 0))]
+)
+def test_a_piecewise_schedule_is_numpys_interpolation(points, factors):
+    knots = [*(p * 40 if p < 1 else p for p in points), 40]
+    times = np.linspace(0, 40, 173)
+    schedule = schedule_of("piecewise", points=points, factors=factors)
+    assert [schedule(t, 40) for t in times] == pytest.approx(np.interp(times, knots, factors), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", schedules.names())
+@pytest.mark.parametrize(("warmup", "length"), [(5, 5), (0.1, 4)])
+@pytest.mark.parametrize("start", [0.0, 0.3])
+def test_a_warm_up_rises_linearly_to_the_schedule_and_then_leaves_it_alone(name, warmup, length, start):
+    plain = schedules[name].build()
+    warmed = Warmup(warmup, start)(plain)
+    goal = plain(length, 40)
+    for share in (0, 0.25, 0.5, 0.999999):
+        assert warmed(share * length, 40) == pytest.approx(start + (goal - start) * share, abs=1e-5)
+    for time in np.linspace(length, 39.9, 50):
+        assert warmed(time, 40) == plain(time, 40)
+
+
+def test_no_warm_up_is_the_schedule_itself():
+    assert Warmup(0)(schedule := Cosine()) is schedule
+
+
+# Optimizers
+
+
+def quadratic(w: Tensor) -> Tensor:
+    """A convex loss whose lowest point is at 1 to n."""
+    return ((w - torch.arange(1, len(w) + 1)) ** 2).sum() / 2
+
+
+def closure_of(optimizer, w: Tensor, loss=quadratic):
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            value = loss(w)
+        value.backward()
+        return value.detach()
+
+    return closure
+
+
+def lowers(optimizer, w: Tensor) -> bool:
+    """Whether each of ten steps lowers the loss, and is told the loss before it."""
+    before = [quadratic(w).item()]
+    for _ in range(10):
+        told = optimizer.step(closure_of(optimizer, w))
+        assert told.item() == pytest.approx(before[-1])
+        before.append(quadratic(w).item())
+    return before == sorted(before, reverse=True) and before[-1] < before[0]
+
+
+OPTIMIZERS = [*optimizers.names(), "timm/lamb", "timm/lion"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_lowers_a_convex_loss(name):
+    w = torch.full((3,), 20.0, requires_grad=True)
+    # Momentum overshoots the lowest point at large rates.
+    optimizer = optimizers[name].build(params=[{"params": [w]}], lr=0.01)
+    assert lowers(optimizer, w)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_saved_optimizer_goes_on_as_if_nothing_had_happened(name):
+    def steps(w: Tensor, optimizer, count: int) -> None:
+        for _ in range(count):
+            optimizer.step(closure_of(optimizer, w))
+
+    whole, first = (torch.full((3,), 20.0, requires_grad=True) for _ in range(2))
+    steps(whole, optimizers[name].build(params=[{"params": [whole]}]), 6)
+    optimizer = optimizers[name].build(params=[{"params": [first]}])
+    steps(first, optimizer, 3)
+    second = first.detach().clone().requires_grad_()
+    again = optimizers[name].build(params=[{"params": [second]}])
+    again.load_state_dict(saved(optimizer.state_dict()))
+    steps(second, again, 3)
+    assert torch.equal(second, whole)
+
+
+def saved(state: dict) -> dict:
+    """The state by way of a file."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("sgd", lambda w, g: w - 0.1 * (g + 0.3 * w)),
+        ("nesterov", lambda w, g: w - 0.1 * 1.9 * (g + 0.3 * w)),  # the velocity is looked ahead by once
+        ("adam", lambda w, g: w - 0.1 * torch.sign(g + 0.3 * w)),
+        ("adamw", lambda w, g: w * (1 - 0.1 * 0.3) - 0.1 * torch.sign(g)),
+    ],
+)
+def test_the_first_step_is_that_of_the_papers_formula(name, step):
+    start = torch.tensor([2.0, -1.0, 0.5])
+    w = start.clone().requires_grad_()
+    optimizer = optimizers[name].build(params=[{"params": [w]}], lr=0.1, weight_decay=0.3)
+    optimizer.step(closure_of(optimizer, w))
+    torch.testing.assert_close(w.detach(), step(start, start - torch.arange(1, 4)))
+
+
+class Mixed(nn.Module):
+    """Every kind of parameter, one of them frozen, with its kind in its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.dense, self.layer_norm = nn.Linear(4, 5), nn.LayerNorm(5)
+        self.frozen = nn.Parameter(torch.ones(2, 2), requires_grad=False)
+        with torch.no_grad():
+            for p in self.parameters():
+                p.copy_(torch.linspace(1, 2, p.numel()).view_as(p))
+
+
+@pytest.mark.parametrize("decays", [True, False])
+def test_norm_layers_and_biases_decay_only_if_asked_to(decays):
+    model = Mixed()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    groups = ParamGroups(decay_norm_and_bias=decays)(model)
+    optimizer = optimizers["sgd"].build(params=groups, lr=0.1, weight_decay=0.5)
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)  # so that decay alone moves the weights
+    optimizer.step()
+    for name, p in model.named_parameters():
+        spared = name == "frozen" or (not decays and ("norm" in name or "bias" in name))
+        torch.testing.assert_close(p.detach(), before[name] * (1 if spared else 1 - 0.1 * 0.5))
+
+
+# Wrappers
+
+CLIMBING = [entry.name for entry in wrappers.entries() if entry.facts.get("climbs")]
+
+
+def sgd(params: list[Tensor], lr: float = 0.1, momentum: float = 0.0) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=lr, momentum=momentum)
+
+
+def wrap(name: str, params: list[Tensor], model: nn.Module | None = None, base=None, **options):
+    return wrappers[name].build(base=base or sgd(params), model=model or nn.Module(), **options)
+
+
+@pytest.mark.parametrize("name", wrappers.names())
+def test_every_wrapper_lowers_a_convex_loss_and_has_the_groups_of_its_base(name):
+    w = torch.full((3,), 20.0, requires_grad=True)
+    base = sgd([w])
+    optimizer = wrap(name, [w], base=base)
+    assert optimizer.param_groups is base.param_groups
+    assert lowers(optimizer, w)
+
+
+@pytest.mark.parametrize("name", wrappers.names())
+def test_a_saved_wrapper_goes_on_as_if_nothing_had_happened(name):
+    def steps(w: Tensor, optimizer, count: int) -> None:
+        for _ in range(count):
+            optimizer.step(closure_of(optimizer, w))
+
+    whole, first = (torch.full((3,), 20.0, requires_grad=True) for _ in range(2))
+    steps(whole, wrap(name, [whole], base=sgd([whole], momentum=0.9)), 6)
+    optimizer = wrap(name, [first], base=sgd([first], momentum=0.9))
+    steps(first, optimizer, 3)
+    second = first.detach().clone().requires_grad_()
+    again = wrap(name, [second], base=sgd([second], momentum=0.9))
+    again.load_state_dict(saved(optimizer.state_dict()))
+    steps(second, again, 3)
+    assert torch.equal(second, whole)
+
+
+@pytest.mark.parametrize("name", wrappers.names())
+def test_a_wrapper_takes_no_step_without_gradients(name):
+    w, calls = torch.ones(3, requires_grad=True), []
+    optimizer = wrap(name, [w], base=sgd([w], momentum=0.9))
+
+    def overflown() -> Tensor:
+        calls.append(1)
+        w.grad = None
+        return torch.tensor(5.0)
+
+    assert optimizer.step(overflown) == 5
+    assert torch.equal(w, torch.ones(3))
+    assert len(calls) == 1
+    optimizer.step(closure_of(optimizer, w))  # and then goes on
+    assert not torch.equal(w, torch.ones(3))
+
+
+@pytest.mark.parametrize("name", CLIMBING)
+def test_a_climber_takes_no_step_when_the_gradient_overflows_at_the_top(name):
+    w, calls = torch.ones(3, requires_grad=True), []
+    optimizer = wrap(name, [w], base=sgd([w], momentum=0.9))
+
+    def overflows_above() -> Tensor:
+        calls.append(w.detach().clone())
+        w.grad = torch.ones(3) if len(calls) == 1 else None
+        return torch.tensor(5.0)
+
+    optimizer.step(overflows_above)
+    assert len(calls) == 2 and not torch.equal(calls[1], calls[0])
+    assert torch.equal(w, torch.ones(3))
+    assert not optimizer.base.state
+
+
+def parabola(*curvatures: float):
+    return lambda w: sum(a * x**2 / 2 for a, x in zip(curvatures, w, strict=True))
+
+
+@pytest.mark.parametrize("start", [2.0, -0.7])
+@pytest.mark.parametrize("a", [0.5, 3.0])
+def test_sam_and_asam_on_a_parabola_are_their_closed_forms(start, a):
+    # f = a w^2 / 2: SAM's gradient is that at w + rho sign(w), ASAM's at w + rho (|w| + eta) sign(w).
+    sign = math.copysign(1, start)
+    for name, options, climb in (
+        ("sam", {"rho": 0.3}, 0.3),
+        ("asam", {"rho": 0.3, "eta": 0.2}, 0.3 * (abs(start) + 0.2)),
+    ):
+        w = torch.tensor([start], dtype=torch.float64, requires_grad=True)
+        optimizer = wrap(name, [w], **options)
+        loss = optimizer.step(closure_of(optimizer, w, parabola(a)))
+        assert loss.item() == pytest.approx(a * start**2 / 2)
+        assert w.item() == pytest.approx(start - 0.1 * a * (start + climb * sign), rel=1e-9)
+
+
+def test_the_radius_is_that_of_all_the_weights_together():
+    # Two tensors, f = (3 w^2 + 4 v^2) / 2 at w = v = 1: the gradient (3, 4) has norm 5.
+    w, v = (torch.ones(1, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    optimizer = wrap("sam", [w, v], rho=0.5)
+    optimizer.step(closure_of(optimizer, (w, v), lambda p: parabola(3, 4)((p[0][0], p[1][0]))))
+    assert w.item() == pytest.approx(1 - 0.1 * 3 * (1 + 0.5 * 3 / 5), rel=1e-9)
+    assert v.item() == pytest.approx(1 - 0.1 * 4 * (1 + 0.5 * 4 / 5), rel=1e-9)
+    # ASAM at w = 1, v = 2, eta = 0: T g = (1*3, 2*8), the climb is rho (1*3, 4*8) / |(3, 16)|.
+    with torch.no_grad():
+        w.fill_(1.0), v.fill_(2.0)
+    optimizer = wrap("asam", [w, v], rho=0.5, eta=0.0)
+    optimizer.step(closure_of(optimizer, (w, v), lambda p: parabola(3, 4)((p[0][0], p[1][0]))))
+    norm = math.hypot(3, 16)
+    assert w.item() == pytest.approx(1 - 0.1 * 3 * (1 + 0.5 * 3 / norm), rel=1e-9)
+    assert v.item() == pytest.approx(2 - 0.1 * 4 * (2 + 0.5 * 32 / norm), rel=1e-9)
+
+
+def with_norm() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 3))
+    return model, torch.randn(16, 6) * 3 + 1
+
+
+def closure_over(model: nn.Module, x: Tensor):
+    def closure() -> Tensor:
+        model.zero_grad()
+        with torch.enable_grad():
+            loss = model(x).square().mean()
+        loss.backward()
+        return loss.detach()
+
+    return closure
+
+
+@pytest.mark.parametrize("name", CLIMBING)
+def test_a_climber_comes_home_bit_for_bit_and_moves_the_statistics_once(name):
+    model, x = with_norm()
+    plain = copy.deepcopy(model)
+    weights = [p.detach().clone() for p in model.parameters()]
+    optimizer = wrap(name, [], model, base=sgd(list(model.parameters()), lr=0.0))
+    optimizer.step(closure_over(model, x))
+    assert all(torch.equal(p, w) for p, w in zip(model.parameters(), weights, strict=True))
+    plain(x)  # one forward, at home
+    for (key, one), other in zip(model.named_buffers(), plain.buffers(), strict=True):
+        assert torch.equal(one, other), key
+    assert model[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("name", CLIMBING)
+def test_a_climber_has_no_state_but_its_bases(name):
+    model, x = with_norm()
+    base = sgd(list(model.parameters()), momentum=0.9)
+    optimizer = wrap(name, [], model, base=base)
+    optimizer.step(closure_over(model, x))
+    mine, theirs = optimizer.state_dict(), base.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert mine["param_groups"] == theirs["param_groups"]
+    assert all(set(state) == {"momentum_buffer"} for state in mine["state"].values())
+
+
+# Averages
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.999])
+def test_the_moving_average_is_the_weighted_sum_of_the_weights_and_statistics(decay):
+    model = nn.BatchNorm1d(1)
+    start = {"weight": 5.0, "bias": -2.0, "running_mean": 0.5, "running_var": 3.0}
+    draw = random.Random(0)
+    values = [{key: draw.uniform(-3, 3) for key in start} for _ in range(30)]
+    set_to(model, start)
+    average = averages["ema"].build(model=model, decay=decay)
+    for step, value in enumerate(values):
+        set_to(model, value)
+        model.num_batches_tracked.fill_(step + 1)
+        average.update(model, step)
+    for key, tensor in average.model.state_dict().items():
+        if key in start:
+            expected = moving_average(start[key], [value[key] for value in values], decay)
+            assert tensor.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert average.model.num_batches_tracked == 30
+    for key, value in values[-1].items():  # the watched weights are left alone
+        assert model.state_dict()[key].item() == pytest.approx(value)
+
+
+def set_to(model: nn.Module, values: dict[str, float]) -> None:
+    for key, value in values.items():
+        model.state_dict()[key].fill_(value)
+
+
+@pytest.mark.parametrize("name", averages.names())
+def test_a_saved_average_goes_on_as_if_nothing_had_happened(name):
+    def watch(average, steps: range) -> None:
+        for step in steps:
+            torch.manual_seed(step)
+            moved, _ = with_norm()
+            set_to(moved, {key: float(step) for key in moved.state_dict()})
+            average.update(moved, step)
+
+    model, _ = with_norm()
+    whole, first, second = (averages[name].build(model=model) for _ in range(3))
+    watch(whole, range(6))
+    watch(first, range(3))
+    second.load_state_dict(saved(first.state_dict()))
+    watch(second, range(3, 6))
+    for one, other in zip(whole.model.state_dict().values(), second.model.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", averages.names())
+def test_an_average_gives_a_model_of_its_own_that_learns_nothing(name):
+    model, x = with_norm()
+    average = averages[name].build(model=model)
+    average.update(model, 0)
+    assert not any(p.requires_grad for p in average.model.parameters())
+    assert all(p.requires_grad for p in model.parameters())
+    before = average.model.state_dict()["0.weight"].clone()
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    assert torch.equal(average.model.state_dict()["0.weight"], before)
+    assert average.model(x).shape == (16, 3)
