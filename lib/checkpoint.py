@@ -1,6 +1,7 @@
 """Checkpoints: everything that resume needs, and nothing that is a function of (seed, step)."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def load(path: Path) -> dict[str, Any]:
         BadInput: there is none, or it is corrupt or of another program.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's guesses at a foreign file: the error below says enough
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BadInput(f"there is no checkpoint {path}") from None
     except Exception as error:  # torch raises half a dozen types for bytes that it cannot read

@@ -133,7 +133,7 @@ def read_yaml(path: Path) -> list[tuple[str, Any]]:
         raise BadInput(f"--config {path}: there is no such file; {close}") from None
     except OSError as error:
         raise BadInput(f"--config {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, the date 2001-99-99
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise BadInput(

@@ -128,7 +128,8 @@ def _int(value: Any) -> int:
 def _float(value: Any, expected: str = "a number") -> float:
     # YAML reads `1e-3` as text and `true` as a bool; the first is a number to us, the second is not.
     try:
-        number = float("nan") if isinstance(value, bool) else float(value)
+        # Python also reads 28_10 as a number, which would swallow the parts of a model's name.
+        number = float("nan") if isinstance(value, bool) or "_" in str(value) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
     if number != number or number in (float("inf"), float("-inf")):

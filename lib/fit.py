@@ -14,7 +14,7 @@ from lib import checkpoint
 from lib.config import Config
 from lib.evaluate import Evaluation, evaluate
 from lib.log import Log, Scalars
-from lib.record import RESULT_FORMAT, RunFolder, code_version, environment
+from lib.record import RESULT_FORMAT, RunFolder, environment
 from lib.report.curves import draw_curves
 from lib.step import Run, train_step
 
@@ -112,10 +112,12 @@ class Record:
         self.run, self.config, self.folder, self.device, self.log = run, config, folder, device, log
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
-        self.code = code_version()
+        # Taken at the start: the checkout may change while the run goes on.
+        self.environment = environment(device)
+        self.code = self.environment["code"]
         # Tuning looks at the held-out part where there is one, so the best epoch is chosen there.
         self.watched = next(iter(run.splits))
-        folder.write_json("env.json", environment(device))
+        folder.write_json("env.json", self.environment)
 
     def resume(self) -> int:
         """Continue from the folder's checkpoint, and return the step to start with."""
@@ -215,7 +217,7 @@ class Record:
             "seconds": seconds,
             "images_per_second": images / seconds["train"] if images else None,
             "peak_memory_mb": max((row["peak_memory_mb"] for row in self.rows), default=None),
-            "environment": environment(self.device),
+            "environment": self.environment,
         }
         if self.rows:
             title = f"{result['model']} on {result['dataset']}"

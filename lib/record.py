@@ -72,8 +72,10 @@ class RunFolder:
         """Refuse a folder that holds another configuration."""
         away = f"move {self.path} away, or give --output-dir"
         held = self._read("config.yaml", lambda text: _comparable(yaml.safe_load(text)), away)
+        if held is None:
+            return
         mine = _comparable(self.config.tree())
-        differs = [key for key in sorted(held | mine) if held.get(key) != mine.get(key)] if held else []
+        differs = [key for key in sorted(held | mine) if held.get(key) != mine.get(key)]
         if differs:
             key = differs[0]
             raise BadInput(

@@ -114,9 +114,8 @@ def path_of(key: str) -> Path:
         full = ", ".join(".".join(path) for path in paths)
         raise BadInput(f"{key!r} may mean {full}; write it in full")
     if not paths:
-        raise BadInput(
-            f"unknown setting {key!r}: {nearest(normal, spellings()) or 'see python train.py --help'}"
-        )
+        known = full_spellings() if "." in normal else spellings()
+        raise BadInput(f"unknown setting {key!r}: {nearest(normal, known) or 'see python train.py --help'}")
     return paths[0]
 
 
@@ -195,3 +194,14 @@ def spellings() -> list[str]:
     ]
     tricks = [spelling for spelling, _ in _tricks()]
     return [*choices, *tricks, *settings, *options, *ALIASES, *TRANSLATED]
+
+
+def full_spellings() -> list[str]:
+    """The spellings to suggest for a key with a dot."""
+    keys = [
+        f"{name}.{key}"
+        for name, section in SECTIONS.items()
+        for owner in (section, *(section.registry.entries() if section.is_choice else ()))
+        for key in owner.fields
+    ]
+    return [*keys, *(".".join(path) for _, path in _tricks())]

@@ -314,7 +314,7 @@ def test_alternating_flips_mirror_each_image_in_exactly_every_other_epoch():
     assert_share(((other != x).flatten(1).any(1) ^ first).sum(), count, 0.5)  # another seed
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(12, 9, 4), (9, 12, 3), (8, 8, 16), (6, 6, 1)])
+@pytest.mark.parametrize(("height", "width", "size"), [(12, 9, 4), (9, 12, 3), (8, 8, 10), (6, 6, 1)])
 def test_cutout_hides_a_square_around_any_pixel_clipped_by_the_border(height, width, size):
     out = build("cutout", size=size)(batch_of(torch.ones(60 * height * width, 2, height, width)), Rng(0)).x
     assert torch.equal(out[:, 0], out[:, 1])  # all channels

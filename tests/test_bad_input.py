@@ -10,11 +10,13 @@ import shutil
 import socket
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import TINY
 
 import lib.checkpoint
 import lib.data.cifar
@@ -45,7 +47,9 @@ def refused(tiny, capfd, tmp_path):
 
     def run(line: str, *parts: str, changes: bool = False) -> None:
         before = files(tmp_path)
-        code = train.main(["--config", tiny, *line.split()])
+        with warnings.catch_warnings(record=True) as warned:  # a warning would be a second line
+            code = train.main(["--config", tiny, *line.split()])
+        assert not warned
         one_line(code, capfd.readouterr().err, *parts)
         assert changes or files(tmp_path) == before
 
@@ -57,8 +61,6 @@ def whole(tmp_path_factory) -> Path:
     """The folder of a tiny run that is complete. Only to be copied."""
     place = tmp_path_factory.mktemp("whole")
     with contextlib.chdir(place):
-        from conftest import TINY
-
         Path("tiny.yaml").write_text(TINY)
         assert train.main(["--config", "tiny.yaml", "--output-dir", "run"]) == 0
     return place / "run"
@@ -75,15 +77,16 @@ def run_folder(whole, tiny) -> Path:
 # What the line says: the setting, where it stands, and the way out.
 LINES = {
     "an unknown model": ("--model resnt20", "--model (command line)", "unknown model 'resnt20'", "resnet20"),
-    "an unknown flag": ("--cutuot", "--cutuot (command line)", "unknown setting", "cutout"),
-    "an unknown flag with a value": ("--epoch 3", "--epoch", "unknown setting", "epochs"),
+    "an unknown flag": ("--cutuot", "unknown setting 'cutuot'", "did you mean cutout?"),
+    "an unknown flag with a value": ("--epoch 3", "unknown setting 'epoch'", "epochs"),
     "an unknown key": ("train.epoch=3", "train.epoch", "no setting 'epoch'", "epochs"),
-    "an unknown section": ("trian.epochs=3", "trian.epochs", "unknown setting", "--help"),
+    "an unknown section": ("trian.epochs=3", "trian.epochs", "unknown setting", "train.epochs"),
+    "a key like no other": ("zzz=3", "zzz (command line)", "unknown setting", "--help"),
     "an unknown field of a trick": ("--augment.cutout.sise 3", "cutout has no setting 'sise'", "size"),
     "an unknown dataset": ("--dataset cifar11", "unknown dataset 'cifar11'", "cifar10"),
     "an unknown choice": ("--precision fp17", "--precision", "expected one of fp32, bf16, fp16", "'fp17'"),
     "an unknown optimizer": ("--optim adamv", "unknown optimizer 'adamv'", "adamw"),
-    "an unknown optimizer of timm": ("--optim timm/adamv", "timm has no optimizer 'adamv'", "adamw"),
+    "an unknown optimizer of timm": ("--optim timm/adamww", "timm has no optimizer 'adamww'", "adamw"),
     "an unknown schedule": ("--schedule cosin", "unknown schedule 'cosin'", "cosine"),
     "an unknown loss": ("--loss cros_entropy", "unknown loss", "cross_entropy"),
     "an unknown kind to list": ("--list modles", "modles", "models"),
@@ -160,6 +163,7 @@ FILES = {
     "a missing file": (None, "there is no such file"),
     "a missing key": ("trian: {epochs: 3}", "trian.epochs (bad.yaml)", "unknown setting"),
     "an unknown key": ("train: {epoch: 3}", "train.epoch (bad.yaml)", "no setting 'epoch'", "epochs"),
+    "a key of two lines": ('"tr\\nain": 3', "(bad.yaml)", "unknown setting"),
     "an unknown trick": ("augment: {cutuot: true}", "augment.cutuot (bad.yaml)", "cutout"),
     "a wrong type": ("train: {epochs: [1, 2]}", "train.epochs (bad.yaml)", "expected a number"),
     "true for a number": ("train: {batch_size: true}", "train.batch_size (bad.yaml)", "a whole number"),

@@ -1,0 +1,180 @@
+"""Pre-activation ResNet (He et al. 2016, arXiv:1603.05027, figure 4e), with the plans of CIFAR and ImageNet.
+
+The options of the unit are from the PyramidNet paper (Han et al. 2016, arXiv:1610.02915, figure 6).
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+# depth -> has bottlenecks, units of each stage, parameters
+IMAGENET_PLANS = {
+    18: (False, (2, 2, 2, 2), 11_172_170),
+    34: (False, (3, 4, 6, 3), 21_280_330),
+    50: (True, (3, 4, 6, 3), 23_513_162),
+    101: (True, (3, 4, 23, 3), 42_505_290),
+    152: (True, (3, 8, 36, 3), 58_148_938),
+}
+# depth -> unit, parameters
+CIFAR_PLANS = {
+    20: ("basic", 272_282),
+    32: ("basic", 466_714),
+    44: ("basic", 661_146),
+    56: ("basic", 855_578),
+    110: ("basic", 1_730_522),
+    1202: ("basic", 19_423_834),
+    164: ("bottleneck", 1.70e6),
+    1001: ("bottleneck", 10.2e6),
+}
+
+
+class PreActBlock(nn.Module):
+    """residual(a) + shortcut(x), or shortcut(a) where the pre-activation a of x is `shared` by both paths.
+
+    The paper shares it in the first unit, right behind the stem (its appendix). A shared pre-activation keeps
+    its ReLU whatever `remove_first_relu` says, as it is the shortcut's too.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int,
+        bottleneck: bool,
+        shared: bool,
+        remove_first_relu: bool,
+        add_last_bn: bool,
+    ):
+        super().__init__()
+        out_channels = channels * 4 if bottleneck else channels
+        changes = stride != 1 or in_channels != out_channels
+        self.shared = shared
+        self.shortcut = conv(in_channels, out_channels, 1, stride) if changes else nn.Identity()
+        self.activate = nn.Sequential(nn.BatchNorm2d(in_channels))
+        if shared or not remove_first_relu:
+            self.activate.append(nn.ReLU(inplace=True))
+        if bottleneck:
+            self.residual = nn.Sequential(
+                conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, out_channels, 1),
+            )  # fmt: skip
+        else:
+            self.residual = nn.Sequential(
+                conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, out_channels, 3),
+            )  # fmt: skip
+        if add_last_bn:
+            self.residual.append(nn.BatchNorm2d(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        activated = self.activate(x)
+        return self.residual(activated) + self.shortcut(activated if self.shared else x)
+
+
+class PreActResNet(nn.Module):
+    """A stem of one 3x3 convolution, stages of units, BN and ReLU, global pooling.
+
+    Args:
+        widths: channels of each stage, before the expansion of the bottleneck; the stem has the first.
+        blocks: units of each stage.
+        preact_stage: for each stage, whether the first unit shares its pre-activation with the shortcut.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        widths: tuple[int, ...],
+        blocks: tuple[int, ...],
+        bottleneck: bool,
+        preact_stage: tuple[bool, ...],
+        remove_first_relu: bool,
+        add_last_bn: bool,
+    ):
+        super().__init__()
+        rule = f"{len(widths)} values, one a stage"
+        require(len(preact_stage) == len(widths), "preact_stage", rule, preact_stage)
+        self.stem = conv(in_channels, widths[0], 3)
+        stages, width = [], widths[0]
+        for stage, channels in enumerate(widths):
+            for i in range(blocks[stage]):
+                stride = 2 if i == 0 and stage > 0 else 1
+                shared = i == 0 and preact_stage[stage]
+                options = bottleneck, shared, remove_first_relu, add_last_bn
+                stages.append(PreActBlock(width, channels, stride, *options))
+                width = channels * 4 if bottleneck else channels
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = F.relu(self.norm(self.stages(self.stem(x))), inplace=True)
+        return self.head(x.mean((2, 3)))
+
+
+@models.register("resnet_preact", params=1_730_522, paper="He et al. 2016, arXiv:1603.05027", year=2016)
+def resnet_preact(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
+    block_type: Literal["basic", "bottleneck"] = "basic",  # two 3x3 convolutions, or 1x1, 3x3 and 1x1
+    initial_channels: int = 16,  # channels of the first stage; each further stage has twice as many
+    preact_stage: tuple[bool, ...] = (True, True, True),  # stages whose first unit pre-activates the shortcut
+    remove_first_relu: bool = False,  # no ReLU before a unit's first convolution
+    add_last_bn: bool = False,  # a BatchNorm behind a unit's last convolution
+) -> PreActResNet:
+    """Pre-activation ResNet for CIFAR (He et al. 2016, arXiv:1603.05027): three stages of n units."""
+    require(block_type in ("basic", "bottleneck"), "block_type", "basic or bottleneck", block_type)
+    require(initial_channels >= 1, "initial_channels", "at least 1", initial_channels)
+    bottleneck = block_type == "bottleneck"
+    blocks, rest = divmod(depth - 2, 9 if bottleneck else 6)
+    rule = f"{9 if bottleneck else 6}n + 2 with n >= 1"
+    require(blocks >= 1 and rest == 0, "depth", rule, depth)
+    widths = (initial_channels, initial_channels * 2, initial_channels * 4)
+    options = preact_stage, remove_first_relu, add_last_bn
+    return PreActResNet(num_classes, in_channels, widths, (blocks,) * 3, bottleneck, *options)
+
+
+def imagenet_preact(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    depth: int = 18,
+    preact_stage: tuple[bool, ...] = (True, True, True, True),  # first units that pre-activate the shortcut
+    remove_first_relu: bool = False,  # no ReLU before a unit's first convolution
+    add_last_bn: bool = False,  # a BatchNorm behind a unit's last convolution
+) -> PreActResNet:
+    """Pre-activation ResNet with the stages of ImageNet (table 1 of arXiv:1512.03385) and a 3x3 stem."""
+    bottleneck, blocks, _ = IMAGENET_PLANS[depth]
+    options = preact_stage, remove_first_relu, add_last_bn
+    return PreActResNet(num_classes, in_channels, (64, 128, 256, 512), blocks, bottleneck, *options)
+
+
+for depth, (_, _, count) in IMAGENET_PLANS.items():
+    models.register(
+        f"preact_resnet{depth}",
+        partial(imagenet_preact, depth=depth),
+        aliases=(f"PreActResNet{depth}", *(("preact_resnet",) if depth == 18 else ())),
+        params=count,
+        paper="He et al. 2016, arXiv:1603.05027",
+        year=2016,
+    )
+for depth, (unit, count) in CIFAR_PLANS.items():
+    old_names = (f"resnet_preact_{depth}", f"preresnet{depth}")
+    models.register(
+        f"preact_resnet{depth}",
+        partial(resnet_preact, depth=depth, block_type=unit, initial_channels=16),
+        aliases=old_names if unit == "basic" else (f"resnet_preact_{depth}_bottleneck",),
+        params=count,
+        paper="He et al. 2016, arXiv:1603.05027",
+        year=2016,
+    )

@@ -1,0 +1,141 @@
+"""PyramidNet (Han et al. 2016, arXiv:1610.02915, section 2), whose every unit is wider than the one before.
+
+The widths are the additive ones: they grow by `alpha` over the whole depth. ShakeDrop, an option, is that of
+Yamada et al. 2018, arXiv:1802.02375, section 3.
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, draw, init_he
+from lib.registry import models
+
+
+class Scale(torch.autograd.Function):
+    """x * forward_factor, whose gradient is that of x * backward_factor."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
+        ctx.save_for_backward(backward_factor)  # (B, 1, 1, 1): x itself is not needed
+        return x * forward_factor
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient * ctx.saved_tensors[0], None, None
+
+
+class ShakeDrop(nn.Module):
+    """A branch times b + (1 - b) alpha, and its gradient times b + (1 - b) beta, with a random gate b.
+
+    Args:
+        survival: the probability of the gate b = 1, where the branch passes untouched.
+        gate_level: `image` draws b for each image, `batch` once; alpha and beta are each image's own.
+    """
+
+    def __init__(self, survival: float, gate_level: str):
+        super().__init__()
+        self.survival, self.gate_per_image = survival, gate_level == "image"
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        if not self.training:
+            return x * self.survival  # the expectation: that of alpha is 0
+        gate = draw(x, per_image=self.gate_per_image) < self.survival
+        alpha, beta = draw(x, -1, 1), draw(x, 0, 1)
+        return Scale.apply(x, alpha.masked_fill(gate, 1).to(x.dtype), beta.masked_fill(gate, 1).to(x.dtype))
+
+
+class PyramidBlock(nn.Module):
+    """Figure 6d: no ReLU before the first convolution, a BatchNorm after the last; new channels are zero."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool, drop: nn.Module):
+        super().__init__()
+        out_channels = channels * 4 if bottleneck else channels
+        if bottleneck:
+            self.residual = nn.Sequential(
+                nn.BatchNorm2d(in_channels), conv(in_channels, channels, 1),
+                nn.BatchNorm2d(channels), nn.ReLU(inplace=True), conv(channels, channels, 3, stride),
+                nn.BatchNorm2d(channels), nn.ReLU(inplace=True), conv(channels, out_channels, 1),
+                nn.BatchNorm2d(out_channels),
+            )  # fmt: skip
+        else:
+            self.residual = nn.Sequential(
+                nn.BatchNorm2d(in_channels), conv(in_channels, channels, 3, stride),
+                nn.BatchNorm2d(channels), nn.ReLU(inplace=True), conv(channels, out_channels, 3),
+                nn.BatchNorm2d(out_channels),
+            )  # fmt: skip
+        self.drop = drop
+        self.stride, self.new_channels = stride, out_channels - in_channels
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        shortcut = F.avg_pool2d(x, 2, ceil_mode=True) if self.stride == 2 else x
+        return self.drop(self.residual(x)) + F.pad(shortcut, (0, 0, 0, 0, 0, self.new_channels))
+
+
+class PyramidNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
+        alpha: int = 48,  # channels that the last unit has more than the stem
+        bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions, four times as wide outside
+        shakedrop: bool = False,  # ShakeDrop, with a survival probability that falls linearly to 0.5
+        shakedrop_gate: Literal["image", "batch"] = "image",  # one gate for each image, or one for the batch
+    ):
+        super().__init__()
+        blocks, rest = divmod(depth - 2, 9 if bottleneck else 6)
+        rule = f"{9 if bottleneck else 6}n + 2 with n >= 1"
+        require(blocks >= 1 and rest == 0, "depth", rule, depth)
+        require(alpha >= 1, "alpha", "at least 1", alpha)
+        require(shakedrop_gate in ("image", "batch"), "shakedrop_gate", "image or batch", shakedrop_gate)
+        self.stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16))
+        units, width, total = [], 16, 3 * blocks
+        for unit in range(1, total + 1):
+            channels = 16 + round(alpha * unit / total)  # the paper writes floor; the published counts round
+            stride = 2 if unit in (blocks + 1, 2 * blocks + 1) else 1
+            survival = 1 - 0.5 * unit / total
+            drop = ShakeDrop(survival, shakedrop_gate) if shakedrop else nn.Identity()
+            units.append(PyramidBlock(width, channels, stride, bottleneck, drop))
+            width = channels * 4 if bottleneck else channels
+        self.units = nn.Sequential(*units)
+        self.norm = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = F.relu(self.norm(self.units(self.stem(x))), inplace=True)  # (B, C', H/4, W/4)
+        return self.head(x.mean((2, 3)))
+
+
+def pyramidnet_shakedrop(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    depth: int = 272,
+    alpha: int = 200,
+    shakedrop: bool = True,  # ShakeDrop, with a survival probability that falls linearly to 0.5
+    shakedrop_gate: Literal["image", "batch"] = "image",  # one gate for each image, or one for the batch
+) -> PyramidNet:
+    """PyramidNet with bottlenecks and ShakeDrop (Yamada et al. 2018, arXiv:1802.02375), unless turned off."""
+    return PyramidNet(num_classes, in_channels, image_size, depth, alpha, True, shakedrop, shakedrop_gate)
+
+
+FACTS = {"paper": "Han et al. 2016, arXiv:1610.02915", "year": 2016}
+SHAKEDROP_FACTS = {"paper": "Yamada et al. 2018, arXiv:1802.02375", "year": 2018}
+
+for alpha, count in {48: 1_772_706, 84: 3_904_446, 270: 28_485_477}.items():
+    build = partial(PyramidNet, depth=110, alpha=alpha, bottleneck=False)
+    models.register(f"pyramidnet110_a{alpha}", build, params=count, **FACTS)
+for depth, alpha, count in ((164, 270, 27_216_021), (272, 200, 26_210_842)):
+    build = partial(PyramidNet, depth=depth, alpha=alpha, bottleneck=True)
+    models.register(f"pyramidnet{depth}_a{alpha}_bottleneck", build, params=count, **FACTS)
+    build = partial(pyramidnet_shakedrop, depth=depth, alpha=alpha)
+    models.register(f"pyramidnet{depth}", build, params=count, **SHAKEDROP_FACTS)
+models.register("pyramidnet<depth>_a<alpha>", partial(PyramidNet, bottleneck=False), **FACTS)
+models.register("pyramidnet<depth>_a<alpha>_bottleneck", partial(PyramidNet, bottleneck=True), **FACTS)

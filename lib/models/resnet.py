@@ -1,0 +1,107 @@
+"""ResNet for CIFAR (He et al. 2015, arXiv:1512.03385, section 4.2): three stages of 16, 32 and 64 channels.
+
+The 164 layers with bottlenecks are the plan of He et al. 2016, arXiv:1603.05027, with the units of 2015.
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+
+class PaddedShortcut(nn.Module):
+    """Option A: every stride-th pixel, with zeros in the new channels; it has no parameters."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.new_channels, self.stride = out_channels - in_channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Option B: a 1x1 convolution."""
+    return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+
+
+SHORTCUTS = {"A": PaddedShortcut, "B": projection}
+
+
+class Block(nn.Module):
+    """relu(residual(x) + shortcut(x)), figures 2 and 5."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool, shortcut: str):
+        super().__init__()
+        out_channels = channels * 4 if bottleneck else channels
+        if bottleneck:
+            self.residual = nn.Sequential(
+                conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels),
+            )  # fmt: skip
+        else:
+            self.residual = nn.Sequential(
+                conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, out_channels, 3), nn.BatchNorm2d(out_channels),
+            )  # fmt: skip
+        changes = stride != 1 or in_channels != out_channels
+        self.shortcut = SHORTCUTS[shortcut](in_channels, out_channels, stride) if changes else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class ResNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
+        bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions, four times as wide outside
+        shortcut: Literal["A", "B"] = "A",  # where the width changes: A pads with zero channels, B projects
+    ):
+        super().__init__()
+        blocks, rest = divmod(depth - 2, 9 if bottleneck else 6)
+        rule = f"{9 if bottleneck else 6}n + 2 with n >= 1"
+        require(blocks >= 1 and rest == 0, "depth", rule, depth)
+        require(shortcut in SHORTCUTS, "shortcut", "A or B", shortcut)
+        self.stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+        stages, width = [], 16
+        for channels in (16, 32, 64):
+            for i in range(blocks):
+                stride = 2 if i == 0 and channels > 16 else 1
+                stages.append(Block(width, channels, stride, bottleneck, shortcut))
+                width = channels * 4 if bottleneck else channels
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 64, H/4, W/4)
+        return self.head(x.mean((2, 3)))
+
+
+COUNTS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}
+
+for depth, count in COUNTS.items():
+    models.register(
+        f"resnet{depth}",
+        partial(ResNet, depth=depth, bottleneck=False),
+        params=count,
+        paper="He et al. 2015, arXiv:1512.03385",
+        year=2015,
+    )
+models.register(
+    "resnet164_bottleneck",
+    partial(ResNet, depth=164, bottleneck=True),
+    params=1.7e6,
+    paper="He et al. 2015, arXiv:1512.03385; 2016, arXiv:1603.05027",
+    year=2016,
+)

@@ -1,0 +1,88 @@
+"""The ImageNet ResNets (He et al. 2015, arXiv:1512.03385, section 3.3 and table 1), on small images.
+
+The stem is one 3x3 convolution of stride 1, without max-pool: at 32 px the paper's stem would leave 8x8.
+"""
+
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+# depth -> has bottlenecks, blocks of each stage (table 1), parameters
+PLANS = {
+    18: (False, (2, 2, 2, 2), 11_173_962),
+    34: (False, (3, 4, 6, 3), 21_282_122),
+    50: (True, (3, 4, 6, 3), 23_520_842),
+    101: (True, (3, 4, 23, 3), 42_512_970),
+    152: (True, (3, 8, 36, 3), 58_156_618),
+}
+
+
+class Block(nn.Module):
+    """relu(residual(x) + shortcut(x)); a shortcut that changes shape is a 1x1 convolution (option B)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
+        super().__init__()
+        out_channels = channels * 4 if bottleneck else channels
+        if bottleneck:
+            # The stride is the 3x3's, so that no pixel goes unread; in the paper the first 1x1 has it.
+            self.residual = nn.Sequential(
+                conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels),
+            )  # fmt: skip
+        else:
+            self.residual = nn.Sequential(
+                conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, out_channels, 3), nn.BatchNorm2d(out_channels),
+            )  # fmt: skip
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class ImageNetResNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        depth: int = 18,  # 18, 34, 50, 101 or 152
+    ):
+        super().__init__()
+        require(depth in PLANS, "depth", f"one of {', '.join(map(str, PLANS))}", depth)
+        bottleneck, plan, _ = PLANS[depth]
+        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        stages, width = [], 64
+        for channels, blocks in zip((64, 128, 256, 512), plan, strict=True):
+            for i in range(blocks):
+                stride = 2 if i == 0 and channels > 64 else 1
+                stages.append(Block(width, channels, stride, bottleneck))
+                width = channels * 4 if bottleneck else channels
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 512 or 2048, H/8, W/8)
+        return self.head(x.mean((2, 3)))
+
+
+for depth, (_, _, count) in PLANS.items():
+    models.register(
+        f"resnet{depth}",
+        partial(ImageNetResNet, depth=depth),
+        aliases=(f"ResNet{depth}",),
+        params=count,
+        paper="He et al. 2015, arXiv:1512.03385",
+        year=2015,
+    )

@@ -1,0 +1,63 @@
+"""VGG (Simonyan & Zisserman 2014, arXiv:1409.1556, table 1, columns A, B, D and E), for small images.
+
+BatchNorm (Ioffe & Szegedy 2015, arXiv:1502.03167) follows every convolution; one linear layer classifies.
+"""
+
+from functools import partial
+
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import init_he
+from lib.registry import models
+
+WIDTHS = (64, 128, 256, 512, 512)
+# weight layers in the paper's count (with its three linear ones) -> convolutions of each stage, parameters
+PLANS = {
+    11: ((1, 1, 2, 2, 2), 9_231_114),
+    13: ((2, 2, 2, 2, 2), 9_416_010),
+    16: ((2, 2, 3, 3, 3), 14_728_266),
+    19: ((2, 2, 4, 4, 4), 20_040_522),
+}
+
+
+class VGG(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        depth: int = 16,  # 11, 13, 16 or 19
+    ):
+        super().__init__()
+        require(depth in PLANS, "depth", f"one of {', '.join(map(str, PLANS))}", depth)
+        layers, before = [], in_channels
+        for width, convolutions in zip(WIDTHS, PLANS[depth][0], strict=True):
+            for _ in range(convolutions):
+                layers += [
+                    nn.Conv2d(before, width, 3, padding=1),
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(inplace=True),
+                ]
+                before = width
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # ceil: five halvings of 28 px would leave nothing
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(before, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.features(x)  # (B, 512, H/32, W/32)
+        return self.head(x.mean((2, 3)))
+
+
+ALIASES = {11: ("vgg",), 16: ("vgg15_bn",)}
+
+for depth, (_, count) in PLANS.items():
+    models.register(
+        f"vgg{depth}",
+        partial(VGG, depth=depth),
+        aliases=ALIASES.get(depth, ()),
+        params=count,
+        paper="Simonyan & Zisserman 2014, arXiv:1409.1556",
+        year=2014,
+    )

@@ -1,0 +1,102 @@
+"""Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929, section 3.1), with patches for small images.
+
+`vit` is a network of 7 layers common on CIFAR; `vit_tiny` and `vit_small` have the sizes of DeiT (Touvron et
+al. 2020, arXiv:2012.12877, table 1), with 4x4 patches. The initialisation is DeiT's too.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import DropPath
+from lib.registry import models
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        q, k, v = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.project(rearrange(x, "b h n d -> b n (h d)"))
+
+
+class Block(nn.Module):
+    """Equations 2 and 3. Dropout follows the dense layers, except those of q, k and v (appendix B.1)."""
+
+    def __init__(self, width: int, heads: int, dropout: float, drop_path: float):
+        super().__init__()
+        self.attention = nn.Sequential(
+            nn.LayerNorm(width, eps=1e-6), Attention(width, heads), nn.Dropout(dropout), DropPath(drop_path)
+        )
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width, eps=1e-6),
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(4 * width, width), nn.Dropout(dropout), DropPath(drop_path),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+
+
+class ViT(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # a multiple of the patch
+        depth: int = 12,  # layers
+        width: int = 384,  # channels of a token
+        heads: int = 6,  # attention heads
+        patch_size: int = 4,  # pixels on the side of a patch
+        dropout: float = 0.0,  # probability of a zero behind dense layers
+        drop_path: float = 0.0,  # probability that the last layer drops a branch of an image; linear from 0
+    ):
+        super().__init__()
+        divides = patch_size >= 1 and image_size % patch_size == 0
+        require(divides, "patch_size", f"a divisor of the image size, {image_size}", patch_size)
+        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
+        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        tokens = (image_size // patch_size) ** 2
+        self.class_token = nn.Parameter(torch.empty(1, 1, width))
+        self.position = nn.Parameter(torch.empty(1, 1 + tokens, width))
+        self.patches = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
+        self.dropout = nn.Dropout(dropout)
+        rates = [drop_path * layer / max(depth - 1, 1) for layer in range(depth)]
+        self.blocks = nn.Sequential(*(Block(width, heads, dropout, rate) for rate in rates))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, num_classes)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif "norm" not in name and parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = rearrange(self.patches(x), "b d h w -> b (h w) d")
+        # Added in x's type: in float32 they would take the residual stream out of autocast's low precision.
+        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = self.blocks(self.dropout(x + self.position.to(x.dtype)))  # (B, 1 + N, D)
+        return self.head(self.norm(x[:, 0]))
+
+
+FACTS = {"paper": "Dosovitskiy et al. 2020, arXiv:2010.11929", "year": 2020}
+
+models.register(
+    "vit",
+    partial(ViT, depth=7, width=384, heads=8),
+    aliases=("vision_transformer",),
+    params=12_470_026,
+    **FACTS,
+)
+models.register("vit_tiny", partial(ViT, depth=12, width=192, heads=3), params=5_362_762, **FACTS)
+models.register("vit_small", partial(ViT, depth=12, width=384, heads=6), params=21_342_346, **FACTS)

@@ -1,0 +1,93 @@
+"""Wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146, table 1): few layers, `widen` times as wide."""
+
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+
+class WideBlock(nn.Module):
+    """B(3,3) with dropout between its convolutions (figure 1d).
+
+    Where the width changes, the 1x1 shortcut starts from the pre-activation, as in the authors' code.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int, dropout: float):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.residual = nn.Sequential(
+            conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            nn.Dropout(dropout) if dropout else nn.Identity(),
+            conv(channels, channels, 3),
+        )  # fmt: skip
+        changes = stride != 1 or in_channels != channels
+        self.shortcut = conv(in_channels, channels, 1, stride) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        activated = F.relu(self.norm(x), inplace=True)
+        return self.residual(activated) + (x if self.shortcut is None else self.shortcut(activated))
+
+
+class WideResNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        depth: int = 28,  # 6n + 4
+        widen: int = 10,  # the paper's k
+        dropout: float = 0.0,  # probability of a zero between a unit's convolutions
+    ):
+        super().__init__()
+        blocks, rest = divmod(depth - 4, 6)
+        require(blocks >= 1 and rest == 0, "depth", "6n + 4 with n >= 1", depth)
+        require(widen >= 1, "widen", "at least 1", widen)
+        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
+        self.stem = conv(in_channels, 16, 3)
+        stages, width = [], 16
+        for stage, channels in enumerate((16 * widen, 32 * widen, 64 * widen)):
+            for i in range(blocks):
+                stages.append(WideBlock(width, channels, 2 if i == 0 and stage > 0 else 1, dropout))
+                width = channels
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = F.relu(self.norm(self.stages(self.stem(x))), inplace=True)  # (B, 64 * widen, H/4, W/4)
+        return self.head(x.mean((2, 3)))
+
+
+FACTS = {"paper": "Zagoruyko & Komodakis 2016, arXiv:1605.07146", "year": 2016}
+COUNTS = {
+    (16, 8): 10_961_370,
+    (16, 10): 17_116_634,
+    (28, 2): 1_467_610,
+    (28, 10): 36_479_194,
+    (28, 20): 145_815_514,
+    (40, 4): 8_949_210,
+    (40, 10): 55_841_754,
+    (40, 14): 109_416_410,
+}
+
+for (depth, widen), count in COUNTS.items():
+    models.register(
+        f"wrn_{depth}_{widen}", partial(WideResNet, depth=depth, widen=widen), params=count, **FACTS
+    )
+models.register("wrn_<depth>_<widen>", WideResNet, **FACTS)
+
+
+@models.register("wideresnet", aliases=("wideresnet28_10",), params=COUNTS[28, 10], **FACTS)
+def wideresnet(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    dropout: float = 0.3,  # probability of a zero between a unit's convolutions
+) -> WideResNet:
+    """WRN-28-10 with the dropout of the RICAP experiments (Takahashi et al. 2018, arXiv:1811.09030)."""
+    return WideResNet(num_classes, in_channels, image_size, depth=28, widen=10, dropout=dropout)

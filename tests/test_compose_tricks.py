@@ -1,0 +1,173 @@
+"""Every trick trains with every model and beside every other trick, or is refused with its reason."""
+
+import inspect
+from functools import partial
+from itertools import combinations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lib.batch import Batch
+from lib.build import build
+from lib.cli import parse
+from lib.config import SECTIONS, Config
+from lib.errors import BadInput
+from lib.registry import Entry, models, wrappers
+from lib.rng import Rng
+from lib.step import Run, train_step
+
+CPU = torch.device("cpu")
+# A constant schedule: a warm-up's first rate of 0 would hide what the optimizer does.
+SMALL = {
+    "data.name": "synthetic", "data.size": 12, "data.classes": 3, "data.image_size": 16,
+    "train.batch_size": 4, "train.epochs": 1, "schedule.name": "constant",
+    "augment.crop": False, "augment.flip": False,
+}  # fmt: skip
+TINY = "wrn_10_1"  # 0.08 M parameters, for what does not depend on the model
+
+
+def switch(section: str, name: str) -> dict:
+    return {f"{section}.{name}": True} if SECTIONS[section].is_tricks else {f"{section}.name": name}
+
+
+# Each trick with the setting that switches it on; of the kinds of which one is chosen, every choice.
+TRICKS = {
+    f"{section}.{name}": switch(section, name)
+    for section in ("augment", "wrap", "average", "loss", "optim")
+    for name in SECTIONS[section].registry.names()
+}
+
+
+def section_of(trick: str) -> str:
+    return trick.partition(".")[0]
+
+
+def are_alternatives(one: str, other: str) -> bool:
+    """Whether one of the two is chosen: two losses, two optimizers."""
+    return section_of(one) == section_of(other) and SECTIONS[section_of(one)].is_choice
+
+
+def are_climbers(*tricks: str) -> bool:
+    return all(section_of(t) == "wrap" and wrappers[t.partition(".")[2]].facts.get("climbs") for t in tricks)
+
+
+PAIRS = [pair for pair in combinations(TRICKS, 2) if not are_alternatives(*pair)]
+
+
+def file_of(entry: Entry) -> str:
+    function = models.function(entry.form)
+    return inspect.getfile(function.func if isinstance(function, partial) else function)
+
+
+def smallest_of_each_file() -> list[Entry]:
+    """The registered model with the fewest parameters of every file of lib/models."""
+    entries = [models[name] for name in models.names() if "params" in models[name].facts]
+    entries.sort(key=lambda entry: entry.facts["params"], reverse=True)
+    return sorted({file_of(entry): entry for entry in entries}.values(), key=lambda entry: entry.name)
+
+
+FAMILIES = smallest_of_each_file()
+QUICK = [entry.name for entry in FAMILIES if entry.facts["params"] < 3e6]
+LARGE = [entry.name for entry in FAMILIES if entry.facts["params"] >= 3e6]
+
+
+def config_of(settings: dict) -> Config:
+    return parse([f"{key}={value}" for key, value in settings.items()]).config()
+
+
+def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
+    """Build a run as the command line does, and take its first steps; the weights that it ends with."""
+    merged = SMALL | {"model.name": model} | {key: value for each in settings for key, value in each.items()}
+    run = build(config_of(merged), CPU, note=pytest.fail)
+    before, prepare = weights_of(run), run.prepare
+
+    def watched(batch: Batch, rng: Rng) -> Batch:
+        batch = prepare(batch, rng)
+        assert (batch.y >= 0).all(), merged
+        torch.testing.assert_close(batch.y.sum(1), torch.ones(len(batch)), msg=str(merged))
+        return batch
+
+    run.prepare = watched
+    for step in range(steps):
+        assert train_step(run, step).isfinite(), merged
+    after = weights_of(run)
+    assert after.isfinite().all(), merged
+    assert not torch.equal(before, after), merged
+    return after
+
+
+def weights_of(run: Run) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in run.params])
+
+
+@pytest.mark.parametrize("model", QUICK)
+def test_every_trick_trains_with_the_smallest_model_of_each_family(model):
+    for setting in TRICKS.values():
+        train(setting, model=model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", LARGE)
+@pytest.mark.parametrize("trick", TRICKS)
+def test_every_trick_trains_with_the_large_families_too(model, trick):
+    train(TRICKS[trick], {"data.image_size": 32}, model=model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [*QUICK, *LARGE])
+def test_every_pair_of_tricks_trains_with_every_family(model):
+    for one, other in PAIRS:
+        if not are_climbers(one, other):
+            train(TRICKS[one], TRICKS[other], {"data.image_size": 32}, model=model)
+
+
+@pytest.mark.parametrize("one", TRICKS)
+def test_every_pair_of_tricks_trains_together_or_is_refused_with_its_reason(one):
+    for other in [b for a, b in PAIRS if a == one]:
+        if are_climbers(one, other):
+            names = " and ".join(trick.partition(".")[2] for trick in (one, other))
+            with pytest.raises(BadInput, match=f"{names} are two ways to climb"):
+                train(TRICKS[one], TRICKS[other])
+        else:
+            train(TRICKS[one], TRICKS[other])
+
+
+# All that can be on at once: every trick but the second climber.
+EVERYTHING = [trick for trick in TRICKS if SECTIONS[section_of(trick)].is_tricks]
+EVERYTHING = [t for i, t in enumerate(EVERYTHING) if not any(are_climbers(t, s) for s in EVERYTHING[:i])]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"train.accumulate": 3, "train.clip": 0.1},
+        {"train.precision": "bf16", "train.accumulate": 2},
+        {"train.precision": "fp16", "train.clip": 1},
+        {"train.channels_last": False},
+        {"optim.decay_norm_and_bias": False},
+    ],
+    ids=str,
+)
+def test_everything_on_at_once_trains_and_repeats_bit_for_bit_whatever_the_order_of_the_flags(how):
+    switches = [TRICKS[trick] for trick in EVERYTHING]
+    steps = 12 if "fp16" in how.values() else 2  # an overflow skips a step until the scale has settled
+    first = train(how, *switches, steps=steps)
+    assert torch.equal(train(*switches[::-1], how, steps=steps), first)
+    assert not torch.equal(train(how, *switches, {"train.seed": 1}, steps=steps), first)
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_a_trick_trains_on_grey_images_of_another_size_in_an_odd_batch(trick):
+    train(TRICKS[trick], {"data.channels": 1, "data.image_size": 12, "train.batch_size": 5})
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_what_is_switched_on_is_what_runs(trick):
+    config = config_of(SMALL | TRICKS[trick])
+    section, name = section_of(trick), trick.partition(".")[2]
+    if SECTIONS[section].is_choice:
+        assert config.chosen[section].entry.name == name
+    else:
+        assert list(config.tricks[section]) == [name]

@@ -1,0 +1,257 @@
+"""Contracts of every registered model, its options and its names."""
+
+import copy
+import io
+import math
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Literal, get_args, get_origin
+
+import pytest
+import torch
+import torch.nn.functional as F
+from model_references import build, close, images
+from torch import Tensor, nn
+
+from lib.errors import BadInput
+from lib.fields import REQUIRED
+from lib.registry import Entry, models
+
+
+def function_of(entry: Entry) -> tuple[Callable, dict]:
+    """What builds the model, and what its name has bound."""
+    build = models.function(entry.form)
+    return (build.func, build.keywords) if isinstance(build, partial) else (build, {})
+
+
+def is_heavy(entry: Entry) -> bool:
+    """More than 20 M parameters, or so many layers that the calls alone take seconds."""
+    return entry.facts.get("params", 0) > 20e6 or function_of(entry)[1].get("depth", 0) > 300
+
+
+NAMES = models.names()
+ALL = pytest.mark.parametrize("name", NAMES)
+MARKED = [pytest.param(n, marks=pytest.mark.slow if is_heavy(models[n]) else ()) for n in NAMES]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On such small batches threads gain little, and on a busy machine they mostly wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module", params=MARKED)
+def fresh(request) -> tuple[str, nn.Module]:
+    """A name and its model; never changed by a test, so that it is built once."""
+    return request.param, build(request.param)
+
+
+@pytest.fixture(scope="module")
+def settled(fresh) -> nn.Module:
+    """The model in evaluation, with the statistics of a batch: the first ones let deep networks overflow.
+
+    In float64: a thousand layers make 1e-3 of float32's rounding, which would hide a mistake of that size.
+    """
+    model = copy.deepcopy(fresh[1]).train()
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [m.momentum for m in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(images(4))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    return model.eval().double()
+
+
+def training_loss(model: nn.Module, low_precision: bool = False) -> Tensor:
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
+        logits = model(images())
+    return F.cross_entropy(logits.float(), torch.tensor([0, 1]))
+
+
+def step_of(model: nn.Module) -> tuple[Tensor, dict[str, Tensor | None]]:
+    """The loss, and the gradient of each parameter that is trained."""
+    loss = training_loss(model)
+    loss.backward()
+    return loss, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.fixture(scope="module")
+def step(fresh) -> tuple[Tensor, dict[str, Tensor | None]]:
+    return step_of(copy.deepcopy(fresh[1]).train())
+
+
+# Contracts of every model.
+
+
+@ALL
+def test_the_parameter_count_is_the_published_one(name):
+    with torch.device("meta"):
+        model = models[name].build(num_classes=10, in_channels=3, image_size=32)
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    published = models[name].facts["params"]
+    rounding = 0.03 if isinstance(published, float) else 0  # a paper's figure has two digits
+    assert abs(count - published) <= rounding * published
+
+
+@ALL
+def test_every_alias_is_the_same_model(name):
+    assert all(models[alias] == models[name] for alias in models[name].aliases)
+
+
+def test_a_training_step_is_finite_and_reaches_every_parameter(step):
+    loss, gradients = step
+    assert loss.isfinite()
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    assert [name for name, gradient in gradients.items() if not gradient.isfinite().all()] == []
+
+
+def test_a_second_step_after_the_same_seed_has_the_same_gradient(fresh, step):
+    # A closure is called twice by SAM, which must meet the same noise again.
+    _, gradients = step_of(copy.deepcopy(fresh[1]).train())
+    assert all(torch.equal(gradient, gradients[name]) for name, gradient in step[1].items())
+
+
+def test_under_autocast_a_step_is_finite_and_no_layer_is_fed_float32(fresh):
+    model = copy.deepcopy(fresh[1]).train()
+    fed = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.LayerNorm):
+            module.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].dtype))
+    loss = training_loss(model, low_precision=True)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+    assert set(fed[1:]) <= {torch.bfloat16}  # the first is fed the images
+
+
+def test_an_image_has_the_same_logits_alone_and_in_a_batch(settled):
+    x = images(3).double()
+    with torch.no_grad():
+        batch, alone = settled(x), settled(x[:1])
+    assert batch.shape == (3, 10)
+    close(alone, batch[:1], 1e-9)
+
+
+def test_channels_last_gives_the_same_logits_and_reaches_every_convolution(settled):
+    model = copy.deepcopy(settled).to(memory_format=torch.channels_last)
+    kept = []
+
+    def look(_, inputs: tuple[Tensor]) -> None:
+        kept.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(look)
+    x = images().double()
+    with torch.no_grad():
+        got, want = model(x.to(memory_format=torch.channels_last)), settled(x)
+    close(got, want, 1e-9)
+    assert all(kept)
+
+
+@pytest.mark.parametrize(("classes", "channels", "size"), [(10, 1, 28), (100, 3, 64)])
+def test_other_image_sizes_channels_and_classes_fit(fresh, classes, channels, size):
+    model = build(fresh[0], classes, channels, size).eval()
+    with torch.no_grad():
+        assert model(images(1, channels, size)).shape == (1, classes)
+
+
+def test_a_saved_state_brings_back_the_same_logits(settled):
+    file = io.BytesIO()
+    torch.save(settled.state_dict(), file)
+    other = copy.deepcopy(settled)
+    for tensor in other.state_dict().values():
+        tensor.zero_()
+    other.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
+    x = images().double()
+    with torch.no_grad():
+        assert torch.equal(other(x), settled(x))
+
+
+def test_one_seed_builds_one_model(fresh):
+    again = build(fresh[0]).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in fresh[1].state_dict().items())
+
+
+# Options, on the smallest model of each function that has them.
+
+
+def options() -> list[tuple[str, str, object]]:
+    """(model, option, its type) for each option of each function, patterns included."""
+    smallest: dict[tuple, str] = {}
+    for entry in sorted(models.entries(), key=lambda e: e.facts.get("params", math.inf)):
+        for field in entry.parameters.values():
+            key = function_of(entry)[0], field.name
+            smallest.setdefault(key, (entry.name, field.name, field.type))
+    return list(smallest.values())
+
+
+def settings() -> Iterator:
+    for name, option, kind in options():
+        choices = {bool: (False, True), float: (0.1,)}.get(kind, ())
+        for value in get_args(kind) if get_origin(kind) is Literal else choices:
+            yield pytest.param(name, option, value, marks=pytest.mark.slow if is_heavy(models[name]) else ())
+
+
+@pytest.mark.parametrize(("name", "option", "value"), list(settings()))
+def test_every_setting_of_an_option_trains(name, option, value):
+    loss = training_loss(build(name, **{option: value}).train())
+    loss.backward()
+    assert loss.isfinite()
+
+
+@pytest.mark.parametrize(("name", "option", "kind"), options())
+def test_a_wrong_setting_is_refused_by_name(name, option, kind):
+    wrong = {int: -1, float: -1.0, tuple: (True,)}.get(get_origin(kind) or kind)
+    wrong = "nonsense" if get_origin(kind) is Literal else wrong
+    if wrong is None:
+        pytest.skip("every value of this type is right")
+    with torch.device("meta"), pytest.raises(ValueError, match=f"^{option} ") as refusal:
+        models[name].build(**{option: wrong})
+    assert f"got {wrong!r}" in str(refusal.value)
+
+
+@pytest.mark.parametrize("entry", models.entries(), ids=lambda e: e.name)
+def test_every_option_has_a_default_and_a_help_line(entry):
+    assert [f.name for f in entry.fields.values() if not f.help or f.default is REQUIRED] == []
+
+
+# Names with placeholders.
+
+
+def test_a_wide_resnet_of_any_depth_and_width_is_known():
+    # 3 units of width 16: the plan of a pre-activation ResNet-8, whose first unit needs no projection.
+    model = models["wrn_10_1"].build()
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convolutions) == 1 + 6 + 2
+    with pytest.raises(ValueError, match="depth must be 6n \\+ 4 with n >= 1, got 29"):
+        models["wrn_29_10"].build()
+
+
+def test_a_pyramidnet_of_any_depth_and_alpha_is_known():
+    basic, bottleneck = models["pyramidnet20_a12"].build(), models["pyramidnet29_a12_bottleneck"].build()
+    assert basic.head.in_features == 16 + 12
+    assert bottleneck.head.in_features == 4 * (16 + 12)
+
+
+def test_every_timm_model_is_known_and_told_the_image_size():
+    vit = build("timm/vit_tiny_patch16_224", 7, 1, 28, patch_size=4, drop_path_rate=0.1)
+    assert vit(images(2, 1, 28)).shape == (2, 7)
+    assert vit.patch_embed.grid_size == (7, 7)
+    assert build("timm/resnet10t", 7, 1, 28)(images(2, 1, 28)).shape == (2, 7)
+
+
+def test_an_option_that_a_timm_model_lacks_is_refused():
+    with pytest.raises(ValueError, match="patch_size is no option of timm's resnet10t, got 4"):
+        models["timm/resnet10t"].build(patch_size=4)
+
+
+def test_an_unknown_timm_name_is_answered_with_the_nearest():
+    with pytest.raises(BadInput, match="resnet50"):
+        models["timm/resnet5O"].build()

@@ -1,0 +1,284 @@
+"""A run that is killed, stopped or moved on ends where the run that was left alone ends, bit for bit.
+
+Runs are forked from this process, because importing torch anew takes longer than the whole training.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+
+import lib.checkpoint
+import lib.fit
+import train
+
+# Everything that has a state or draws random numbers, and an end within an epoch: steps 4, 8 and 10.
+TRICKS = (
+    "--epochs 2.5 --sam --mixup --cutout 4 --ema --label-smoothing --accumulate 2 --precision bf16 --warmup 1"
+)
+TIMES = ("seconds_train", "seconds_data", "seconds_evaluate", "images_per_second", "peak_memory_mb")
+
+Patch = Callable[[], None]  # done in the child, before it trains
+
+
+def start(line: str, patch: Patch = lambda: None) -> int:
+    """Starts `train.py --config tiny.yaml` with the words of `line`, and gives its process id."""
+    if pid := os.fork():
+        return pid
+    code = 70  # the program itself never ends with it
+    try:
+        sys.stdout = sys.stderr = open("output.txt", "a", buffering=1)  # noqa: SIM115  (until the process ends)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        patch()
+        code = train.main(["--config", "tiny.yaml", *line.split()])
+    finally:
+        os._exit(code)
+
+
+def end(pid: int) -> int:
+    """Waits; gives the exit code, or minus the number of the signal that ended the process."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def go(line: str, patch: Patch = lambda: None) -> int:
+    return end(start(line, patch))
+
+
+def at_step(number: int, does: Patch) -> Patch:
+    """Does something when training comes to this step."""
+    step = lib.fit.train_step
+
+    def watched(run, n):
+        if n == number:
+            does()
+        return step(run, n)
+
+    return lambda: setattr(lib.fit, "train_step", watched)
+
+
+def at_write(name: str, does: Callable[[str], None]) -> Patch:
+    """Does something with the partial file before it is renamed to `name`."""
+    rename = os.replace
+
+    def watched(source, target):
+        if Path(target).name == name:
+            does(source)
+        rename(source, target)
+
+    return lambda: setattr(os, "replace", watched)
+
+
+def die(*_) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_half_written(partial: str) -> None:
+    os.truncate(partial, os.path.getsize(partial) // 2)
+    die()
+
+
+def before_checkpoint() -> None:
+    """Die with the metrics of the epoch on disk, and its checkpoint not begun."""
+    lib.checkpoint.save = die
+
+
+def bits(value):
+    """A tree in which tensors and arrays are their bytes, so that == compares bits."""
+    if isinstance(value, torch.Tensor):
+        return str(value.dtype), value.shape, value.contiguous().numpy().tobytes()
+    if isinstance(value, np.ndarray):
+        return str(value.dtype), value.shape, value.tobytes()
+    if isinstance(value, dict):
+        return {key: bits(item) for key, item in value.items()}
+    return [bits(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def metrics(folder: str) -> list[dict]:
+    rows = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def learned(folder: str) -> dict:
+    """All that a run has learned and measured, the times aside."""
+    state = lib.checkpoint.load(Path(folder, "last.pt"))
+    del state["code"]  # it changes when a file is edited while the tests run
+    result = json.loads(Path(folder, "result.json").read_text())
+    del state["config"]["run"], result["config_diff"]["run"]  # where and how, not what
+    for key in ("seconds", "environment", *TIMES):
+        result.pop(key, None)
+    with np.load(Path(folder, "predictions.npz")) as arrays:
+        predictions = dict(arrays)
+    return {"state": bits(state), "result": result, "metrics": metrics(folder), "logits": bits(predictions)}
+
+
+def snapshot(folder: str) -> dict:
+    paths = [Path(folder), *Path(folder).rglob("*")]
+    return {p: (p.stat().st_mtime_ns, p.read_bytes() if p.is_file() else None) for p in paths}
+
+
+def epochs_in_the_log(folder: str) -> list[str]:
+    lines = Path(folder, "log.txt").read_text().splitlines()
+    return [line.split("epoch ")[1].split("/")[0].strip() for line in lines if "  epoch " in line]
+
+
+def assert_same(found: dict, expected: dict) -> None:
+    for part in expected:
+        assert found[part] == expected[part], f"{part} differs"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict:
+    """What the run learns that nobody disturbs.
+
+    It is trained in this process, so all that training imports is there before the first fork.
+    """
+    with contextlib.chdir(tmp_path_factory.mktemp("undisturbed")):
+        Path("tiny.yaml").write_text(TINY)
+        assert train.main(["--config", "tiny.yaml", *TRICKS.split(), "--output-dir", "run"]) == 0
+        return learned("run")
+
+
+def test_a_run_learns_what_is_to_be_compared(undisturbed):
+    assert undisturbed["state"]["step"] == 10
+    assert [row["step"] for row in undisturbed["metrics"]] == [4, 8, 10]
+    assert {"test_loss", "ema_test_loss", "train_loss", "lr"} <= undisturbed["metrics"][-1].keys()
+    assert undisturbed["state"]["averages"]["ema"] != undisturbed["state"]["model"]
+
+
+def test_a_run_killed_at_its_worst_moments_ends_the_same(tiny, undisturbed):
+    command = f"{TRICKS} --output-dir run"
+    for patch, steps, epochs in (
+        (at_step(5, die), 4, 1),  # within an epoch
+        (at_write("last.pt", die_half_written), 4, 2),  # within the write of a checkpoint
+        (before_checkpoint, 4, 2),  # between the metrics and the checkpoint
+        (at_write("result.json", die), 10, 3),  # after the last step, before the result
+    ):
+        assert go(command, patch) == -signal.SIGKILL, Path("output.txt").read_text()
+        assert lib.checkpoint.load(Path("run/last.pt"))["step"] == steps
+        assert len(metrics("run")) == epochs
+    assert go(command) == 0
+    assert_same(learned("run"), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_at_random_ends_the_same(tiny, undisturbed):
+    moments, kills, run = random.Random(0), 0, 0
+    while kills < 20:
+        run += 1
+        code = None
+        while code != 0:
+            began, wait = time.monotonic(), moments.uniform(0.1, 2.0)
+            pid = start(f"{TRICKS} --output-dir run{run}")
+            while time.monotonic() < began + wait and kills < 20:
+                time.sleep(0.001)
+            if kills < 20:
+                os.kill(pid, signal.SIGKILL)  # of a child that has ended but was not waited for: no effect
+            code = end(pid)
+            assert code in (0, -signal.SIGKILL), Path("output.txt").read_text()
+            kills += code != 0
+        assert_same(learned(f"run{run}"), undisturbed)
+
+
+def test_another_seed_learns_something_else(tiny, undisturbed):
+    # Or all the comparisons here would say nothing.
+    assert go(f"{TRICKS} --output-dir run --seed 1") == 0
+    assert learned("run")["state"]["model"] != undisturbed["state"]["model"]
+
+
+def test_ctrl_c_leaves_a_folder_that_resumes(tiny, undisturbed):
+    command = f"{TRICKS} --output-dir run"
+    assert go(command, at_step(6, lambda: os.kill(os.getpid(), signal.SIGINT))) == 130
+    assert "the same command resumes" in Path("output.txt").read_text()
+    assert go(command) == 0
+    assert "resuming run at step 4 of 10" in Path("run/log.txt").read_text()
+    assert epochs_in_the_log("run") == ["1", "2", "3"]
+    assert_same(learned("run"), undisturbed)
+
+
+def test_settings_of_how_a_run_is_carried_out_may_change_in_between(tiny, undisturbed):
+    assert go(f"{TRICKS} --output-dir run", at_step(5, die)) == -signal.SIGKILL
+    os.rename("run", "moved")
+    assert go(f"{TRICKS} --output-dir moved --save-every 2") == 0
+    assert "resuming moved at step 4" in Path("moved/log.txt").read_text()
+    assert_same(learned("moved"), undisturbed)
+
+
+def test_rare_checkpoints_cost_epochs_and_nothing_else(tiny, undisturbed):
+    command = f"{TRICKS} --output-dir run --save-every 2"
+    assert go(command, at_step(6, die)) == -signal.SIGKILL
+    assert len(metrics("run")) == 1 and not Path("run/last.pt").exists()
+    assert go(command, at_step(9, die)) == -signal.SIGKILL
+    assert go(command) == 0
+    assert_same(learned("run"), undisturbed)
+
+
+def test_a_complete_run_says_so_and_changes_nothing(tiny, capsys):
+    command = ["--config", tiny, "--output-dir", "run"]
+    assert train.main(command) == 0
+    before = snapshot("run")
+    capsys.readouterr()
+    for line in (command, [*command, "--evaluate-every", "2"]):
+        assert train.main(line) == 0
+        assert capsys.readouterr().out.startswith("complete: nothing to do")
+        assert snapshot("run") == before
+
+
+def test_a_diverged_run_is_recorded_and_keeps_the_good_checkpoint(tiny, capsys):
+    # The rate is 0.1 in the first epoch and 1e29 in the second.
+    command = ["--config", tiny, "--output-dir", "run", "--milestones", "1", "--gamma", "1e30"]
+    assert train.main(command) == 1
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["status"] == "diverged"
+    assert 4 <= result["step"] < 8
+    assert result["lr"] == pytest.approx(1e29)
+    state = lib.checkpoint.load(Path("run/last.pt"))
+    assert state["step"] == 4
+    assert all(tensor.isfinite().all() for tensor in state["model"].values())
+    assert [row["epoch"] for row in metrics("run")] == [1]
+
+    before = snapshot("run")
+    assert "diverged: loss" in capsys.readouterr().out
+    assert train.main(command) == 1
+    assert "diverged: loss" in capsys.readouterr().out
+    assert snapshot("run") == before
+
+
+def test_weights_that_are_no_numbers_are_not_saved_though_the_last_loss_was_one(tiny, monkeypatch):
+    step = lib.fit.train_step
+
+    def overflow(run, number):
+        loss = step(run, number)
+        if number == 7:  # the last of the second epoch; the next loss would be the first to show it
+            run.params[0].data[0] = torch.inf
+        return loss
+
+    monkeypatch.setattr(lib.fit, "train_step", overflow)
+    assert train.main(["--config", tiny, "--output-dir", "run"]) == 1
+    assert lib.checkpoint.load(Path("run/last.pt"))["step"] == 4
+    assert json.loads(Path("run/result.json").read_text())["step"] == 7
+
+
+def test_initial_weights_bring_neither_step_nor_optimizer(tiny, monkeypatch):
+    assert train.main(["--config", tiny, "--output-dir", "first"]) == 0
+    weights = lib.checkpoint.load(Path("first/last.pt"))["model"]
+    seen = []
+
+    def look(run, step):
+        momentum = any(run.optimizer.state.values())
+        seen.append((step, momentum, bits(run.model.state_dict()) == bits(weights)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lib.fit, "train_step", look)
+    for folder, source in (("second", "first"), ("third", "first/last.pt")):
+        assert train.main(["--config", tiny, "--output-dir", folder, "--init-from", source]) == 130
+    assert seen == [(0, False, True)] * 2
