@@ -52,9 +52,10 @@ def train(config) -> int:
     import torch
 
     from lib.build import build, build_device
-    from lib.fit import fit, outcome
+    from lib.fit import fit
     from lib.log import Log
-    from lib.record import RunFolder
+    from lib.record import outcome
+    from lib.runfolder import RunFolder
 
     device = build_device(config.run.device)
     folder = RunFolder(config)

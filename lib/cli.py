@@ -14,9 +14,16 @@ import yaml
 from lib.compose import Layer, Setting, compose
 from lib.config import SECTIONS, Config
 from lib.errors import BadInput, nearest
-from lib.spelling import RETIRED, is_switch, resolve
+from lib.legacy import RETIRED, SECTION_NAMES
+from lib.spelling import is_switch, resolve
 
-COMMAND_LINE = "command line"
+ACTIONS = {
+    "-h": "help",
+    "--help": "help",
+    "--summary": "summary",
+    "--dry-run": "dry-run",
+    "--dry_run": "dry-run",
+}
 
 
 @dataclass
@@ -25,19 +32,20 @@ class Command:
 
     action: str = "train"  # train, help, list, summary or dry-run
     files: list[Path] = field(default_factory=list)  # YAML files, in order
-    pairs: list[tuple[str, Any, str]] = field(
-        default_factory=list
-    )  # key, value, and the key as it was spelled
+    pairs: list[tuple[str, Any, str]] = field(default_factory=list)  # key, value, and the key as spelled
     listing: tuple[str, str] = ("models", "*")  # kind and pattern of --list
 
     def config(self) -> Config:
         """The configuration that the files and the pairs give."""
-        layers = [
-            _layer([(key, value, key) for key, value in read_yaml(path)], str(path)) for path in self.files
+        sources = [([(key, value, key) for key, value in read_yaml(file)], str(file)) for file in self.files]
+        sources.append((self.pairs, "command line"))
+        notes = [
+            f"{spelled} ({source}) has no effect: {RETIRED[key]}"
+            for pairs, source in sources
+            for key, _, spelled in pairs
+            if key in RETIRED
         ]
-        retired = [(spelled, RETIRED[key]) for key, _, spelled in self.pairs if key in RETIRED]
-        notes = [f"{spelled} has no effect: {reason}" for spelled, reason in retired]
-        return compose([*layers, _layer(self.pairs, COMMAND_LINE)], notes)
+        return compose([_layer(pairs, source) for pairs, source in sources], notes)
 
 
 def parse(argv: list[str]) -> Command:
@@ -49,8 +57,8 @@ def parse(argv: list[str]) -> Command:
     command, words = Command(), deque(argv)
     while words:
         word = words.popleft()
-        if word in ("-h", "--help", "--summary", "--dry-run"):
-            command.action = word.lstrip("-").replace("h", "help") if word == "-h" else word.lstrip("-")
+        if word in ACTIONS:
+            command.action = ACTIONS[word]
         elif word == "--list":
             command.action = "list"
             kind = words.popleft() if words and not words[0].startswith("-") else "models"
@@ -86,8 +94,9 @@ def _pair(word: str, words: deque[str]) -> tuple[str, Any, str]:
 
 def _is_value(word: str) -> bool:
     """Whether the word after a switch is its value, rather than the next setting."""
-    head = word.partition("=")[0].partition(".")
-    return not word.startswith("--") and "=" not in word and not (head[1] and head[0] in SECTIONS)
+    section, dot, _ = word.partition(".")
+    is_key = dot and section in (*SECTIONS, *SECTION_NAMES)
+    return not (word.startswith("--") or "=" in word or is_key)
 
 
 def _value(word: str, words: deque[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from lib.errors import nearest
 
+FLOAT32_MAX = 3.4e38  # weights and what they are multiplied by are float32
 REQUIRED = inspect.Parameter.empty
 
 
@@ -132,7 +133,7 @@ def _float(value: Any, expected: str = "a number") -> float:
         number = float("nan") if isinstance(value, bool) or "_" in str(value) else float(value)
     except (TypeError, ValueError):
         number = float("nan")
-    if number != number or number in (float("inf"), float("-inf")):
+    if not abs(number) <= FLOAT32_MAX:
         raise ValueError(f"expected {expected}, got {value!r}")
     return number
 

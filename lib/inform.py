@@ -1,12 +1,17 @@
 """What the program tells of itself: help and listings. No torch here: they answer at once."""
 
+import shutil
+import textwrap
 import typing
 from typing import Any
 
 from lib.config import SECTIONS, Config
 from lib.errors import BadInput, nearest
 from lib.fields import Field
-from lib.registry import Registry
+from lib.registry import REGISTRIES, Entry, Registry
+
+# What --list shows; a beginning is enough: model, augment, optim, data...
+KINDS = {kind + ("es" if kind.endswith("s") else "s"): registry for kind, registry in REGISTRIES.items()}
 
 USAGE = """\
 usage: python train.py [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETTING=VALUE]...
@@ -31,52 +36,49 @@ def help_text(config: Config) -> str:
     for name, section in SECTIONS.items():
         lines += ["", f"{name}: {section.help}"]
         if section.is_choice:
-            chosen = config.chosen[name].entry.name
-            lines.append(_row(f"--{name} NAME", _choices(section.registry), chosen))
+            lines += _row(
+                f"--{name} NAME", f"{_choices(section.registry)} ({config.chosen[name].entry.name})"
+            )
         for field in section.fields.values():
-            lines.append(_field_row(f"--{_flag(field.name)}", field))
+            lines += _field_rows("--", field)
         if section.is_tricks:
             for entry in section.registry.entries():
-                lines.append(_row(f"--{_flag(entry.name)}", entry.about))
+                lines += _row(f"--{_flag(entry.name)}", entry.about)
                 for field in entry.fields.values():
-                    lines.append(_field_row(f"  --{_flag(entry.name)}-{_flag(field.name)}", field))
-        elif section.is_choice and name in ("model", "data"):
-            lines += _option_rows(name, config.chosen[name].entry)
+                    lines += _field_rows(f"  --{_flag(entry.name)}-", field)
         elif section.is_choice:
-            for entry in section.registry.entries():
+            # The options of all models would fill pages.
+            chosen = [config.chosen[name].entry] if name in ("model", "data") else section.registry.entries()
+            for entry in chosen:
                 lines += _option_rows(name, entry)
     return "\n".join(lines)
 
 
-def _option_rows(section: str, entry) -> list[str]:
+def _choices(registry: Registry) -> str:
+    names = [entry.name for entry in registry.entries()]
+    return ", ".join(names) if len(names) <= 16 else f"one of {len(names)}: see --list {registry.kind}"
+
+
+def _option_rows(section: str, entry: Entry) -> list[str]:
     """The settings that an entry has when it is chosen."""
-    if not entry.fields:
-        return []
-    rows = [_field_row(f"  --{section}.{_flag(field.name)}", field) for field in entry.fields.values()]
-    return [f"  with {entry.name}:", *rows]
+    rows = [row for field in entry.fields.values() for row in _field_rows(f"  --{section}.", field)]
+    return [f"  with {entry.name}:", *rows] if rows else []
+
+
+def _field_rows(prefix: str, field: Field) -> list[str]:
+    flag = f"{prefix}{_flag(field.name)} {_type_name(field.type)}"
+    return _row(flag, f"{field.help} ({_value_text(field.default)})")
+
+
+def _row(left: str, text: str) -> list[str]:
+    """A flag and its text beside it, wrapped to the terminal."""
+    width = max(shutil.get_terminal_size((110, 0)).columns, 90)
+    lines = textwrap.wrap(text, width - 48, break_on_hyphens=False) or [""]
+    return [f"  {left if i == 0 else '':<44}  {line}".rstrip() for i, line in enumerate(lines)]
 
 
 def _flag(name: str) -> str:
     return name.replace("_", "-")
-
-
-def _field_row(flag: str, field: Field) -> str:
-    return _row(f"{flag} {_type_name(field.type)}", field.help, field.default)
-
-
-def _row(left: str, text: str, default: Any = "") -> str:
-    shown = f"({_value_text(default)})" if default != "" else ""
-    return f"  {left:<44} {text} {shown}".rstrip()
-
-
-def _value_text(value: Any) -> str:
-    return (
-        ",".join(map(str, value))
-        if isinstance(value, tuple)
-        else str(value).lower()
-        if value in (None, True, False)
-        else str(value)
-    )
 
 
 def _type_name(kind: Any) -> str:
@@ -90,57 +92,35 @@ def _type_name(kind: Any) -> str:
     return {bool: "", int: "INT", float: "NUMBER", str: "TEXT"}[kind]
 
 
-def _choices(registry: Registry) -> str:
-    names = [entry.name for entry in registry.entries()]
-    return ", ".join(names) if len(names) <= 16 else f"one of {len(names)}: see --list {_kind_of(registry)}"
-
-
-KINDS: dict[str, Registry] = {
-    "models": SECTIONS["model"].registry,
-    "augment": SECTIONS["augment"].registry,
-    "optim": SECTIONS["optim"].registry,
-    "wrap": SECTIONS["wrap"].registry,
-    "schedules": SECTIONS["schedule"].registry,
-    "losses": SECTIONS["loss"].registry,
-    "averages": SECTIONS["average"].registry,
-    "datasets": SECTIONS["data"].registry,
-}
-
-
-def _kind_of(registry: Registry) -> str:
-    return next(kind for kind, known in KINDS.items() if known is registry)
+def _value_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_value_text, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def listing(kind: str, pattern: str) -> str:
-    """The entries of a kind whose name or alias matches: name, facts, paper and settings."""
-    if kind not in KINDS:
-        known = {f"{registry.kind}": name for name, registry in KINDS.items()} | {
-            name: name for name in KINDS
-        }
-        singular = {name.rstrip("s"): name for name in KINDS} | known
-        if kind not in singular:
-            raise BadInput(f"--list {kind}: {nearest(kind, KINDS) or 'the kinds are ' + ', '.join(KINDS)}")
-        kind = singular[kind]
-    entries = KINDS[kind].entries(pattern)
-    if not entries and not any(c in pattern for c in "*?["):
-        entries = KINDS[kind].entries(f"*{pattern}*")
+    """The entries of a kind whose name or alias matches the pattern: name, facts, settings and paper."""
+    found = [name for name in KINDS if name.startswith(kind)]
+    if not found:
+        raise BadInput(f"--list {kind}: {nearest(kind, KINDS) or 'the kinds are ' + ', '.join(KINDS)}")
+    registry = KINDS[found[0]]
+    entries = registry.entries(pattern) or registry.entries(f"*{pattern}*")
     if not entries:
         raise BadInput(f"--list {kind} {pattern}: nothing matches; python train.py --list {kind} shows all")
-    head, rows = ("name", "settings", "paper"), []
-    for entry in entries:
-        name = ", ".join([entry.name, *entry.aliases])
-        rows.append((name, " ".join(entry.fields), entry.facts.get("paper", entry.about)))
-    if kind == "models":
-        head = ("name", "parameters", "settings", "paper")
-        rows = [
-            (row[0], _count(e.facts.get("params")), *row[1:]) for e, row in zip(entries, rows, strict=True)
-        ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = [
+    table = [("name", "settings", "paper")]
+    table += [(_names(e), " ".join(e.fields), e.facts.get("paper", e.about)) for e in entries]
+    if found == ["models"]:
+        counts = ["parameters", *(_count(entry.facts.get("params")) for entry in entries)]
+        table = [(row[0], count, *row[1:]) for row, count in zip(table, counts, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [head, *rows]
-    ]
-    return "\n".join(lines)
+        for row in table
+    )
+
+
+def _names(entry: Entry) -> str:
+    return ", ".join([entry.name, *entry.aliases])
 
 
 def _count(params: int | float | None) -> str:

@@ -1,202 +1,151 @@
-"""The run folder: who writes in it, what it holds, and whether the run in it is complete.
+"""What is known of a run, on its way to disk: a row for each epoch, the checkpoint, and the outcome."""
 
-config.yaml         every setting                  metrics.jsonl      one line per epoch
-config_diff.yaml    what differs from the defaults last.pt            the newest checkpoint
-env.json            code, versions and hardware    predictions.npz    logits of the last epoch
-log.txt             the console's lines            curves.png         loss, accuracy and learning rate
-events.out.*        TensorBoard's scalars          result.json        the outcome, written last
-"""
-
-import fcntl
-import io
-import json
-import os
-import platform
-import subprocess
-import sys
+import math
 import time
-from collections.abc import Callable
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import yaml
 
-from lib.config import NOT_HASHED, Config, to_yaml
-from lib.errors import BadInput
-from lib.files import write_atomic
+from lib import checkpoint
+from lib.config import Config
+from lib.environment import environment
+from lib.evaluate import Evaluation, evaluate
+from lib.log import Log
+from lib.report.curves import draw_curves
+from lib.runfolder import RESULT_FORMAT, RunFolder
+from lib.step import Run
 
-RESULT_FORMAT = 1
-PACKAGES = ("torch", "torchvision", "timm", "numpy")
+
+class Record:
+    """What is known of a run so far, and its way to disk."""
+
+    def __init__(self, run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log):
+        self.run, self.config, self.folder, self.log = run, config, folder, log
+        self.rows: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        # Taken at the start: the checkout may change while the run goes on.
+        self.environment = environment(device)
+        self.code = self.environment["code"]
+        # Tuning looks at the held-out part where there is one, so the best epoch is chosen there.
+        self.watched = next(iter(run.splits))
+        folder.write_json("env.json", self.environment)
+
+    def resume(self) -> int:
+        """Continue from the folder's checkpoint, and return the step to start with."""
+        path = self.folder.checkpoint
+        if not path.exists():
+            return 0
+        state = checkpoint.load(path)
+        checkpoint.restore(self.run, state, path)
+        self.rows, self.best = self.folder.metrics(state["step"]), state["best"]
+        self.log(f"resuming {self.folder.path} at step {state['step']} of {self.run.total}")
+        if state["code"] != self.code:
+            self.log(f"note: the checkpoint was written by code {state['code']}, this is {self.code}")
+        return state["step"]
+
+    def evaluate(self, epoch: int, last: bool) -> dict[str, float]:
+        """Columns of accuracy and loss; of the test set only in the end where a part is held out."""
+        began = time.perf_counter()
+        names = list(self.run.splits) if last else [self.watched]
+        columns: dict[str, float] = {}
+        for name in names:
+            for prefix, result in self._evaluations(name).items():
+                columns |= {f"{prefix}{name}_accuracy": result.accuracy, f"{prefix}{name}_loss": result.loss}
+        accuracy = columns[f"{self.watched}_accuracy"]
+        if self.best is None or accuracy > self.best["accuracy"]:
+            self.best = {"epoch": epoch, "accuracy": accuracy, "split": self.watched}
+        return columns | {"seconds_evaluate": time.perf_counter() - began}
+
+    def _evaluations(self, split: str) -> dict[str, Evaluation]:
+        """The model's evaluation under the prefix "", each average's under its name."""
+        models = {"": self.run.model} | {
+            f"{name}_": average.model for name, average in self.run.averages.items()
+        }
+        data, normalize, precision = self.run.splits[split], self.run.normalize, self.run.precision
+        return {prefix: evaluate(model, data, normalize, precision) for prefix, model in models.items()}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """An epoch's row, to disk and to the console."""
+        self.rows.append(row)
+        self.folder.write_metrics(self.rows)
+        epochs = math.ceil(self.run.epochs)
+        accuracies = [
+            f"{key.removesuffix('_accuracy').replace('_', ' ')} {value:.2f} %"
+            for key, value in row.items()
+            if key.endswith("_accuracy")
+        ]
+        head = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {row['train_loss']:.4f}"]
+        tail = [
+            f"lr {row['lr']:.3g}",
+            f"{row['images_per_second']:,.0f} images/s",
+            f"{row['seconds_train']:.1f} s",
+        ]
+        self.log("  ".join([*head, *accuracies, *tail]))
+
+    def save(self, step: int) -> None:
+        path = self.folder.checkpoint
+        checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
+
+    def predict(self) -> dict[str, float]:
+        """Write the predictions of the last epoch, and give its columns of accuracy and loss."""
+        evaluations = self._evaluations("test")
+        arrays = {f"{prefix}logits": evaluation.logits.numpy() for prefix, evaluation in evaluations.items()}
+        self.folder.write_predictions(arrays | {"y": self.run.splits["test"].y.cpu().numpy()})
+        return {key: value for key, value in self.rows[-1].items() if key.endswith(("_accuracy", "_loss"))}
+
+    def finish(self, status: str, outcome: dict[str, Any]) -> dict[str, Any]:
+        """Draw the curves, and write the result last."""
+
+        def total(key: str) -> float:
+            return sum(row.get(key, 0.0) for row in self.rows)
+
+        config = self.config
+        seconds = {part: total(f"seconds_{part}") for part in ("train", "data", "evaluate")}
+        images = self.rows[-1]["step"] * self.run.data.batch_size if self.rows else 0
+        result = {
+            "format": RESULT_FORMAT,
+            "status": status,
+            "dataset": config.chosen["data"].entry.name,
+            "model": config.chosen["model"].entry.name,
+            "parameters": sum(p.numel() for p in self.run.params),
+            "seed": config.train.seed,
+            "config": config.digest(),
+            "config_diff": config.changed,
+            "epochs": config.train.epochs,
+            "steps": self.run.total,
+            **outcome,
+            "best": self.best,
+            "seconds": seconds,
+            "images_per_second": images / seconds["train"] if images else None,
+            "peak_memory_mb": max((row["peak_memory_mb"] for row in self.rows), default=None),
+            "environment": self.environment,
+        }
+        if self.rows:
+            title = f"{result['model']} on {result['dataset']}"
+            self.folder.write_curves(draw_curves(self.rows, title))
+        self.folder.write_json("result.json", result)
+        return result
 
 
-class RunFolder:
-    """A folder that belongs to one configuration and, once claimed, to one process.
-
-    Raises:
-        BadInput: it holds another configuration.
-    """
-
-    def __init__(self, config: Config):
-        self.config, self.path = config, config.folder()
-        self._check()
-
-    def claim(self) -> None:
-        """Make the folder and write the configuration; from here on no other process may train in it.
-
-        Raises:
-            BadInput: it cannot be written, or another process has it.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            # Held until the process ends, however it ends.
-            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
-        except OSError as error:
-            raise BadInput(
-                f"cannot write in {self.path}: {error.strerror}; give another --output-dir"
-            ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(
-                f"another process is training in {self.path}; wait for it, or give --output-dir"
-            ) from None
-        self._check()  # again: since the first time, another process may have been here
-        write_atomic(self.path / "config.yaml", to_yaml(self.config.tree()))
-        write_atomic(self.path / "config_diff.yaml", to_yaml(self.config.changed))
-
-    def _check(self) -> None:
-        """Refuse a folder that holds another configuration."""
-        away = f"move {self.path} away, or give --output-dir"
-        held = self._read("config.yaml", lambda text: _comparable(yaml.safe_load(text)), away)
-        if held is None:
-            return
-        mine = _comparable(self.config.tree())
-        differs = [key for key in sorted(held | mine) if held.get(key) != mine.get(key)]
-        if differs:
-            key = differs[0]
-            raise BadInput(
-                f"{self.path} holds another configuration ({len(differs)} settings differ, as {key}: "
-                f"{held.get(key)} there, {mine.get(key)} here); give another --output-dir or move it away"
+def outcome(result: dict[str, Any], folder: Path) -> str:
+    """How a run ended, and where its record is."""
+    if result["status"] == "diverged":
+        where = f"at step {result['step']} with learning rate {result['lr']:.6g}"
+        return f"diverged: loss {result['loss']} {where}\nrun folder: {folder}"
+    columns = [key for key in result if key.endswith("_accuracy")]
+    best, seconds = result["best"], result["seconds"]
+    return "\n".join(
+        [
+            "  ".join(
+                f"{key.removesuffix('_accuracy').replace('_', ' ')} accuracy {result[key]:.2f} %"
+                for key in columns
             )
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "last.pt"
-
-    def result(self) -> dict[str, Any] | None:
-        """The outcome, if the run is complete."""
-        return self._read("result.json", _result, "move it away and run the command again")
-
-    def metrics(self, step: int) -> list[dict[str, Any]]:
-        """The epochs that ended within the first `step` steps.
-
-        Raises:
-            BadInput: they are not all there.
-        """
-        remedy = f"move {self.path} away to start anew"
-        rows = self._read("metrics.jsonl", partial(_rows, step=step), remedy)
-        if rows is None:
-            raise BadInput(f"{self.checkpoint} is there but metrics.jsonl beside it is not; {remedy}")
-        return rows
-
-    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        write_atomic(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-
-    def write_predictions(self, arrays: dict[str, np.ndarray]) -> None:
-        """(N, K) logits of the last epoch and (N,) labels."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write_atomic(self.path / "predictions.npz", buffer.getvalue())
-
-    def write_curves(self, png: bytes) -> None:
-        write_atomic(self.path / "curves.png", png)
-
-    def write_json(self, name: str, content: dict[str, Any]) -> None:
-        write_atomic(self.path / name, json.dumps(content, indent=2) + "\n")
-
-    def _read(self, name: str, parse: Callable[[str], Any], remedy: str) -> Any:
-        """What a file of the folder holds, or None where there is none."""
-        file = self.path / name
-        try:
-            return parse(file.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        # What stands in the file may be of any shape, so `parse` may stumble in any of these ways.
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
-            raise BadInput(f"{file} cannot be read ({type(error).__name__}); {remedy}") from error
-
-
-def _result(text: str) -> dict[str, Any]:
-    """The outcome in `result.json`."""
-    result = json.loads(text)
-    if result["format"] != RESULT_FORMAT:
-        raise ValueError(result["format"])
-    return result
-
-
-def _rows(text: str, step: int) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl` up to `step`, where the last of them must end."""
-    rows = [row for row in map(json.loads, text.splitlines()) if row["step"] <= step]
-    if rows[-1]["step"] != step:
-        raise ValueError(rows[-1]["step"])
-    return rows
-
-
-def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys and values of a configuration, less those that change nothing of what is learned."""
-    flat = {f"{name}.{key}": value for name, part in tree.items() for key, value in (part or {}).items()}
-    ignored = [path for path in NOT_HASHED if path != ("train", "seed")]
-    return {key: value for key, value in flat.items() if not any(_under(key, path) for path in ignored)}
-
-
-def _under(key: str, path: tuple[str, ...]) -> bool:
-    return key == ".".join(path) or key.startswith(".".join(path) + ".")
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    """What the numbers of a run depend on beside its configuration."""
-    return {
-        "code": code_version(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def code_version() -> str:
-    """The commit of the code, marked where files differ from it; "unknown" outside a git checkout."""
-    root = Path(__file__).parent.parent
-    try:
-        git = ["git", "-C", str(root)]
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = [*git, "status", "--porcelain", "--", "lib", "train.py"]
-        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return f"{commit[:12]}{'+changes' if changed else ''}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+            + f"  (last epoch; best {best['split']} {best['accuracy']:.2f} % in epoch {best['epoch']})",
+            f"time: train {seconds['train']:.1f} s (of which data {seconds['data']:.1f} s), "
+            f"evaluate {seconds['evaluate']:.1f} s; {result['images_per_second']:,.0f} images/s, "
+            f"peak memory {result['peak_memory_mb']:,.0f} MB",
+            f"run folder: {folder}",
+            f"curves: {folder / 'curves.png'}",
+        ]
+    )

@@ -126,7 +126,7 @@ class LossScaler:
     With other precisions the scale is 1 and stays so.
     """
 
-    growth_interval = 2000  # steps without overflow before the scale doubles
+    growth_interval = 2000  # gradients without overflow before the scale doubles
 
     def __init__(self, precision: Precision):
         self.dynamic = precision == "fp16"

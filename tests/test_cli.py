@@ -47,6 +47,11 @@ def test_every_entry_is_listed(shown, kind):
     assert len(text.strip().split("\n")) == len(registry.entries()) + 1
 
 
+@pytest.mark.parametrize("kind", ["models", "augment", "optim", "schedules", "datasets", "model", "wrap"])
+def test_the_beginning_of_a_kind_is_enough(shown, kind):
+    assert shown(f"--list {kind}").startswith("name")
+
+
 def test_a_listing_is_filtered_by_pattern_and_shows_counts(shown):
     text = shown("--list models wrn_28*")
     assert "36,479,194" in text
@@ -109,7 +114,7 @@ def test_one_new_file_is_a_flag_a_key_a_listing_and_its_contract_tests(tmp_path)
     plan = run("train.py", "--dry-run", "--model", "resnet20", "--config", "toy.yaml")
     assert "toy: {depth: 5}" in plan
     assert "resnet20-toy-" in run("train.py", "--dry-run", "--model", "resnet20", "--toy", "4")
-    collected = run("-m", "pytest", "tests/test_augment.py", "--collect-only", "-q")
+    collected = run("-m", "pytest", "tests/test_augment.py", "--collect-only")
     assert collected.count("[toy") >= 3
     assert "toy" not in augmentations.names()  # the real tree is as it was
 

@@ -90,6 +90,7 @@ def test_a_switch_does_not_swallow_the_setting_that_follows():
     assert changed("--cutout optim.lr=0.7") == expected
     assert changed("--cutout optim.lr 0.7") == expected
     assert changed("--cutout --lr 0.7") == expected
+    assert changed("--cutout scheduler.type cosine")["schedule"] == {"name": "cosine"}
 
 
 def test_negative_and_scientific_numbers_are_values():
@@ -147,6 +148,13 @@ def test_a_list_may_be_written_as_python_writes_it(value):
 
 def test_a_flag_that_has_lost_its_meaning_is_noted():
     assert any("--nw" in note for note in config("--nw 4").notes)
+
+
+def test_a_retired_key_of_a_file_is_noted_too(tmp_path):
+    (tmp_path / "old.yaml").write_text("nw: 4\nlr: 0.2\n")
+    composed = config(f"--config {tmp_path / 'old.yaml'}")
+    assert composed.changed == {"optim": {"lr": 0.2}}
+    assert "nw" in composed.notes[0]
 
 
 def test_later_layers_override_earlier_ones(tmp_path):

@@ -13,8 +13,8 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 ROWS = (
     ("errors", "files", "fields", "rng", "batch", "registry"),
     ("models", "augment", "optim", "losses", "data", "settings"),
-    ("config", "compose", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint", "record"),
-    ("build", "plan", "report"),
+    ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
+    ("build", "plan", "report", "environment", "runfolder", "record"),
     ("fit",),
 )
 PACKAGES = ("models", "augment", "optim", "data", "losses")
@@ -24,8 +24,8 @@ POWERS = {
     r"\.backward\(": ("lib/step.py", "lib/build.py"),  # build tries out a compiled model
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
     r"torch\.distributed": (),
-    r"\bsys\.argv|import argparse": ("train.py", "lib/record.py"),
-    r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/record.py"),
+    r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py"),
+    r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/runfolder.py"),
     r"torch\.load\(": ("lib/checkpoint.py", "lib/data/folder.py"),
 }
 

@@ -60,7 +60,7 @@ def test_the_number_of_a_key_is_that_of_every_process_and_machine():
 
 # Numbers and integers of samples come from one stream, in the order in which they are asked for.
 @pytest.mark.parametrize(
-    ("first", "second"), permutations(["host", "uniform", "permutation", "per_image"], 2)
+    ("first", "second"), [*permutations(["host", "uniform", "permutation", "per_image"], 2)]
 )
 def test_what_was_drawn_one_way_does_not_change_what_is_drawn_another_way(first, second):
     rng = Rng(0, "test")

@@ -54,6 +54,9 @@ class MultiStep:
 class Cosine:
     end: float = 0.0  # the last factor
 
+    def __post_init__(self):
+        require(self.end >= 0, "end", "at least 0", self.end)
+
     def __call__(self, epoch: float, epochs: float) -> float:
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
@@ -68,6 +71,7 @@ class SGDR:
     def __post_init__(self):
         require(self.first > 0, "first", "above 0", self.first)
         require(self.growth >= 1, "growth", "at least 1", self.growth)
+        require(self.end >= 0, "end", "at least 0", self.end)
 
     def __call__(self, epoch: float, epochs: float) -> float:
         length = in_epochs(self.first, epochs)
@@ -84,6 +88,10 @@ class OneCycle:
     start: float = 0.04  # the first factor
     end: float = 0.0  # the last factor
     shape: Literal["linear", "cosine"] = "linear"  # of the way up and the way down
+
+    def __post_init__(self):
+        require(self.start >= 0, "start", "at least 0", self.start)
+        require(self.end >= 0, "end", "at least 0", self.end)
 
     def __call__(self, epoch: float, epochs: float) -> float:
         peak = in_epochs(self.peak, epochs)
@@ -108,6 +116,7 @@ class PiecewiseLinear:
     def __post_init__(self):
         require(len(self.factors) == len(self.points) + 1, "factors", "one more than points", self.factors)
         require(self.points[:1] == (0.0,), "points", "a list that starts with 0", self.points)
+        require(min(self.factors) >= 0, "factors", "at least 0", self.factors)
 
     def __call__(self, epoch: float, epochs: float) -> float:
         knots = [*(in_epochs(p, epochs) for p in self.points), epochs]
@@ -131,6 +140,7 @@ class Warmup:
 
     def __post_init__(self):
         require(self.warmup >= 0, "warmup", "at least 0", self.warmup)
+        require(self.warmup_start >= 0, "warmup_start", "at least 0", self.warmup_start)
 
     def __call__(self, schedule: Schedule) -> Schedule:
         """The schedule with its beginning replaced by the rise; its own clock does not move."""

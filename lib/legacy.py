@@ -1,0 +1,87 @@
+"""What the flags and keys of older CIFAR projects mean here, so that their commands run unchanged."""
+
+from collections.abc import Callable
+from typing import Any
+
+from lib.compose import Path
+from lib.errors import BadInput
+from lib.fields import coerce
+
+SECTION_NAMES = {
+    "dataset": "data",
+    "augmentation": "augment",
+    "optimizer": "optim",
+    "scheduler": "schedule",
+}
+
+ALIASES: dict[str, Path] = {
+    "bs": ("train", "batch_size"),
+    "learning_rate": ("optim", "lr"),
+    "gradient_clip": ("train", "clip"),
+    "alternating_flip": ("augment", "flip", "alternating"),
+    "random_erase_sl": ("augment", "random_erasing", "area_min"),
+    "random_erase_sh": ("augment", "random_erasing", "area_max"),
+    "random_erase_r": ("augment", "random_erasing", "ratio_min"),
+    "smooth_factor": ("augment", "label_smoothing", "epsilon"),
+    "beta": ("augment", "cutmix", "alpha"),
+    "train.lr": ("optim", "lr"),
+    "train.base_lr": ("optim", "lr"),
+    "train.output_dir": ("run", "output_dir"),
+    "train.device": ("run", "device"),
+    "schedule.type": ("schedule", "name"),
+    "schedule.epochs": ("train", "epochs"),
+}
+
+
+def _optims(value: Any) -> list[tuple[Path, Any]]:
+    if value in ("sam", "asam"):
+        return [(("optim", "name"), "sgd"), (("wrap", value), True)]
+    return [(("optim", "name"), value)]
+
+
+def _crit(value: Any) -> list[tuple[Path, Any]]:
+    return [(("augment", "label_smoothing"), True)] if value == "lsr" else [(("loss", "name"), value)]
+
+
+def _sched(value: Any) -> list[tuple[Path, Any]]:
+    if value == "warmup":  # their multistep after a warm-up
+        return [(("schedule", "name"), "multistep"), (("schedule", "warmup"), 0.1)]
+    return [(("schedule", "name"), value)]
+
+
+def _half(value: Any) -> list[tuple[Path, Any]]:
+    return [(("train", "precision"), "fp16")] if coerce(value, bool) else []
+
+
+def _fast(value: Any) -> list[tuple[Path, Any]]:
+    return [(("data", "fraction"), 0.5)] if coerce(value, bool) else []
+
+
+def _gpu(value: Any) -> list[tuple[Path, Any]]:
+    return [(("run", "device"), f"cuda:{value}")]
+
+
+def _later(value: Any) -> list[tuple[Path, Any]]:
+    if coerce(value, bool):
+        raise BadInput(
+            "AutoAugment is not part of this version yet; leave the flag out (random erasing, cutout are)"
+        )
+    return []
+
+
+# Flags that say nothing any more, and why.
+RETIRED = {"nw": "images are resident on the device, so no workers load them"}
+
+# Flags whose value decides what they set.
+TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {
+    "optims": _optims,
+    "crit": _crit,
+    "sched": _sched,
+    "half": _half,
+    "amp": _half,
+    "fast": _fast,
+    "gpu": _gpu,
+    "autoaugment": _later,
+    "autoaugmentation": _later,
+}
+SWITCHES = ("half", "amp", "fast", "autoaugment", "autoaugmentation")
