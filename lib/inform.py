@@ -1,8 +1,9 @@
-"""What the program tells of itself: help and listings. No torch here: they answer at once."""
+"""What the program tells: help, listings, how a run ended. No torch here, so that they answer at once."""
 
 import shutil
 import textwrap
 import typing
+from pathlib import Path
 from typing import Any
 
 from lib.config import SECTIONS, Config
@@ -128,3 +129,26 @@ def _count(params: int | float | None) -> str:
     if params is None:
         return ""
     return f"{params:,}" if isinstance(params, int) else f"~{params / 1e6:.1f} M"
+
+
+def outcome(result: dict[str, Any], folder: Path) -> str:
+    """How a run ended, and where its record is."""
+    if result["status"] == "diverged":
+        where = f"at step {result['step']} with learning rate {result['lr']:.6g}"
+        return f"diverged: loss {result['loss']} {where}\nrun folder: {folder}"
+    columns = [key for key in result if key.endswith("_accuracy")]
+    best, seconds = result["best"], result["seconds"]
+    return "\n".join(
+        [
+            "  ".join(
+                f"{key.removesuffix('_accuracy').replace('_', ' ')} accuracy {result[key]:.2f} %"
+                for key in columns
+            )
+            + f"  (last epoch; best {best['split']} {best['accuracy']:.2f} % in epoch {best['epoch']})",
+            f"time: train {seconds['train']:.1f} s (of which data {seconds['data']:.1f} s), "
+            f"evaluate {seconds['evaluate']:.1f} s; {result['images_per_second']:,.0f} images/s, "
+            f"peak memory {result['peak_memory_mb']:,.0f} MB",
+            f"run folder: {folder}",
+            f"curves: {folder / 'curves.png'}",
+        ]
+    )

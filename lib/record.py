@@ -2,7 +2,6 @@
 
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -126,26 +125,3 @@ class Record:
             self.folder.write_curves(draw_curves(self.rows, title))
         self.folder.write_json("result.json", result)
         return result
-
-
-def outcome(result: dict[str, Any], folder: Path) -> str:
-    """How a run ended, and where its record is."""
-    if result["status"] == "diverged":
-        where = f"at step {result['step']} with learning rate {result['lr']:.6g}"
-        return f"diverged: loss {result['loss']} {where}\nrun folder: {folder}"
-    columns = [key for key in result if key.endswith("_accuracy")]
-    best, seconds = result["best"], result["seconds"]
-    return "\n".join(
-        [
-            "  ".join(
-                f"{key.removesuffix('_accuracy').replace('_', ' ')} accuracy {result[key]:.2f} %"
-                for key in columns
-            )
-            + f"  (last epoch; best {best['split']} {best['accuracy']:.2f} % in epoch {best['epoch']})",
-            f"time: train {seconds['train']:.1f} s (of which data {seconds['data']:.1f} s), "
-            f"evaluate {seconds['evaluate']:.1f} s; {result['images_per_second']:,.0f} images/s, "
-            f"peak memory {result['peak_memory_mb']:,.0f} MB",
-            f"run folder: {folder}",
-            f"curves: {folder / 'curves.png'}",
-        ]
-    )

@@ -16,6 +16,7 @@ ROWS = (
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("build", "plan", "report", "environment", "runfolder", "record"),
     ("fit",),
+    ("launch",),
 )
 PACKAGES = ("models", "augment", "optim", "data", "losses")
 
