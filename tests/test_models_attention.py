@@ -228,6 +228,18 @@ def test_the_logits_of_relative_positions_are_those_of_a_loop_over_pixels():
             torch.testing.assert_close(got[:, :, i, j], q[:, :, i] @ r.detach() / math.sqrt(width))
 
 
+def test_attention_with_relative_positions_equals_that_of_timm():
+    # As drawn, not scrambled: in a scrambled network the softmax saturates, and positions hardly count.
+    from timm.layers.bottleneck_attn import BottleneckAttn
+
+    attention = RelativeAttention(64, 5)
+    reference = BottleneckAttn(64, None, (5, 5), num_heads=4, scale_pos_embed=True)
+    copy_by_shape(attention, reference)
+    x = torch.randn(2, 64, 5, 5)
+    with torch.no_grad():
+        close(attention(x), reference(x))
+
+
 def test_pooling_the_sequence_is_a_mean_with_softmax_weights():
     pool = SequencePool(3)
     x = torch.randn(2, 5, 3)

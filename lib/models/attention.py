@@ -2,8 +2,8 @@
 
 Each of three stages is a residual unit that sets the width, then attention modules; three more units end the
 network. It has 36m + 20 layers for m modules a stage. The widths are those of the pre-activation ResNet with
-bottlenecks (64, 128 and 256 channels on 32x32, 16x16 and 8x8), and every mask goes down to 4x4: the paper
-prints neither for CIFAR, but the parameters that it prints (1.9 million for m = 2) leave little choice.
+bottlenecks (64, 128 and 256 channels on 32x32, 16x16 and 8x8), and every mask goes down to 4x4; both are
+chosen to meet the paper's count, 1.9 million parameters for m = 2.
 """
 
 from functools import partial
@@ -44,7 +44,7 @@ class Unit(nn.Module):
 class Hourglass(nn.Module):
     """Figure 2's mask without its end: down by max-pooling, up by linear interpolation, a unit at each size.
 
-    Below the lowest size but one there is another hourglass, with a skip connection around it.
+    Above depth 1 another hourglass follows at half the size, with a skip connection around it.
     """
 
     def __init__(self, channels: int, depth: int):
