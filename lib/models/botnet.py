@@ -1,0 +1,100 @@
+"""BoTNet-50 (Srinivas et al. 2021, arXiv:2101.11605, section 3): ResNet-50 with attention in its last stage.
+
+The 3x3 convolutions of the last three bottlenecks are replaced. On small images the stem is one 3x3
+convolution of stride 1, without max-pool, so that at 32 px the first attention sees 8x8 pixels; it is pooled
+behind, and the other two see 4x4. `last_stride 1` is the paper's BoTNet-S1: all three see 8x8.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+PLAN = ((64, 3), (128, 4), (256, 6), (512, 3))  # channels within the bottlenecks, blocks of each stage
+HEADS = 4
+
+
+class Attention(nn.Module):
+    """Every pixel attends to all: softmax(q (k + r) / sqrt(d)) v with relative positions r (figure 4).
+
+    r is the sum of a vector for the distance in rows and one for that in columns; all heads share them.
+    """
+
+    def __init__(self, channels: int, size: int):
+        super().__init__()
+        width = channels // HEADS
+        self.qkv = conv(channels, 3 * channels, 1)
+        self.rows = nn.Parameter(torch.randn(2 * size - 1, width) * width**-0.5)  # distances 1 - H to H - 1
+        self.columns = nn.Parameter(torch.randn(2 * size - 1, width) * width**-0.5)
+        steps = torch.arange(size)
+        self.register_buffer("distance", steps - steps[:, None] + size - 1, persistent=False)  # (query, key)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        q, k, v = rearrange(self.qkv(x), "b (qkv g d) h w -> qkv b g (h w) d", qkv=3, g=HEADS)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.position_logits(q))
+        # First to (B, H, W, C), the memory of a channels-last map.
+        return rearrange(x, "b g (h w) d -> b h w (g d)", h=len(self.distance)).movedim(-1, 1)
+
+    def position_logits(self, q: Tensor) -> Tensor:  # (B, G, HW, D) -> (B, G, HW, HW)
+        q = rearrange(q * q.shape[-1] ** -0.5, "b g (h w) d -> b g h w d", h=len(self.distance))
+        rows = torch.einsum("bghwd,hyd->bghwy", q, self.rows[self.distance].to(q.dtype))
+        columns = torch.einsum("bghwd,wxd->bghwx", q, self.columns[self.distance].to(q.dtype))
+        return rearrange(rows[..., :, None] + columns[..., None, :], "b g h w y x -> b g (h w) (y x)")
+
+
+class Block(nn.Module):
+    """relu(residual(x) + shortcut(x)), with attention among `size` x `size` pixels where a size is given."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, size: int | None):
+        super().__init__()
+        out_channels = channels * 4
+        if size is None:
+            middle = conv(channels, channels, 3, stride)
+        else:
+            # Attention has no stride, so pooling follows; ceil: as a 3x3 convolution of stride 2 would give.
+            pool = nn.AvgPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
+            middle = nn.Sequential(Attention(channels, size), pool)
+        self.residual = nn.Sequential(
+            conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            middle, nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels),
+        )  # fmt: skip
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+@models.register("botnet", params=18_809_674, paper="Srinivas et al. 2021, arXiv:2101.11605", year=2021)
+class BoTNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # fixes the number of relative positions
+        last_stride: int = 2,  # of the stage with attention: 2, or 1 as in the paper's BoTNet-S1
+    ):
+        super().__init__()
+        require(last_stride in (1, 2), "last_stride", "1 or 2", last_stride)
+        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        stages, width, size = [], 64, image_size
+        for stage, (channels, blocks) in enumerate(PLAN):
+            for i in range(blocks):
+                stride = (1, 2, 2, last_stride)[stage] if i == 0 else 1
+                stages.append(Block(width, channels, stride, size if stage == 3 else None))
+                width, size = channels * 4, -(-size // stride)
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 2048, H/8, W/8)
+        return self.head(x.mean((2, 3)))

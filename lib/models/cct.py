@@ -1,0 +1,161 @@
+"""Compact Convolutional Transformer (Hassani et al. 2021, arXiv:2104.05704, section 3).
+
+Convolutions with max-pools in place of patches, and pooling over the sequence in place of a class token.
+`cct_7_3x2_32` has 7 layers behind 2 convolutions of 3x3, for images of 32 px: these leave 8x8 tokens, one
+convolution 16x16. The names with `_sine` have fixed positions in place of learned ones.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import DropPath, conv
+from lib.registry import models
+
+
+class Tokenizer(nn.Sequential):
+    """Each convolution is followed by a max-pool that halves the map."""
+
+    def __init__(self, in_channels: int, width: int, convolutions: int):
+        layers = []
+        for i in range(convolutions):
+            out_channels = width if i == convolutions - 1 else 64
+            layers += [
+                conv(in_channels, out_channels, 3),
+                nn.ReLU(inplace=True),
+                nn.MaxPool2d(3, stride=2, padding=1),
+            ]
+            in_channels = out_channels
+        super().__init__(*layers)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float):
+        super().__init__()
+        self.heads, self.attention_dropout = heads, attention_dropout
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.project = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        q, k, v = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
+        rate = self.attention_dropout if self.training else 0.0
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=rate)
+        return self.dropout(self.project(rearrange(x, "b h n d -> b n (h d)")))
+
+
+class Block(nn.Module):
+    def __init__(
+        self, width: int, heads: int, hidden: int, dropout: float, attention_dropout: float, drop_path: float
+    ):
+        super().__init__()
+        self.attention = nn.Sequential(
+            nn.LayerNorm(width), Attention(width, heads, dropout, attention_dropout), DropPath(drop_path)
+        )
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout),
+            nn.Linear(hidden, width), nn.Dropout(dropout), DropPath(drop_path),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+
+
+class SequencePool(nn.Module):
+    """The mean of the tokens, weighted by a softmax over them of a learned score."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.score = nn.Linear(width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, D)
+        weights = self.score(x).softmax(dim=1)  # (B, N, 1)
+        return (weights.mT.to(x.dtype) @ x).squeeze(1)
+
+
+def sine_positions(tokens: int, width: int) -> Tensor:  # (1, N, D)
+    """Sines and cosines of geometric wavelengths (Vaswani et al. 2017, arXiv:1706.03762, section 3.5)."""
+    channel = torch.arange(width)
+    rate = 10_000.0 ** (-2 * (channel // 2) / width)
+    angle = torch.arange(tokens)[:, None] * rate
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())[None]
+
+
+class CCT(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: fixes the number of tokens
+        depth: int = 7,  # layers
+        width: int = 256,  # channels of a token
+        heads: int = 4,  # attention heads
+        mlp_ratio: int = 2,  # hidden channels of a token over its own
+        convolutions: int = 1,  # of the tokenizer
+        sine: bool = False,  # positions are fixed sines
+        dropout: float = 0.0,  # probability of a zero in the tokens and behind dense layers
+        attention_dropout: float = 0.1,  # probability of a zero among the attention weights
+        drop_path: float = 0.1,  # probability that the last layer drops a branch of an image; linear from 0
+    ):
+        super().__init__()
+        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
+        require(0 <= attention_dropout < 1, "attention_dropout", "in [0, 1)", attention_dropout)
+        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        size = -(-image_size // 2**convolutions)
+        self.tokenizer = Tokenizer(in_channels, width, convolutions)
+        if sine:
+            self.register_buffer("position", sine_positions(size**2, width), persistent=False)
+        else:
+            self.position = nn.Parameter(torch.empty(1, size**2, width))
+            nn.init.trunc_normal_(self.position, std=0.2)  # as in the authors' networks
+        self.dropout = nn.Dropout(dropout)
+        rates = [drop_path * layer / max(depth - 1, 1) for layer in range(depth)]
+        self.blocks = nn.Sequential(
+            *(Block(width, heads, mlp_ratio * width, dropout, attention_dropout, rate) for rate in rates)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.pool = SequencePool(width)
+        self.head = nn.Linear(width, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
+            elif isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = rearrange(self.tokenizer(x), "b d h w -> b (h w) d")
+        # Added in x's type: in float32 they would take the residual stream out of autocast's low precision.
+        x = self.blocks(self.dropout(x + self.position.to(x.dtype)))  # (B, N, D)
+        return self.head(self.pool(self.norm(x)))
+
+
+# layers -> channels of a token, heads, ratio of the MLP
+SIZES = {2: (128, 2, 1), 4: (128, 2, 1), 6: (256, 4, 2), 7: (256, 4, 2)}
+# (layers, convolutions) -> parameters with learned positions
+COUNTS = {
+    (2, 2): 283_723,
+    (4, 2): 482_123,
+    (6, 1): 3_233_803,
+    (6, 2): 3_326_923,
+    (7, 1): 3_760_139,
+    (7, 2): 3_853_259,
+}
+ALIASES = {2: ("cct_2",), 4: ("cct_4",)}
+
+for (depth, convolutions), count in COUNTS.items():
+    width, heads, mlp_ratio = SIZES[depth]
+    sizes = {"depth": depth, "width": width, "heads": heads, "mlp_ratio": mlp_ratio}
+    build = partial(CCT, **sizes, convolutions=convolutions)
+    name = f"cct_{depth}_3x{convolutions}_32"
+    facts = {"paper": "Hassani et al. 2021, arXiv:2104.05704", "year": 2021}
+    models.register(name, partial(build, sine=False), aliases=ALIASES.get(depth, ()), params=count, **facts)
+    fixed = width * (32 // 2**convolutions) ** 2
+    models.register(f"{name}_sine", partial(build, sine=True), params=count - fixed, **facts)

@@ -1,0 +1,134 @@
+"""CeiT (Yuan et al. 2021, arXiv:2103.11816, section 3): a ViT with convolutions in its stem and in its MLPs.
+
+CeiT-T: 12 layers of 192 channels and 3 heads. For 32 px the stem's 7x7 convolution has stride 1 in place of 2
+and patches are 2x2 in place of 4x4, which leaves 8x8 tokens and, as in the paper, a class token.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import DropPath, conv
+from lib.registry import models
+
+DEPTH, WIDTH, HEADS, RATIO = 12, 192, 3, 4
+STEM = 32  # channels of the map that patches are cut from
+
+
+class Attention(nn.Module):
+    """The tokens attend to all; with `last_only` just the last one does."""
+
+    def __init__(self, last_only: bool = False):
+        super().__init__()
+        self.last_only = last_only
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH)
+        self.project = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N or 1, D)
+        q, k, v = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=HEADS)
+        if self.last_only:
+            q = q[:, :, -1:]
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.project(rearrange(x, "b h n d -> b n (h d)"))
+
+
+class LocalFeedForward(nn.Module):
+    """LeFF: an MLP with a depth-wise convolution over the image tokens; the class token passes by it."""
+
+    def __init__(self):
+        super().__init__()
+        hidden = RATIO * WIDTH
+        self.layers = nn.Sequential(  # a 1x1 convolution is a linear layer of each token
+            conv(WIDTH, hidden, 1), nn.BatchNorm2d(hidden), nn.GELU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False),
+            nn.BatchNorm2d(hidden), nn.GELU(),
+            conv(hidden, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.GELU(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 1 + N, D) -> (B, 1 + N, D)
+        image = rearrange(x[:, 1:], "b (h w) d -> b d h w", h=math.isqrt(x.shape[1] - 1))
+        # Without the class token the memory has gaps, and each convolution would copy it.
+        image = self.layers(image.contiguous(memory_format=torch.channels_last))
+        image = rearrange(image, "b d h w -> b (h w) d")
+        # A LayerNorm's output, which is float32 under autocast on a GPU, would make the whole sum float32.
+        return torch.cat([x[:, :1].to(image.dtype), image], dim=1)
+
+
+class Block(nn.Module):
+    """The last layer has no LeFF: only its class token is read, and that passes by it."""
+
+    def __init__(self, drop_path: float, last: bool):
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(WIDTH, eps=1e-6), Attention(), DropPath(drop_path))
+        feed_forward = nn.Identity() if last else LocalFeedForward()
+        self.mlp = nn.Sequential(nn.LayerNorm(WIDTH, eps=1e-6), feed_forward, DropPath(drop_path))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 1 + N, D) -> (B, 1 + N, D)
+        x = x + self.attention(x)
+        return x + self.mlp(x).to(x.dtype)  # without LeFF it is a LayerNorm's float32 under autocast
+
+
+class ClassTokenAttention(nn.Module):
+    """LCA: the last layer's class token attends to those of all layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(WIDTH, eps=1e-6), Attention(last_only=True))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(WIDTH, eps=1e-6),
+            nn.Linear(WIDTH, RATIO * WIDTH), nn.GELU(),
+            nn.Linear(RATIO * WIDTH, WIDTH),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, L, D) -> (B, 1, D)
+        x = x[:, -1:] + self.attention(x)
+        return x + self.mlp(x)
+
+
+@models.register("ceit_32", params=5_635_370, paper="Yuan et al. 2021, arXiv:2103.11816", year=2021)
+class CeiT(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # half of it is a multiple of the patch
+        patch_size: int = 2,  # side of a patch, in pixels of the stem's map, which is half the image
+        drop_path: float = 0.0,  # probability that the last layer drops a branch of an image; linear from 0
+    ):
+        super().__init__()
+        size = -(-image_size // 2)
+        divides = patch_size >= 1 and size % patch_size == 0
+        require(divides, "patch_size", f"a divisor of half the image size, {size}", patch_size)
+        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        self.stem = nn.Sequential(
+            conv(in_channels, STEM, 7), nn.BatchNorm2d(STEM), nn.MaxPool2d(3, stride=2, padding=1),
+            nn.Conv2d(STEM, WIDTH, patch_size, stride=patch_size),
+        )  # fmt: skip
+        self.class_token = nn.Parameter(torch.empty(1, 1, WIDTH))
+        self.position = nn.Parameter(torch.empty(1, 1 + (size // patch_size) ** 2, WIDTH))
+        rates = [drop_path * layer / (DEPTH - 1) for layer in range(DEPTH)]
+        self.blocks = nn.ModuleList(Block(rate, last=layer == DEPTH - 1) for layer, rate in enumerate(rates))
+        self.gather = ClassTokenAttention()
+        self.norm = nn.LayerNorm(WIDTH, eps=1e-6)
+        self.head = nn.Linear(WIDTH, num_classes)
+        nn.init.trunc_normal_(self.class_token, std=0.02)
+        nn.init.trunc_normal_(self.position, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = rearrange(self.stem(x), "b d h w -> b (h w) d")
+        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = x + self.position.to(x.dtype)  # in x's type, lest the residual stream become float32
+        class_tokens = []
+        for block in self.blocks:
+            x = block(x)  # (B, 1 + N, D)
+            class_tokens.append(x[:, 0])
+        x = self.gather(torch.stack(class_tokens, dim=1))  # (B, 1, D)
+        return self.head(self.norm(x[:, 0]))
