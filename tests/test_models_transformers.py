@@ -108,10 +108,10 @@ def test_the_stem_and_windows_of_the_paper_give_its_parameter_count(name, option
     assert abs(got - count) <= (0.005 * count if isinstance(count, float) else 0)
 
 
-def module(build: Callable[[], nn.Module]) -> nn.Module:
+def module(make: Callable[[], nn.Module]) -> nn.Module:
     """With random weights of all kinds, in float64."""
     torch.manual_seed(0)
-    made = build().double()
+    made = make().double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.normal_(0, 0.5)
@@ -255,20 +255,40 @@ def test_poolformer_norm_is_a_group_norm_of_one_group():
     close(norm(x), F.group_norm(x, 1, norm.weight, norm.bias), 1e-9)
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    "name",
-    ["convit_tiny", "convnext_tiny", "mobilevit_xxs", "poolformer_s12", "swin_t", "van_tiny", "coatnet_0"],
-)
-def test_on_a_gpu_autocast_keeps_the_residual_stream_in_low_precision(name):
-    # A GPU's autocast, unlike a CPU's, normalises to float32; only the input of a norm shows the stream.
-    model = build(name).cuda().to(memory_format=torch.channels_last)
+SMALL = [
+    ("convit_tiny", {}),
+    ("coatnet_0", {"widths": (8, 8, 16, 32, 64), "blocks": (1, 1, 2, 2)}),
+    ("convnext_tiny", {"widths": (8, 16, 24, 32)}),
+    ("mobilevit_xxs", {}),
+    ("poolformer_s12", {"widths": (8, 16, 24, 32)}),
+    ("swin_t", {"width": 32}),
+    ("van_tiny", {}),
+]
+
+
+def types_in_norms(name: str, options: dict, device: str) -> set[torch.dtype]:
+    """What norms are fed under autocast: the residual stream, mostly."""
+    model = build(name, **options).to(device, memory_format=torch.channels_last)
     fed = []
     for layer in model.modules():
         if isinstance(layer, nn.LayerNorm | nn.BatchNorm2d | ImageNorm):
             layer.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].dtype))
-    with torch.autocast("cuda", torch.bfloat16):
-        loss = model(images().cuda()).float().logsumexp(1).sum()
+    with torch.autocast(device, torch.bfloat16):
+        loss = model(images().to(device)).float().logsumexp(1).sum()
     loss.backward()
-    assert set(fed) == {torch.bfloat16}
     assert all(p.grad.isfinite().all() for p in model.parameters())
+    return set(fed)
+
+
+@pytest.mark.parametrize(("name", "options"), SMALL)
+def test_norms_that_give_float32_leave_the_residual_stream_in_low_precision(name, options, monkeypatch):
+    # As on a GPU, whose autocast normalises to float32; a CPU's does not.
+    layer_norm = F.layer_norm
+    monkeypatch.setattr(F, "layer_norm", lambda x, *args, **kwargs: layer_norm(x.float(), *args, **kwargs))
+    assert types_in_norms(name, options, "cpu") == {torch.bfloat16}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("name", "options"), SMALL)
+def test_on_a_gpu_the_residual_stream_stays_in_low_precision(name, options):
+    assert types_in_norms(name, options, "cuda") == {torch.bfloat16}

@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class GatedPositionalAttention(nn.Module):
-    """Attention to content and to positions, weighed for each head by a gate (equation 7).
+    """Attention to content and to positions, weighed for each head by a gate.
 
     The bias of `position` moves all keys alike and changes nothing; it is there as in the authors' network.
     """
@@ -47,7 +47,7 @@ class GatedPositionalAttention(nn.Module):
         self.register_buffer("offsets", offsets(side), persistent=False)
 
     def start_as_convolution(self) -> None:
-        """Each head looks at one pixel of a square around the query, and passes it on (equation 5)."""
+        """Each head looks at one pixel of a square around the query, and passes it on."""
         side = math.isqrt(self.heads)
         places = torch.arange(side) - (side - 1) / 2
         x, y = torch.cartesian_prod(places, places).T

@@ -23,7 +23,7 @@ def unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1, grou
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve by channel, and narrow (MobileNetV2, arXiv:1801.04381, section 3.4)."""
+    """Widen, convolve by channel, and narrow (MobileNetV2, arXiv:1801.04381, section 3.3)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, expansion: int):
         super().__init__()

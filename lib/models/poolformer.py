@@ -44,7 +44,7 @@ class Pooling(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A factor for each channel (Touvron et al. 2021, arXiv:2103.17239, section 2.1)."""
+    """A factor for each channel (Touvron et al. 2021, arXiv:2103.17239, section 2)."""
 
     def __init__(self, width: int, start: float):
         super().__init__()
