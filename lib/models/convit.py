@@ -1,0 +1,147 @@
+"""ConViT (d'Ascoli et al. 2021, arXiv:2103.10697, section 3), with patches for small images.
+
+The first ten of twelve layers have gated positional self-attention, which starts as a convolution; the class
+token joins behind them. Patches of 4x4 pixels make 64 tokens at 32 px.
+"""
+
+import math
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import DropPath
+from lib.registry import models
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        q, k, v = rearrange(self.qkv(x), "b n (t h d) -> t b h n d", t=3, h=self.heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.project(rearrange(x, "b h n d -> b n (h d)"))
+
+
+class GatedPositionalAttention(nn.Module):
+    """Attention to content and to positions, weighed for each head by a gate.
+
+    The bias of `position` moves all keys alike and changes nothing; it is there as in the authors' network.
+    """
+
+    def __init__(self, width: int, heads: int, side: int):
+        super().__init__()
+        self.heads = heads
+        self.gate = nn.Parameter(torch.ones(heads))
+        self.qk = nn.Linear(width, 2 * width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.project = nn.Linear(width, width)
+        self.position = nn.Linear(3, heads)
+        self.register_buffer("offsets", offsets(side), persistent=False)
+
+    def start_as_convolution(self) -> None:
+        """Each head looks at one pixel of a square around the query, and passes it on."""
+        side = math.isqrt(self.heads)
+        places = torch.arange(side) - (side - 1) / 2
+        x, y = torch.cartesian_prod(places, places).T
+        with torch.no_grad():
+            # 2 * centre * offset - offset^2 is, but for a constant, minus the squared distance to the centre.
+            self.position.weight.copy_(torch.stack([2 * x, 2 * y, -torch.ones_like(x)], dim=1))
+        nn.init.eye_(self.value.weight)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        q, k = rearrange(self.qk(x), "b n (t h d) -> t b h n d", t=2, h=self.heads)
+        v = rearrange(self.value(x), "b n (h d) -> b h n d", h=self.heads)
+        # The gated sum of the two attentions, taken behind the values: no image holds its (heads, N, N).
+        content = F.scaled_dot_product_attention(q, k, v)
+        near = self.position(self.offsets).softmax(dim=1).to(v.dtype)  # (N, N, heads), without a batch
+        position = torch.einsum("nmh,bhmd->bhnd", near, v)
+        gate = self.gate.sigmoid().to(v.dtype)[:, None, None]
+        x = torch.lerp(content, position, gate)
+        return self.project(rearrange(x, "b h n d -> b n (h d)"))
+
+
+def offsets(side: int) -> Tensor:  # (N, N, 3)
+    """From each query to each key of a square grid: x, y, and the squared distance."""
+    y, x = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float().T
+    x, y = x - x[:, None], y - y[:, None]
+    return torch.stack([x, y, x**2 + y**2], dim=-1)
+
+
+class Block(nn.Module):
+    def __init__(self, attention: nn.Module, width: int, drop_path: float):
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(width, eps=1e-6), attention, DropPath(drop_path))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width, eps=1e-6),
+            nn.Linear(width, 4 * width), nn.GELU(),
+            nn.Linear(4 * width, width), DropPath(drop_path),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+
+
+class ConViT(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # a multiple of the patch
+        heads: int = 4,  # attention heads of 48 channels, a square number
+        patch_size: int = 4,  # pixels on the side of a patch; 16 in the paper
+        local_layers: int = 10,  # layers with gated positional attention, of 12; the class token joins behind
+        drop_path: float = 0.0,  # probability that the last layer drops a branch of an image; linear from 0
+    ):
+        super().__init__()
+        divides = patch_size >= 1 and image_size % patch_size == 0
+        require(divides, "patch_size", f"a divisor of the image size, {image_size}", patch_size)
+        require(0 <= local_layers < 12, "local_layers", "at least 0 and below 12", local_layers)
+        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        width, side = 48 * heads, image_size // patch_size
+        self.class_token = nn.Parameter(torch.empty(1, 1, width))
+        self.position = nn.Parameter(torch.empty(1, side * side, width))
+        self.patches = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
+        local = [GatedPositionalAttention(width, heads, side) for _ in range(local_layers)]
+        attentions = [*local, *(Attention(width, heads) for _ in range(12 - local_layers))]
+        blocks = [Block(attention, width, drop_path * i / 11) for i, attention in enumerate(attentions)]
+        self.local_blocks = nn.Sequential(*blocks[:local_layers])
+        self.blocks = nn.Sequential(*blocks[local_layers:])
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, num_classes)
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=0.02)
+        for attention in local:
+            attention.start_as_convolution()
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = rearrange(self.patches(x), "b d h w -> b (h w) d")
+        # Added in x's type: in float32 they would take the residual stream out of autocast's low precision.
+        x = self.local_blocks(x + self.position.to(x.dtype))  # (B, N, D)
+        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = self.blocks(x)  # (B, 1 + N, D)
+        return self.head(self.norm(x[:, 0]))
+
+
+# name -> attention heads, parameters
+PLANS = {"tiny": (4, 5_355_858), "small": (9, 26_980_588), "base": (16, 85_124_394)}
+
+for size, (heads, count) in PLANS.items():
+    models.register(
+        f"convit_{size}",
+        partial(ConViT, heads=heads),
+        params=count,
+        paper="d'Ascoli et al. 2021, arXiv:2103.10697",
+        year=2021,
+    )

@@ -1,0 +1,99 @@
+"""ConvNeXt (Liu et al. 2022, arXiv:2201.03545, section 2 and figure 4; the sizes of section 3).
+
+The stem is a 2x2 convolution of stride 2, so that at 32 px the stages see 16, 8, 4 and 2 pixels a side.
+Behind the paper's 4x4 of stride 4, which is `patch_size` 4, the last stage would see a single pixel.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import DropPath
+from lib.registry import models
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm of the channels of each pixel."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        # In x's type: a GPU's autocast normalises to float32, where the residual stream would then stay.
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).to(x.dtype)
+
+
+class Block(nn.Module):
+    """A depthwise 7x7 convolution, then a perceptron on each pixel, scaled and added (figure 4)."""
+
+    def __init__(self, width: int, drop_path: float):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((width,), 1e-6))
+        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width, eps=1e-6),
+            nn.Linear(width, 4 * width), nn.GELU(),
+            nn.Linear(4 * width, width),
+        )  # fmt: skip
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        residual = self.mlp(self.depthwise(x).permute(0, 2, 3, 1))  # (B, H, W, C): a view of channels-last
+        residual = residual * self.scale.to(residual.dtype)
+        return x + self.drop_path(residual.permute(0, 3, 1, 2))
+
+
+class ConvNeXt(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # at least eight patches
+        widths: tuple[int, ...] = (96, 192, 384, 768),  # channels of each stage
+        blocks: tuple[int, ...] = (3, 3, 9, 3),  # blocks of each stage
+        patch_size: int = 2,  # pixels on the side of the stem's kernel, and its stride; 4 in the paper
+        drop_path: float = 0.0,  # probability that the last block drops its branch of an image; linear from 0
+    ):
+        super().__init__()
+        fits = 1 <= patch_size <= image_size // 8
+        require(fits, "patch_size", f"at least 1 and at most an eighth of {image_size} pixels", patch_size)
+        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        rates = [drop_path * i / max(sum(blocks) - 1, 1) for i in range(sum(blocks))]
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, widths[0], patch_size, stride=patch_size), ChannelNorm(widths[0], eps=1e-6)
+        )
+        stages, before = [], widths[0]
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            if stage > 0:
+                stages += [ChannelNorm(before, eps=1e-6), nn.Conv2d(before, width, 2, stride=2)]
+            stages += [Block(width, rates.pop(0)) for _ in range(count)]
+            before = width
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.LayerNorm(before, eps=1e-6)
+        self.head = nn.Linear(before, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, C', H/16, W/16)
+        return self.head(self.norm(x.mean((2, 3))))
+
+
+# name -> channels of the first stage, blocks of each stage, parameters
+PLANS = {
+    "tiny": (96, (3, 3, 9, 3), 27_824_362),
+    "small": (96, (3, 3, 27, 3), 49_458_922),
+    "base": (128, (3, 3, 27, 3), 87_572_106),
+    "large": (192, (3, 3, 27, 3), 196_238_794),
+    "xlarge": (256, (3, 3, 27, 3), 348_159_242),
+}
+
+for size, (width, blocks, count) in PLANS.items():
+    models.register(
+        f"convnext_{size}",
+        partial(ConvNeXt, widths=(width, 2 * width, 4 * width, 8 * width), blocks=blocks),
+        params=count,
+        paper="Liu et al. 2022, arXiv:2201.03545",
+        year=2022,
+    )

@@ -1,0 +1,148 @@
+"""MobileViT (Mehta & Rastegari 2021, arXiv:2110.02178, section 3 and the table of its appendix A).
+
+The stem and the first transformers' stage have no stride, so that at 32 px the transformers see 16, 8 and 4
+pixels a side: 64, 16 and 4 patches of 2x2.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import init_he
+from lib.registry import models
+
+
+def unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """A convolution with BatchNorm and SiLU."""
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.SiLU())
+
+
+class InvertedResidual(nn.Module):
+    """Widen, convolve by channel, and narrow (MobileNetV2, arXiv:1801.04381, section 3.3)."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, expansion: int):
+        super().__init__()
+        wide = in_channels * expansion
+        self.residual = nn.Sequential(
+            unit(in_channels, wide, 1),
+            unit(wide, wide, 3, stride, groups=wide),
+            nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels),
+        )  # fmt: skip
+        self.has_shortcut = stride == 1 and in_channels == channels
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return x + self.residual(x) if self.has_shortcut else self.residual(x)
+
+
+class Attention(nn.Module):
+    def __init__(self, width: int, heads: int = 4):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        q, k, v = rearrange(self.qkv(x), "b n (t h d) -> t b h n d", t=3, h=self.heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.project(rearrange(x, "b h n d -> b n (h d)"))
+
+
+class Transformer(nn.Module):
+    def __init__(self, width: int, dropout: float):
+        super().__init__()
+        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, 2 * width), nn.SiLU(), nn.Dropout(dropout),
+            nn.Linear(2 * width, width), nn.Dropout(dropout),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        x = x + self.attention(x)
+        return x + self.mlp(x)
+
+
+class MobileViTBlock(nn.Module):
+    """Figure 1b: convolve, let each pixel attend to those at its place in all patches of 2x2, and fuse."""
+
+    def __init__(self, channels: int, width: int, depth: int, dropout: float):
+        super().__init__()
+        self.local = nn.Sequential(unit(channels, channels, 3), nn.Conv2d(channels, width, 1, bias=False))
+        layers = [Transformer(width, dropout) for _ in range(depth)]
+        self.everywhere = nn.Sequential(*layers, nn.LayerNorm(width))
+        self.narrow = unit(width, channels, 1)
+        self.fuse = unit(2 * channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        size = x.shape[-2:]
+        even = tuple(n + n % 2 for n in size)
+        y = self.local(x)
+        if even != size:  # stretched to whole patches, as in the authors' code
+            y = F.interpolate(y, even, mode="bilinear")
+        y = rearrange(y, "b d (i p) (j q) -> (b p q) (i j) d", p=2, q=2)
+        y = self.everywhere(y)
+        y = rearrange(y, "(b p q) (i j) d -> b (i p) (j q) d", p=2, q=2, i=even[0] // 2)
+        y = y.permute(0, 3, 1, 2)  # channels-last, as a view
+        if even != size:
+            y = F.interpolate(y, size, mode="bilinear")
+        return self.fuse(torch.cat([x, self.narrow(y)], dim=1))
+
+
+class MobileViT(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        channels: tuple[int, ...] = (16, 32, 64, 96, 128, 160),  # of the stem and the stages
+        widths: tuple[int, ...] = (144, 192, 240),  # channels of the transformers
+        expansion: int = 4,  # of the inverted residuals
+        dropout: float = 0.0,  # probability of a zero behind the dense layers of the transformers
+    ):
+        super().__init__()
+        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
+        stem, first, second, *rest = channels
+        stages = [
+            unit(in_channels, stem, 3),
+            InvertedResidual(stem, first, 1, expansion),
+            InvertedResidual(first, second, 2, expansion),
+            InvertedResidual(second, second, 1, expansion),
+            InvertedResidual(second, second, 1, expansion),
+        ]
+        before = second
+        for after, width, depth, stride in zip(rest, widths, (2, 4, 3), (1, 2, 2), strict=True):
+            stages.append(InvertedResidual(before, after, stride, expansion))
+            stages.append(MobileViTBlock(after, width, depth, dropout))
+            before = after
+        self.stages = nn.Sequential(*stages, unit(before, 4 * before, 1))
+        self.head = nn.Linear(4 * before, num_classes)
+        init_he(self)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(x)  # (B, 4C', H/8, W/8)
+        return self.head(x.mean((2, 3)))
+
+
+# name -> channels of the stem and the stages, channels of the transformers, expansion, parameters
+PLANS = {
+    "xxs": ((16, 16, 24, 48, 64, 80), (64, 80, 96), 2, 954_234),
+    "xs": ((16, 32, 48, 64, 80, 96), (96, 120, 144), 4, 1_936_698),
+    "s": ((16, 32, 64, 96, 128, 160), (144, 192, 240), 4, 4_944_042),
+}
+
+for size, (channels, widths, expansion, count) in PLANS.items():
+    models.register(
+        f"mobilevit_{size}",
+        partial(MobileViT, channels=channels, widths=widths, expansion=expansion),
+        params=count,
+        paper="Mehta & Rastegari 2021, arXiv:2110.02178",
+        year=2021,
+    )

@@ -1,0 +1,130 @@
+"""PoolFormer (Yu et al. 2021, arXiv:2111.11418, section 3 and table 1): a transformer that pools its tokens.
+
+The stem is a 2x2 convolution of stride 2, so that at 32 px the stages see 16, 8, 4 and 2 pixels a side; the
+paper's, `stem` imagenet, is 7x7 with stride 4. The head pools before its LayerNorm, as the same authors'
+MetaFormer baselines do (arXiv:2210.13452).
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import DropPath
+from lib.registry import models
+
+
+class ImageNorm(nn.Module):
+    """The paper's modified LayerNorm (appendix): over all channels and pixels, scaled by channel.
+
+    That is a GroupNorm of one group; torch's gives up channels-last on a GPU.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        rows = x.permute(0, 2, 3, 1)
+        shape = rows.shape[1:]
+        rows = F.layer_norm(rows, shape, self.weight.expand(shape), self.bias.expand(shape), eps=1e-5)
+        # In x's type: a GPU's autocast normalises to float32, where the residual stream would then stay.
+        return rows.permute(0, 3, 1, 2).to(x.dtype)
+
+
+class Pooling(nn.Module):
+    """The mean of the 3x3 pixels inside the image, less the pixel, which the residual adds (equation 4)."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False) - x
+
+
+class LayerScale(nn.Module):
+    """A factor for each channel (Touvron et al. 2021, arXiv:2103.17239, section 2)."""
+
+    def __init__(self, width: int, start: float):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((width,), start))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return x * self.scale.to(x.dtype)[:, None, None]
+
+
+class Block(nn.Module):
+    """Equations 2 and 3."""
+
+    def __init__(self, width: int, start: float, drop_path: float):
+        super().__init__()
+        self.mixer = nn.Sequential(ImageNorm(width), Pooling(), LayerScale(width, start), DropPath(drop_path))
+        self.mlp = nn.Sequential(
+            ImageNorm(width),
+            nn.Conv2d(width, 4 * width, 1), nn.GELU(),
+            nn.Conv2d(4 * width, width, 1), LayerScale(width, start), DropPath(drop_path),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        x = x + self.mixer(x)
+        return x + self.mlp(x)
+
+
+STEMS = {"cifar": {"kernel_size": 2, "stride": 2}, "imagenet": {"kernel_size": 7, "stride": 4, "padding": 2}}
+
+
+class PoolFormer(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        widths: tuple[int, ...] = (64, 128, 320, 512),  # channels of each stage
+        blocks: tuple[int, ...] = (2, 2, 6, 2),  # blocks of each stage
+        start: float = 1e-5,  # first value of the branches' factors: 1e-5 up to 24 blocks, else 1e-6
+        stem: Literal["cifar", "imagenet"] = "cifar",  # a 2x2 convolution of stride 2, or 7x7 of stride 4
+        drop_path: float = 0.0,  # probability that the last block drops a branch of an image; linear from 0
+    ):
+        super().__init__()
+        require(stem in STEMS, "stem", "cifar or imagenet", stem)
+        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        rates = [drop_path * i / max(sum(blocks) - 1, 1) for i in range(sum(blocks))]
+        self.stem = nn.Conv2d(in_channels, widths[0], **STEMS[stem])
+        stages, before = [], widths[0]
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            if stage > 0:
+                stages.append(nn.Conv2d(before, width, 3, stride=2, padding=1))
+            stages += [Block(width, start, rates.pop(0)) for _ in range(count)]
+            before = width
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.LayerNorm(before, eps=1e-6)
+        self.head = nn.Linear(before, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, C', H/16, W/16)
+        return self.head(self.norm(x.mean((2, 3))))
+
+
+SMALL, MEDIUM = (64, 128, 320, 512), (96, 192, 384, 768)
+# name -> channels and blocks of each stage, first factors of the branches, parameters
+PLANS = {
+    "s12": (SMALL, (2, 2, 6, 2), 1e-5, 11_398_666),
+    "s24": (SMALL, (4, 4, 12, 4), 1e-5, 20_872_458),
+    "s36": (SMALL, (6, 6, 18, 6), 1e-6, 30_346_250),
+    "m36": (MEDIUM, (6, 6, 18, 6), 1e-6, 55_398_250),
+    "m48": (MEDIUM, (8, 8, 24, 8), 1e-6, 72_699_178),
+}
+
+for size, (widths, blocks, start, count) in PLANS.items():
+    models.register(
+        f"poolformer_{size}",
+        partial(PoolFormer, widths=widths, blocks=blocks, start=start),
+        params=count,
+        paper="Yu et al. 2021, arXiv:2111.11418",
+        year=2021,
+    )
