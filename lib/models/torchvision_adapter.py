@@ -3,8 +3,6 @@
 A stem of ImageNet, a 7x7 convolution of stride 2 and a max-pool, becomes a 3x3 convolution of stride 1.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import nn
 
@@ -40,18 +38,21 @@ def torchvision_model(
     for option, value in options.items():
         require(0 <= value < 1, option, "in [0, 1)", value)
 
-    def build() -> nn.Module:
-        given = needs(name, image_size) | options
-        return small_stem(theirs.get_model(name, num_classes=num_classes, **given), in_channels)
-
     try:
-        check_size(build, name, in_channels, image_size)
-        return build()
+        network = theirs.get_model(name, num_classes=num_classes, **needs(name, image_size), **options)
+        network = small_stem(network, in_channels)
+        try_image(network, in_channels, image_size)
     except TypeError as error:  # a constructor names the first argument that it does not know
         for option, value in options.items():
             if f"'{option}'" in str(error):
                 raise ValueError(f"{option} is no option of torchvision's {name}, got {value}") from error
         raise
+    except NotImplementedError:  # a RuntimeError of the meta device, where some models cannot be built
+        raise
+    except (AssertionError, RuntimeError, ValueError) as error:
+        rule = f"a size that torchvision's {name} can take"
+        raise ValueError(f"image_size must be {rule}, got {image_size}") from error
+    return network
 
 
 def needs(name: str, image_size: int) -> dict[str, object]:
@@ -84,11 +85,9 @@ def small_stem(network: nn.Module, in_channels: int) -> nn.Module:
     return network
 
 
-def check_size(build: Callable[[], nn.Module], name: str, in_channels: int, image_size: int) -> None:
-    """Send an image through, on the device that does not compute: many models are too deep for 32 px."""
-    try:
-        with torch.device("meta"), torch.no_grad():
-            build().eval()(torch.empty(1, in_channels, image_size, image_size))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        rule = f"a size that torchvision's {name} can take"
-        raise ValueError(f"image_size must be {rule}, got {image_size}") from error
+@torch.no_grad()
+def try_image(network: nn.Module, in_channels: int, image_size: int) -> None:
+    """Send an image through: many models are too deep for 32 px, which not all of them say when built."""
+    device = next(network.parameters()).device
+    network.eval()(torch.zeros(1, in_channels, image_size, image_size, device=device))
+    network.train()
