@@ -115,6 +115,19 @@ def test_lenet_refuses_images_that_its_convolutions_would_use_up():
     assert build("lenet", image_size=16)(images(size=16)).shape == (2, 10)
 
 
+# ToyNet.
+
+
+def test_toynet_has_the_depth_kernel_and_width_it_is_told():
+    model = build("toynet", depth=2, kernel=5, width=4)
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert [c.weight.shape[0] for c in convolutions] == [4, 4, 8, 8, 16, 16, 32, 32]
+    assert {c.kernel_size for c in convolutions} == {(5, 5)}
+    assert model.features(images()).shape == (2, 32, 4, 4)
+    with pytest.raises(ValueError, match="kernel must be odd and at least 1, got 4"):
+        models["toynet"].build(kernel=4)
+
+
 # Stochastic depth.
 
 
