@@ -100,7 +100,7 @@ class AirBench(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.groups(F.gelu(self.whiten(x)))  # (B, C', (H - 1)/8, (W - 1)/8)
-        x = F.max_pool2d(x, x.shape[-2:])  # faster than adaptive pooling or amax, and the same
+        x = F.max_pool2d(x, x.shape[-2:])  # of the whole map: adaptive pooling says the same, slower
         return self.head(x.flatten(1)) * self.logit_scale
 
 
