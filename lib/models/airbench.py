@@ -1,0 +1,122 @@
+"""The airbench networks (Jordan 2024, arXiv:2404.00498, section 3), made to learn CIFAR-10 in seconds.
+
+A frozen 2x2 convolution whitens the patches of the image, three groups of convolutions follow, and what is
+trained of their BatchNorms is the shift alone. The convolutions start as partial identities.
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv
+from lib.registry import models
+
+
+def whitening(in_channels: int) -> nn.Conv2d:
+    """Each 2x2 patch in its principal components, and the negatives of these; only the bias is trained.
+
+    The components are the data's, which a model does not know: whoever does writes them into `weight`. Until
+    then a random rotation stands in for them.
+    """
+    size = 4 * in_channels
+    convolution = nn.Conv2d(in_channels, 2 * size, 2)
+    rotation = nn.init.orthogonal_(torch.empty(size, size)).view(size, in_channels, 2, 2)
+    with torch.no_grad():
+        convolution.weight.copy_(torch.cat([rotation, -rotation]))
+    convolution.weight.requires_grad_(False)
+    return convolution
+
+
+def partial_identity(in_channels: int, channels: int) -> nn.Conv2d:
+    """A 3x3 convolution whose first filters pass its inputs on; the others are PyTorch's random ones."""
+    convolution = conv(in_channels, channels, 3)
+    with torch.no_grad():
+        nn.init.dirac_(convolution.weight[:in_channels])
+    return convolution
+
+
+def norm(channels: int, momentum: float) -> nn.BatchNorm2d:
+    """A BatchNorm whose scale stays 1."""
+    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=momentum)
+    layer.weight.requires_grad_(False)
+    return layer
+
+
+class Group(nn.Module):
+    """Two or three convolutions; the pooling stands before the first norm, which then has less to do.
+
+    With three, a shortcut leads from behind the first activation to before the last one.
+    """
+
+    def __init__(self, in_channels: int, channels: int, convolutions: int, momentum: float):
+        super().__init__()
+        self.halve = nn.Sequential(
+            partial_identity(in_channels, channels), nn.MaxPool2d(2), norm(channels, momentum), nn.GELU()
+        )
+        layers = []
+        for _ in range(convolutions - 1):
+            layers += [partial_identity(channels, channels), norm(channels, momentum), nn.GELU()]
+        self.refine = nn.Sequential(*layers[:-1])
+        self.has_shortcut = convolutions == 3
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/2, W/2)
+        x = self.halve(x)
+        refined = self.refine(x)
+        return F.gelu(refined + x if self.has_shortcut else refined)
+
+
+class AirBench(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # at least 9, so that a pixel is left of three halvings
+        widths: tuple[int, int, int] = (64, 256, 256),  # channels of the groups
+        convolutions: int = 2,  # in each group: 2, or 3 with a shortcut across the last two
+        bn_momentum: float = 0.4,  # weight of a batch in the running statistics of BatchNorm
+        start: Literal["sgd", "muon"] = "sgd",  # initial head and bias, as in the recipe for this optimizer
+    ):
+        super().__init__()
+        require(image_size >= 9, "image_size", "at least 9, for a 2x2 patch and three halvings", image_size)
+        require(start in ("sgd", "muon"), "start", "sgd or muon", start)
+        self.whiten = whitening(in_channels)
+        groups, width = [], self.whiten.out_channels
+        for channels in widths:
+            groups.append(Group(width, channels, convolutions, bn_momentum))
+            width = channels
+        self.groups = nn.Sequential(*groups)
+        self.head = nn.Linear(width, num_classes, bias=False)
+        if start == "sgd":
+            nn.init.zeros_(self.whiten.bias)
+            self.logit_scale = 1 / 9
+        else:
+            with torch.no_grad():
+                self.head.weight.div_(self.head.weight.std())
+            self.logit_scale = 1 / width
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.groups(F.gelu(self.whiten(x)))  # (B, C', (H - 1)/8, (W - 1)/8)
+        x = F.max_pool2d(x, x.shape[-2:])  # of the whole map: adaptive pooling says the same, slower
+        return self.head(x.flatten(1)) * self.logit_scale
+
+
+# accuracy in percent that gives the name -> widths, convolutions of a group, momentum, trained parameters
+PLANS = {
+    93: ((64, 128, 128), 2, 0.4, 568_728),
+    94: ((64, 256, 256), 2, 0.4, 1_971_352),
+    95: ((128, 384, 384), 2, 0.4, 4_604_440),
+    96: ((128, 384, 512), 3, 0.1, 9_915_416),
+}
+
+for accuracy, (widths, convolutions, momentum, count) in PLANS.items():
+    models.register(
+        f"airbench{accuracy}",
+        partial(AirBench, widths=widths, convolutions=convolutions, bn_momentum=momentum),
+        params=count,
+        paper="Jordan 2024, arXiv:2404.00498",
+        year=2024,
+    )

@@ -1,0 +1,104 @@
+"""Deep Layer Aggregation (Yu et al. 2017, arXiv:1707.06484, section 3 and table 1), for small images.
+
+A stage is a tree of blocks whose roots fuse what the blocks below them gave. The stem is 3x3 instead of 7x7,
+and the first three levels have stride 1: of 32 px, the four stages see 32, 16, 8 and 4.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+
+def layer(in_channels: int, channels: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(conv(in_channels, channels, kernel), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+def halve(stride: int) -> nn.Module:
+    # ceil: a convolution of stride 2 makes 4 of 7 pixels, too.
+    return nn.MaxPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
+
+
+class Block(nn.Module):
+    """The basic block of a ResNet; its shortcut is max-pooled, then projected where the width changes."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int):
+        super().__init__()
+        self.shortcut = nn.Sequential(halve(stride))
+        if in_channels != channels:
+            self.shortcut.extend([conv(in_channels, channels, 1), nn.BatchNorm2d(channels)])
+        self.residual = nn.Sequential(
+            conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            conv(channels, channels, 3), nn.BatchNorm2d(channels),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class Tree(nn.Module):
+    """Hierarchical deep aggregation (section 3.2) of 2 ** height blocks.
+
+    The two halves follow one another. The left one has a root of its own, and what that gives is handed down
+    to the root of the right one, which is the root of the whole tree: so it fuses every left half.
+
+    Args:
+        handed_on: channels of all that the trees above hand on to the root.
+    """
+
+    def __init__(self, height: int, in_channels: int, channels: int, stride: int = 1, handed_on: int = 0):
+        super().__init__()
+        self.is_lowest = height == 1
+        if self.is_lowest:
+            self.left = Block(in_channels, channels, stride)
+            self.right = Block(channels, channels, 1)
+            self.root = layer(2 * channels + handed_on, channels, 1)
+        else:
+            self.left = Tree(height - 1, in_channels, channels, stride)
+            self.right = Tree(height - 1, channels, channels, handed_on=handed_on + channels)
+
+    def forward(self, x: Tensor, *handed_on: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        left = self.left(x)
+        if self.is_lowest:
+            return self.root(torch.cat([self.right(left), left, *handed_on], dim=1))
+        return self.right(left, *handed_on, left)
+
+
+class Stage(nn.Module):
+    """A tree whose root also fuses the stage's input, max-pooled: iterative aggregation (section 3.1)."""
+
+    def __init__(self, height: int, in_channels: int, channels: int):
+        super().__init__()
+        self.halve = halve(2)
+        self.tree = Tree(height, in_channels, channels, stride=2, handed_on=in_channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/2, W/2)
+        return self.tree(x, self.halve(x))
+
+
+@models.register(
+    "dla34", aliases=("dla",), params=15_232_314, paper="Yu et al. 2017, arXiv:1707.06484", year=2017
+)
+class DLA34(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+    ):
+        super().__init__()
+        self.stem = nn.Sequential(layer(in_channels, 16, 3), layer(16, 16, 3), layer(16, 32, 3))
+        self.stages = nn.Sequential(
+            Tree(1, 32, 64),
+            Stage(2, 64, 128),
+            Stage(2, 128, 256),
+            Stage(1, 256, 512),
+        )
+        self.head = nn.Linear(512, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 512, H/8, W/8)
+        return self.head(x.mean((2, 3)))

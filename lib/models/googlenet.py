@@ -1,0 +1,80 @@
+"""GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842, section 5 and table 1), with BatchNorm everywhere.
+
+The stem keeps its three convolutions, the first one 3x3 of stride 1, and has no max-pools: at 32 px the
+stages see 32, 16 and 8 pixels a side. BatchNorm makes auxiliary heads and dropout needless (Ioffe &
+Szegedy 2015, arXiv:1502.03167, section 4.2.1; Szegedy et al. 2015, arXiv:1512.00567, section 4).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+
+def layer(in_channels: int, channels: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(conv(in_channels, channels, kernel), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+
+
+class Inception(nn.Module):
+    """Figure 2b: four branches, concatenated. The arguments are a row of table 1.
+
+    Args:
+        one: channels of the 1x1 branch.
+        reduced_three: channels in front of the 3x3 convolution, which has `three`; five alike.
+        pooled: channels of the projection behind the max-pool.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        one: int,
+        reduced_three: int,
+        three: int,
+        reduced_five: int,
+        five: int,
+        pooled: int,
+    ):
+        super().__init__()
+        self.one = layer(in_channels, one, 1)
+        self.three = nn.Sequential(layer(in_channels, reduced_three, 1), layer(reduced_three, three, 3))
+        self.five = nn.Sequential(layer(in_channels, reduced_five, 1), layer(reduced_five, five, 5))
+        self.pool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), layer(in_channels, pooled, 1))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H, W)
+        return torch.cat([self.one(x), self.three(x), self.five(x), self.pool(x)], dim=1)
+
+
+def halve() -> nn.MaxPool2d:
+    return nn.MaxPool2d(3, 2, ceil_mode=True)  # ceil: the last window reaches over the border
+
+
+@models.register("googlenet", params=5_983_402, paper="Szegedy et al. 2014, arXiv:1409.4842", year=2014)
+class GoogLeNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+    ):
+        super().__init__()
+        self.stem = nn.Sequential(layer(in_channels, 64, 3), layer(64, 64, 1), layer(64, 192, 3))
+        self.stages = nn.Sequential(
+            Inception(192, 64, 96, 128, 16, 32, 32),
+            Inception(256, 128, 128, 192, 32, 96, 64),
+            halve(),
+            Inception(480, 192, 96, 208, 16, 48, 64),
+            Inception(512, 160, 112, 224, 24, 64, 64),
+            Inception(512, 128, 128, 256, 24, 64, 64),
+            Inception(512, 112, 144, 288, 32, 64, 64),
+            Inception(528, 256, 160, 320, 32, 128, 128),
+            halve(),
+            Inception(832, 256, 160, 320, 32, 128, 128),
+            Inception(832, 384, 192, 384, 48, 128, 128),
+        )
+        self.head = nn.Linear(1024, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 1024, H/4, W/4)
+        return self.head(x.mean((2, 3)))

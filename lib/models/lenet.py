@@ -1,0 +1,38 @@
+"""LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B).
+
+As it is built today: max-pooling for the trainable sub-sampling, ReLU for tanh, the second convolution reads
+all maps of the first, and a linear layer classifies instead of radial basis functions.
+"""
+
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.registry import models
+
+
+@models.register("lenet", aliases=("LeNet",), params=62_006, paper="LeCun et al. 1998", year=1998)
+class LeNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # at least 16; the first linear layer has a weight for every pixel it sees
+    ):
+        super().__init__()
+        require(
+            image_size >= 16, "image_size", "at least 16, for two 5x5 convolutions and poolings", image_size
+        )
+        side = ((image_size - 4) // 2 - 4) // 2
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, 6, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        )  # fmt: skip
+        self.classifier = nn.Sequential(
+            nn.Linear(16 * side * side, 120), nn.ReLU(inplace=True),
+            nn.Linear(120, 84), nn.ReLU(inplace=True),
+            nn.Linear(84, num_classes),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.features(x)  # (B, 16, 5, 5) at 32 px
+        return self.classifier(x.flatten(1))

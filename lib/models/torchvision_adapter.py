@@ -1,0 +1,93 @@
+"""Every classification model of torchvision (github.com/pytorch/vision), as `torchvision/<name>`.
+
+A stem of ImageNet, a 7x7 convolution of stride 2 and a max-pool, becomes a 3x3 convolution of stride 1.
+"""
+
+import torch
+from torch import nn
+
+from lib.errors import BadInput, nearest, require
+from lib.registry import models
+
+
+@models.register("torchvision/<name>", paper="TorchVision maintainers and contributors 2016")
+def torchvision_model(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # handed on where the model takes an image size
+    name: str = "resnet18",  # as in torchvision.models.list_models()
+    dropout: float | None = None,  # dropout, where the model has one
+    stochastic_depth_prob: float | None = None,  # stochastic depth
+) -> nn.Module:
+    """Any classification model of torchvision, untrained; an option left at None keeps torchvision's default.
+
+    Raises:
+        BadInput: torchvision has no classification model of this name.
+        ValueError: the model does not take one of the options, or images of this size.
+    """
+    from torchvision import models as theirs  # 3.5 seconds, which only those who ask for it should wait
+
+    known = theirs.list_models(module=theirs)  # the others detect, segment or are quantised
+    if name not in known:
+        hint = nearest(name, known)
+        raise BadInput(
+            f"unknown torchvision model {name!r}: {hint and hint + ' '}see torchvision.models.list_models()"
+        )
+    options = {"dropout": dropout, "stochastic_depth_prob": stochastic_depth_prob}
+    options = {option: value for option, value in options.items() if value is not None}
+    for option, value in options.items():
+        require(0 <= value < 1, option, "in [0, 1)", value)
+
+    try:
+        network = theirs.get_model(name, num_classes=num_classes, **needs(name, image_size), **options)
+        network = small_stem(network, in_channels)
+        try_image(network, in_channels, image_size)
+    except TypeError as error:  # a constructor names the first argument that it does not know
+        for option, value in options.items():
+            if f"'{option}'" in str(error):
+                raise ValueError(f"{option} is no option of torchvision's {name}, got {value}") from error
+        raise
+    except NotImplementedError:  # a RuntimeError of the meta device, where some models cannot be built
+        raise
+    except (AssertionError, RuntimeError, ValueError) as error:
+        rule = f"a size that torchvision's {name} can take"
+        raise ValueError(f"image_size must be {rule}, got {image_size}") from error
+    return network
+
+
+def needs(name: str, image_size: int) -> dict[str, object]:
+    """The arguments of single architectures: an image size, or no auxiliary heads."""
+    if name.startswith("vit_"):
+        return {"image_size": image_size}
+    if name == "maxvit_t":
+        return {"input_size": (image_size, image_size)}
+    if name in ("googlenet", "inception_v3"):
+        return {"aux_logits": False, "init_weights": True}
+    return {}
+
+
+def small_stem(network: nn.Module, in_channels: int) -> nn.Module:
+    """The network with a first convolution for so many channels; a 7x7 one gives way to 3x3 and no max-pool.
+
+    A new convolution has PyTorch's initialisation: its scale is taken up by the norm behind it.
+    """
+    layers = list(network.named_modules())
+    name, first = next((name, layer) for name, layer in layers if isinstance(layer, nn.Conv2d))
+    shape = first.kernel_size, first.stride, first.padding
+    if first.kernel_size == (7, 7):
+        shape = 3, 1, 1
+        pool = next(name for name, layer in layers if isinstance(layer, nn.MaxPool2d))
+        network.set_submodule(pool, nn.Identity())
+    elif first.in_channels == in_channels:
+        return network
+    stem = nn.Conv2d(in_channels, first.out_channels, *shape, bias=first.bias is not None)
+    network.set_submodule(name, stem)
+    return network
+
+
+@torch.no_grad()
+def try_image(network: nn.Module, in_channels: int, image_size: int) -> None:
+    """Send an image through: many models are too deep for 32 px, which not all of them say when built."""
+    device = next(network.parameters()).device
+    network.eval()(torch.zeros(1, in_channels, image_size, image_size, device=device))
+    network.train()
