@@ -82,9 +82,18 @@ def test_equals_the_model_of_another_library(name, other):
         close(model(x), reference(x), 1e-9)
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "mobilenetv2", "efficientnet_b0", "shufflenetv2_0_5"])
-def test_the_last_features_of_32_pixels_are_no_smaller_than_2x2(name):
-    side = {"mobilenet": 2}.get(name, 4)
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("mobilenet", 2),
+        ("mobilenetv2", 4),
+        ("efficientnet_b0", 4),
+        ("shufflenet", 4),
+        ("shufflenetv2", 4),
+        ("regnet", 2),
+    ],
+)
+def test_32_pixels_become_features_of_the_documented_size(name, side):
     model, seen = build(name).eval(), []
     last = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
     last.register_forward_hook(lambda *args: seen.append(args[-1].shape[-2:]))
