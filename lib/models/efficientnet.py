@@ -1,0 +1,99 @@
+"""EfficientNet-B0 (Tan & Le 2019, arXiv:1905.11946, table 1), for small images.
+
+The stem and the stage of 24 channels have a stride of 1 instead of 2, so that 32 px become features of 4x4.
+"""
+
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import DropPath, conv, init_he
+from lib.registry import models
+
+# of each stage: expansion, kernel, output channels, units, stride of the first unit
+STAGES = (
+    (1, 3, 16, 1, 1),
+    (6, 3, 24, 2, 1),  # a stride of 2 in the paper
+    (6, 5, 40, 2, 2),
+    (6, 3, 80, 3, 2),
+    (6, 5, 112, 3, 1),
+    (6, 5, 192, 4, 2),
+    (6, 3, 320, 1, 1),
+)
+
+
+class SqueezeExcite(nn.Module):
+    """A gate for each channel from the means of all (Hu et al. 2017, arXiv:1709.01507, section 3)."""
+
+    def __init__(self, channels: int, squeezed: int):
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, squeezed, 1), nn.SiLU(), nn.Conv2d(squeezed, channels, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return x * self.gate(x.mean((2, 3), keepdim=True))
+
+
+class MBConv(nn.Module):
+    """An inverted residual with a gate; the input is added where the output has its shape."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int, drop_path: float
+    ):
+        super().__init__()
+        wide = in_channels * expansion
+        self.adds = stride == 1 and in_channels == out_channels
+        self.residual = nn.Sequential()
+        if expansion > 1:
+            self.residual.extend([conv(in_channels, wide, 1), nn.BatchNorm2d(wide), nn.SiLU()])
+        self.residual.extend([
+            nn.Conv2d(wide, wide, kernel, stride, padding=kernel // 2, groups=wide, bias=False),
+            nn.BatchNorm2d(wide), nn.SiLU(),
+            SqueezeExcite(wide, in_channels // 4),  # a quarter of the unit's input, not of the wide features
+            conv(wide, out_channels, 1), nn.BatchNorm2d(out_channels),
+        ])  # fmt: skip
+        if self.adds:
+            self.residual.append(DropPath(drop_path))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return x + self.residual(x) if self.adds else self.residual(x)
+
+
+class EfficientNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        dropout: float = 0.2,  # probability of a zero before the classifier
+        drop_path: float = 0.2,  # probability that the last unit drops its residual; linear from 0
+    ):
+        super().__init__()
+        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
+        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        self.stem = nn.Sequential(conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.SiLU())
+        units, width, last = [], 32, sum(count for _, _, _, count, _ in STAGES) - 1
+        for expansion, kernel, channels, count, first_stride in STAGES:
+            for i in range(count):
+                stride, rate = first_stride if i == 0 else 1, drop_path * len(units) / last
+                units.append(MBConv(width, channels, kernel, stride, expansion, rate))
+                width = channels
+        self.stages = nn.Sequential(*units)
+        self.last = nn.Sequential(conv(width, 1280, 1), nn.BatchNorm2d(1280), nn.SiLU())
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(1280, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.last(self.stages(self.stem(x)))  # (B, 1280, H/8, W/8)
+        return self.head(self.dropout(x.mean((2, 3))))
+
+
+models.register(
+    "efficientnet_b0",
+    EfficientNet,
+    aliases=("EfficientNetB0", "efficientnetb0"),
+    params=4_020_358,
+    paper="Tan & Le 2019, arXiv:1905.11946",
+    year=2019,
+)

@@ -1,0 +1,120 @@
+"""MobileNet and MobileNetV2 (Howard et al. 2017, arXiv:1704.04861; Sandler et al. 2018, arXiv:1801.04381).
+
+The networks of table 1 in the first paper and of table 2 in the second, for small images: the stems have a
+stride of 1, and so has the stage of 24 channels in MobileNetV2, so 32 px become features of 2x2 and of 4x4.
+"""
+
+from torch import Tensor, nn
+
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+# output channels and stride of each pair of a depthwise and a 1x1 convolution; the stride of 2 that the table
+# gives the last pair is a misprint, as its output is as large as its input
+PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+# of each stage of MobileNetV2: expansion, output channels, units, stride of the first unit
+STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),  # a stride of 2 in the paper
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def depthwise(channels: int, stride: int) -> nn.Conv2d:
+    """A 3x3 convolution of each channel by itself."""
+    return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
+
+
+class MobileNet(nn.Module):
+    """MobileNet (Howard et al. 2017, arXiv:1704.04861): every 3x3 convolution is depthwise, before a 1x1."""
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+    ):
+        super().__init__()
+        layers, width = [conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU(inplace=True)], 32
+        for channels, stride in PAIRS:
+            layers += [
+                depthwise(width, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+                conv(width, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            ]  # fmt: skip
+            width = channels
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.features(x)  # (B, 1024, H/16, W/16)
+        return self.head(x.mean((2, 3)))
+
+
+class InvertedResidual(nn.Module):
+    """Table 1: wide inside and narrow outside, without a nonlinearity on the narrow side.
+
+    The input is added where the output has its shape.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int):
+        super().__init__()
+        wide = in_channels * expansion
+        self.adds = stride == 1 and in_channels == out_channels
+        self.residual = nn.Sequential()
+        if expansion > 1:
+            self.residual.extend([conv(in_channels, wide, 1), nn.BatchNorm2d(wide), nn.ReLU6(inplace=True)])
+        self.residual.extend([
+            depthwise(wide, stride), nn.BatchNorm2d(wide), nn.ReLU6(inplace=True),
+            conv(wide, out_channels, 1), nn.BatchNorm2d(out_channels),
+        ])  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return x + self.residual(x) if self.adds else self.residual(x)
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381): inverted residuals with linear bottlenecks."""
+
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+    ):
+        super().__init__()
+        self.stem = nn.Sequential(conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU6(inplace=True))
+        units, width = [], 32
+        for expansion, channels, count, first_stride in STAGES:
+            for i in range(count):
+                units.append(InvertedResidual(width, channels, first_stride if i == 0 else 1, expansion))
+                width = channels
+        self.stages = nn.Sequential(*units)
+        self.last = nn.Sequential(conv(width, 1280, 1), nn.BatchNorm2d(1280), nn.ReLU6(inplace=True))
+        self.head = nn.Linear(1280, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 320, H/8, W/8)
+        return self.head(self.last(x).mean((2, 3)))
+
+
+models.register(
+    "mobilenet",
+    MobileNet,
+    aliases=("mobilenetv1",),
+    params=3_217_226,
+    paper="Howard et al. 2017, arXiv:1704.04861",
+    year=2017,
+)
+models.register(
+    "mobilenetv2",
+    MobileNetV2,
+    params=2_236_682,
+    paper="Sandler et al. 2018, arXiv:1801.04381",
+    year=2018,
+)

@@ -1,0 +1,229 @@
+"""NASNet-A (Zoph et al. 2017, arXiv:1707.07012, figure 4) and PNASNet-5 (Liu et al. 2017, arXiv:1712.00559).
+
+The networks for CIFAR. A cell reads the outputs of the two cells before it, called `before` and `now`. An op
+is a pool, nothing, or a ReLU, a depthwise and a 1x1 convolution and BN, all twice. As all that reads the
+output of a cell starts with a ReLU, the cell itself ends in it, which is stored once.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import DropPath, conv, init_he
+from lib.registry import models
+
+
+def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """A separable convolution, twice, without the first ReLU: ops that read the same features share it."""
+
+    def depthwise(stride: int) -> nn.Conv2d:
+        return nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
+
+    return nn.Sequential(
+        depthwise(stride), conv(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+        depthwise(1), conv(channels, channels, 1), nn.BatchNorm2d(channels),
+    )  # fmt: skip
+
+
+def average_pool(stride: int) -> nn.AvgPool2d:
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)  # the border's mean is of its pixels
+
+
+class FactorisedReduction(nn.Module):
+    """Half of the channels read the even pixels and half the odd ones, so a stride of 2 skips neither."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.straight = conv(in_channels, out_channels // 2, 1, stride=2)
+        self.shifted = conv(in_channels, out_channels // 2, 1, stride=2)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/2, W/2)
+        shifted = F.pad(x, (-1, 1, -1, 1))  # one pixel up and to the left, zeros moving in
+        return self.norm(torch.cat([self.straight(x), self.shifted(shifted)], dim=1))
+
+
+class Cell(nn.Module):
+    """What all cells share: both inputs are brought to `channels`, and to the same size.
+
+    Args:
+        channels_before, channels_now: of the outputs of the two cells before this one.
+        halves_before: whether the first of these is twice as large as the second.
+        stride: of the ops that read the cell's inputs.
+        drop_path: probability that an op is dropped for an image.
+    """
+
+    outputs: int  # states that are concatenated, each of `channels`
+
+    def __init__(
+        self,
+        channels_before: int,
+        channels_now: int,
+        channels: int,
+        halves_before: bool,
+        stride: int,
+        drop_path: float,
+    ):
+        super().__init__()
+        self.fit_before = (
+            FactorisedReduction(channels_before, channels)
+            if halves_before
+            else nn.Sequential(conv(channels_before, channels, 1), nn.BatchNorm2d(channels))
+        )
+        self.fit_now = nn.Sequential(conv(channels_now, channels, 1), nn.BatchNorm2d(channels))
+        self.drop = DropPath(drop_path)
+        self.add_ops(channels, stride)
+
+    # (B, C, H or 2H, W or 2W), (B, C', H, W) -> (B, outputs * channels, H/stride, W/stride)
+    def forward(self, before: Tensor, now: Tensor) -> Tensor:
+        before, now = self.fit_before(before), self.fit_now(now)
+        states = self.states(before, now, F.relu(before), F.relu(now))
+        return F.relu(torch.cat(states, dim=1), inplace=True)
+
+
+class NormalCell(Cell):
+    """NASNet-A, figure 4 left; its output holds its input `before`, too."""
+
+    outputs = 6
+
+    def add_ops(self, channels: int, stride: int) -> None:
+        self.now_5x5 = separable(channels, 5)
+        self.before_3x3 = separable(channels, 3)
+        self.before_5x5 = separable(channels, 5)
+        self.before_3x3_again = separable(channels, 3)
+        self.average = average_pool(1)
+        self.now_3x3 = separable(channels, 3)
+
+    def states(self, before: Tensor, now: Tensor, before_relu: Tensor, now_relu: Tensor) -> list[Tensor]:
+        drop, average_before = self.drop, self.average(before)
+        return [
+            before,
+            drop(self.now_5x5(now_relu)) + drop(self.before_3x3(before_relu)),
+            drop(self.before_5x5(before_relu)) + drop(self.before_3x3_again(before_relu)),
+            drop(self.average(now)) + before,
+            drop(average_before) + drop(average_before),
+            drop(self.now_3x3(now_relu)) + now,
+        ]
+
+
+class ReductionCell(Cell):
+    """NASNet-A, figure 4 right; the first of its states is read by two others and not put out."""
+
+    outputs = 4
+
+    def add_ops(self, channels: int, stride: int) -> None:
+        self.now_5x5 = separable(channels, 5, stride)
+        self.before_7x7 = separable(channels, 7, stride)
+        self.max = nn.MaxPool2d(3, stride, padding=1)
+        self.before_7x7_again = separable(channels, 7, stride)
+        self.average = average_pool(stride)
+        self.before_5x5 = separable(channels, 5, stride)
+        self.average_first = average_pool(1)
+        self.first_3x3 = separable(channels, 3)
+
+    def states(self, before: Tensor, now: Tensor, before_relu: Tensor, now_relu: Tensor) -> list[Tensor]:
+        drop, max_now = self.drop, self.max(now)
+        first = drop(self.now_5x5(now_relu)) + drop(self.before_7x7(before_relu))
+        second = drop(max_now) + drop(self.before_7x7_again(before_relu))
+        return [
+            second,
+            drop(self.average(now)) + drop(self.before_5x5(before_relu)),
+            second + drop(self.average_first(first)),
+            drop(self.first_3x3(F.relu(first))) + drop(max_now),
+        ]
+
+
+class ProgressiveCell(Cell):
+    """PNASNet-5, figure 1 left; with a stride of 2, it is the reduction, too."""
+
+    outputs = 5
+
+    def add_ops(self, channels: int, stride: int) -> None:
+        self.before_5x5 = separable(channels, 5, stride)
+        self.max = nn.MaxPool2d(3, stride, padding=1)
+        self.now_7x7 = separable(channels, 7, stride)
+        self.now_5x5 = separable(channels, 5, stride)
+        self.now_3x3 = separable(channels, 3, stride)
+        self.third_3x3 = separable(channels, 3)
+        self.before_3x3 = separable(channels, 3, stride)
+        self.smaller = None
+        if stride == 2:
+            self.smaller = nn.Sequential(conv(channels, channels, 1, stride), nn.BatchNorm2d(channels))
+
+    def states(self, before: Tensor, now: Tensor, before_relu: Tensor, now_relu: Tensor) -> list[Tensor]:
+        drop, max_now = self.drop, self.max(now)
+        third = drop(self.now_5x5(now_relu)) + drop(self.now_3x3(now_relu))
+        return [
+            drop(self.before_5x5(before_relu)) + drop(self.max(before)),
+            drop(self.now_7x7(now_relu)) + drop(max_now),
+            third,
+            drop(self.third_3x3(F.relu(third))) + drop(max_now),
+            drop(self.before_3x3(before_relu)) + (now if self.smaller is None else self.smaller(now_relu)),
+        ]
+
+
+class CellNet(nn.Module):
+    """A stem, three times as wide as the first cell, and the cells of `plan`: type, channels, stride."""
+
+    def __init__(self, num_classes: int, in_channels: int, plan: list[tuple], drop_path: float):
+        super().__init__()
+        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        channels_before = channels_now = 3 * plan[0][1]
+        self.stem = nn.Sequential(
+            conv(in_channels, channels_now, 3), nn.BatchNorm2d(channels_now), nn.ReLU(inplace=True)
+        )
+        self.cells, halves_before = nn.ModuleList(), False
+        for i, (cell, channels, stride) in enumerate(plan):
+            rate = drop_path * (i + 1) / len(plan)
+            self.cells.append(cell(channels_before, channels_now, channels, halves_before, stride, rate))
+            channels_before, channels_now, halves_before = channels_now, cell.outputs * channels, stride == 2
+        self.head = nn.Linear(channels_now, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        before = now = self.stem(x)
+        for cell in self.cells:
+            before, now = now, cell(before, now)
+        return self.head(now.mean((2, 3)))
+
+
+@models.register("nasnet", params=3.3e6, paper="Zoph et al. 2017, arXiv:1707.07012", year=2017)
+def nasnet(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    drop_path: float = 0.0,  # probability that the last cell drops an op for an image; linear from 0
+) -> CellNet:
+    """NASNet-A (6 @ 768) for CIFAR (Zoph et al. 2017, arXiv:1707.07012): three times 6 normal cells.
+
+    The paper's ScheduledDropPath also grows over the training, which a model knows nothing of.
+    """
+    plan = []
+    for channels in (32, 64, 128):  # 768 channels at the end are 6 states of 128
+        plan += [(ReductionCell, channels, 2)] if plan else []
+        plan += [(NormalCell, channels, 1)] * 6
+    return CellNet(num_classes, in_channels, plan, drop_path)
+
+
+@models.register(
+    "pnasnet",
+    aliases=("pnasneta", "pnasnetb"),
+    params=3.2e6,
+    paper="Liu et al. 2017, arXiv:1712.00559",
+    year=2017,
+)
+def pnasnet(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    drop_path: float = 0.0,  # probability that the last cell drops an op for an image; linear from 0
+) -> CellNet:
+    """PNASNet-5 for CIFAR (Liu et al. 2017, arXiv:1712.00559, table 3: N = 3, F = 48): three times 3 cells.
+
+    The first cell of the second and third group has the stride of 2; one beside the 3 gives 4.3 M parameters.
+    """
+    plan = []
+    for channels in (48, 96, 192):
+        plan += [(ProgressiveCell, channels, 2 if plan else 1)] + [(ProgressiveCell, channels, 1)] * 2
+    return CellNet(num_classes, in_channels, plan, drop_path)

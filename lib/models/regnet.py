@@ -1,0 +1,107 @@
+"""RegNet (Radosavovic et al. 2020, arXiv:2003.13678, sections 3.3 and 4), for small images.
+
+Four numbers give the plan of a network: the widths of its blocks grow linearly and are then quantised, which
+makes stages. The numbers are those of the authors' release; the paper prints some with fewer digits.
+The stem has a stride of 1 instead of 2, so that 32 px become features of 2x2.
+"""
+
+import math
+from functools import partial
+from itertools import groupby
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+
+def quantised_widths(
+    depth: int, first_width: float, slope: float, multiplier: float, group_width: int
+) -> list[int]:
+    """The width of each block, equations 2 to 4: the power of `multiplier` that is nearest to a line.
+
+    Widths are multiples of 8, then of `group_width`. Halves go to the even neighbour, which the published
+    widths rest on: 392 channels are 24.5 groups of 16, and become 384.
+    """
+    widths = []
+    for block in range(depth):
+        power = round(math.log((first_width + slope * block) / first_width, multiplier))
+        multiple_of_8 = 8 * round(first_width * multiplier**power / 8)
+        widths.append(group_width * round(multiple_of_8 / group_width))
+    return widths
+
+
+class SqueezeExcite(nn.Module):
+    """A gate for each channel from the means of all (Hu et al. 2017, arXiv:1709.01507, section 3)."""
+
+    def __init__(self, channels: int, squeezed: int):
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, squeezed, 1), nn.ReLU(inplace=True),
+            nn.Conv2d(squeezed, channels, 1), nn.Sigmoid(),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return x * self.gate(x.mean((2, 3), keepdim=True))
+
+
+class Block(nn.Module):
+    """The X block, relu(residual(x) + shortcut(x)) with a grouped convolution; with a gate, the Y block."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, group_width: int, gated: bool):
+        super().__init__()
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(conv(in_channels, channels, 1, stride), nn.BatchNorm2d(channels))
+        groups = channels // group_width
+        self.residual = nn.Sequential(
+            conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, stride, padding=1, groups=groups, bias=False),
+            nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+        )  # fmt: skip
+        if gated:
+            self.residual.append(SqueezeExcite(channels, in_channels // 4))  # a quarter of the block's input
+        self.residual.extend([conv(channels, channels, 1), nn.BatchNorm2d(channels)])
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class RegNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        depth: int = 13,  # d: blocks
+        first_width: int = 24,  # w_0: channels where the line starts
+        slope: float = 36.44,  # w_a: channels that the line gains with each block
+        multiplier: float = 2.49,  # w_m: how much wider each stage is than the one before
+        group_width: int = 8,  # g: channels of a group
+        gated: bool = False,  # Y blocks instead of X blocks
+    ):
+        super().__init__()
+        self.stem = nn.Sequential(conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU(inplace=True))
+        stages, width = [], 32
+        for channels, blocks in groupby(quantised_widths(depth, first_width, slope, multiplier, group_width)):
+            for i, _ in enumerate(blocks):
+                stages.append(Block(width, channels, 2 if i == 0 else 1, group_width, gated))
+                width = channels
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, C', H/16, W/16)
+        return self.head(x.mean((2, 3)))
+
+
+X_200 = partial(RegNet, depth=13, first_width=24, slope=36.44, multiplier=2.49, group_width=8, gated=False)
+X_400 = partial(RegNet, depth=22, first_width=24, slope=24.48, multiplier=2.54, group_width=16, gated=False)
+Y_400 = partial(RegNet, depth=16, first_width=48, slope=27.89, multiplier=2.09, group_width=8, gated=True)
+FACTS = {"paper": "Radosavovic et al. 2020, arXiv:2003.13678", "year": 2020}
+
+models.register("regnetx_200mf", X_200, aliases=("RegNetX_200MF", "regnet"), params=2_319_482, **FACTS)
+models.register("regnetx_400mf", X_400, aliases=("RegNetX_400MF",), params=4_776_362, **FACTS)
+models.register("regnety_400mf", Y_400, aliases=("RegNetY_400MF",), params=3_907_554, **FACTS)

@@ -1,0 +1,95 @@
+"""ShuffleNet (Zhang et al. 2017, arXiv:1707.01083, figure 2 and table 1), with 2 and 3 groups.
+
+The stem is a 1x1 convolution of stride 1 instead of a 3x3 one and a max-pool: 32 px become features of 4x4.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+# groups -> output channels of each stage, parameters
+PLANS = {2: ((200, 400, 800), 887_582), 3: ((240, 480, 960), 862_768)}
+UNITS = (4, 8, 4)  # of each stage
+
+
+def shuffle(x: Tensor, groups: int) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+    """Channel c of group g moves to place (c, g), so that every group of the next layer reads all groups."""
+    if x.is_contiguous(memory_format=torch.channels_last):  # then the output has to be so, too
+        return rearrange(x, "b (g c) h w -> b h w (c g)", g=groups).permute(0, 3, 1, 2)
+    return rearrange(x, "b (g c) h w -> b (c g) h w", g=groups)
+
+
+class Unit(nn.Module):
+    """relu(x + residual(x)), figure 2b; with a stride of 2 relu(cat(residual(x), pool(x))), figure 2c.
+
+    Inside, the residual is a quarter as wide. Its first convolution has groups, unless the input is narrow.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int, first_groups: int):
+        super().__init__()
+        new = out_channels - in_channels if stride == 2 else out_channels  # the rest comes from the pool
+        inner = new // 4
+        self.groups = groups
+        self.compress = nn.Sequential(
+            nn.Conv2d(in_channels, inner, 1, groups=first_groups, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.ReLU(inplace=True),
+        )
+        self.expand = nn.Sequential(
+            nn.Conv2d(inner, inner, 3, stride, padding=1, groups=inner, bias=False),
+            nn.BatchNorm2d(inner),
+            nn.Conv2d(inner, new, 1, groups=groups, bias=False),
+            nn.BatchNorm2d(new),
+        )
+        self.pool = nn.AvgPool2d(3, 2, padding=1) if stride == 2 else None
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        residual = self.expand(shuffle(self.compress(x), self.groups))
+        joined = x + residual if self.pool is None else torch.cat([residual, self.pool(x)], dim=1)
+        return F.relu(joined, inplace=True)
+
+
+class ShuffleNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        groups: int = 2,  # groups of the 1x1 convolutions, 2 or 3
+    ):
+        super().__init__()
+        require(groups in PLANS, "groups", f"one of {', '.join(map(str, PLANS))}", groups)
+        self.stem = nn.Sequential(conv(in_channels, 24, 1), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
+        stages, width = [], 24
+        for channels, units in zip(PLANS[groups][0], UNITS, strict=True):
+            for i in range(units):
+                first_groups = groups if stages else 1  # the 24 channels of the stem are too few for groups
+                stages.append(Unit(width, channels, 2 if i == 0 else 1, groups, first_groups))
+                width = channels
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 800 or 960, H/8, W/8)
+        return self.head(x.mean((2, 3)))
+
+
+ALIASES = {2: ("ShuffleNetG2", "shufflenet"), 3: ("ShuffleNetG3",)}
+
+for groups, (_, count) in PLANS.items():
+    models.register(
+        f"shufflenet_g{groups}",
+        partial(ShuffleNet, groups=groups),
+        aliases=ALIASES[groups],
+        params=count,
+        paper="Zhang et al. 2017, arXiv:1707.01083",
+        year=2017,
+    )
