@@ -33,7 +33,7 @@ class Command:
     action: str = "train"  # train, help, list, summary or dry-run
     files: list[Path] = field(default_factory=list)  # YAML files, in order
     pairs: list[tuple[str, Any, str]] = field(default_factory=list)  # key, value, and the key as spelled
-    listing: tuple[str, str] = ("models", "*")  # kind and pattern of --list
+    listing: list[str] = field(default_factory=list)  # the words behind --list: a kind, then filters
 
     def config(self) -> Config:
         """The configuration that the files and the pairs give."""
@@ -61,9 +61,8 @@ def parse(argv: list[str]) -> Command:
             command.action = ACTIONS[word]
         elif word == "--list":
             command.action = "list"
-            kind = words.popleft() if words and not words[0].startswith("-") else "models"
-            pattern = words.popleft() if words and not words[0].startswith("-") else "*"
-            command.listing = (kind, pattern)
+            while words and not words[0].startswith("-"):
+                command.listing.append(words.popleft())
         elif word.partition("=")[0] == "--config":
             value = _value(word, words)
             command.files += [Path(part) for part in value.split(",")]

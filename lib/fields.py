@@ -41,6 +41,11 @@ def fields_of(build: Callable) -> dict[str, Field]:
     }
 
 
+def module_of(build: Callable) -> str:
+    """The name of the module in which the parameters of `build` are written down."""
+    return (build.func if isinstance(build, partial) else build).__module__
+
+
 def about(build: Callable) -> str:
     """The first line of the documentation: the thing's own, or its module's where a file is one idea."""
     target = build.func if isinstance(build, partial) else build

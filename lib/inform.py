@@ -1,5 +1,6 @@
 """What the program tells: help, listings, how a run ended. No torch here, so that they answer at once."""
 
+import json
 import shutil
 import textwrap
 import typing
@@ -11,6 +12,8 @@ from lib.errors import BadInput, nearest
 from lib.fields import Field
 from lib.registry import REGISTRIES, Entry, Registry
 
+# Multiply-accumulates by model, as `python -m scripts.models_doc` has measured them.
+MACS = Path(__file__).parent / "models" / "macs.json"
 # What --list shows; a beginning is enough: model, augment, optim, data...
 KINDS = {kind + ("es" if kind.endswith("s") else "s"): registry for kind, registry in REGISTRIES.items()}
 
@@ -23,10 +26,11 @@ usage: python train.py [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETT
   python train.py --model resnet20 --no-flip         off
   python train.py --config configs/quickstart.yaml   settings from a file; the command line overrides them
 
-  --list KIND [PATTERN]   what is registered: {kinds}
-  --summary               the model, layer by layer
-  --dry-run               the whole configuration and what it amounts to, without training
-  --help                  this text; with --model, --optim... it shows the settings of what is chosen
+  --list KIND [PATTERN] [SIZE]   what is registered: {kinds};
+                                 --list models 'wrn*' '<10M'
+  --summary                      the model, layer by layer
+  --dry-run                      the whole configuration and what it amounts to, without training
+  --help                         this text; with --model NAME it shows that model's settings
 
 In names of settings - and _ are the same."""
 
@@ -99,20 +103,33 @@ def _value_text(value: Any) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def listing(kind: str, pattern: str) -> str:
-    """The entries of a kind whose name or alias matches the pattern: name, facts, settings and paper."""
+def listing(kind: str = "models", *filters: str) -> str:
+    """The entries of a kind: name, size, settings and paper.
+
+    Args:
+        filters: patterns of names, of which one must match; for models sizes too: `<5M` parameters, `>500k`.
+    Raises:
+        BadInput: there is no such kind, or nothing matches.
+    """
     found = [name for name in KINDS if name.startswith(kind)]
     if not found:
         raise BadInput(f"--list {kind}: {nearest(kind, KINDS) or 'the kinds are ' + ', '.join(KINDS)}")
+    sizes = [word for word in filters if word[0] in "<>"]
+    patterns = [word for word in filters if word not in sizes] or ["*"]
     registry = KINDS[found[0]]
-    entries = registry.entries(pattern) or registry.entries(f"*{pattern}*")
+    entries = _matching(registry, patterns) or _matching(registry, [f"*{p}*" for p in patterns])
+    entries = [entry for entry in entries if all(_has_size(entry, size) for size in sizes)]
     if not entries:
-        raise BadInput(f"--list {kind} {pattern}: nothing matches; python train.py --list {kind} shows all")
+        what = " ".join([kind, *filters])
+        raise BadInput(f"--list {what}: nothing matches; python train.py --list {kind} shows all")
     table = [("name", "settings", "paper")]
     table += [(_names(e), " ".join(e.fields), e.facts.get("paper", e.about)) for e in entries]
     if found == ["models"]:
-        counts = ["parameters", *(_count(entry.facts.get("params")) for entry in entries)]
-        table = [(row[0], count, *row[1:]) for row, count in zip(table, counts, strict=True)]
+        macs = json.loads(MACS.read_text())
+        table[0] = ("name", "parameters", "MACs", *table[0][1:])
+        for row, entry in enumerate(entries, 1):
+            size = count_text(entry.facts.get("params")), macs_text(macs.get(entry.name))
+            table[row] = (table[row][0], *size, *table[row][1:])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -120,15 +137,34 @@ def listing(kind: str, pattern: str) -> str:
     )
 
 
+def _matching(registry: Registry, patterns: list[str]) -> list[Entry]:
+    names = {entry.name for pattern in patterns for entry in registry.entries(pattern)}
+    return [entry for entry in registry.entries() if entry.name in names]
+
+
+def _has_size(entry: Entry, size: str) -> bool:
+    """Whether a model has fewer, `<5M`, or more, `>500k`, parameters; one of unknown size has neither."""
+    try:
+        limit = float(size[1:].rstrip("kKmMgG")) * {"k": 1e3, "m": 1e6, "g": 1e9}.get(size[-1].lower(), 1)
+    except ValueError:
+        raise BadInput(f"--list: {size!r} is no size; write <5M or >500k") from None
+    params = entry.facts.get("params")
+    return params is not None and (params < limit if size[0] == "<" else params > limit)
+
+
 def _names(entry: Entry) -> str:
     return ", ".join([entry.name, *entry.aliases])
 
 
-def _count(params: int | float | None) -> str:
+def count_text(params: int | float | None) -> str:
     """An exact count, or the paper's rounded one."""
     if params is None:
         return ""
     return f"{params:,}" if isinstance(params, int) else f"~{params / 1e6:.1f} M"
+
+
+def macs_text(macs: int | None) -> str:
+    return f"{macs / 1e6:,.1f} M" if macs is not None else ""
 
 
 def outcome(result: dict[str, Any], folder: Path) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import BadInput, nearest
-from lib.fields import Field, about, coerce, fields_of
+from lib.fields import Field, about, coerce, fields_of, module_of
 from lib.files import write_atomic
 
 INDEX = Path(__file__).parent / "__pycache__" / "registry.index"
@@ -35,6 +35,7 @@ class Entry:
     form: str  # the name it is registered under, placeholders included
     name: str  # the name it was asked for
     about: str  # the first line of its documentation
+    module: str  # where it is written
     aliases: tuple[str, ...]
     facts: dict[str, Any]  # given at its registration: paper, parameter count...
     parameters: dict[str, Field]  # all that its function takes, less what the program supplies
@@ -92,7 +93,8 @@ class Registry:
                 raise ValueError(f"{self.kind} {spelling!r} is registered twice")
         parameters = {key: f for key, f in fields_of(build).items() if key not in self.given}
         self._functions[name] = build
-        self._entries[name] = Entry(self.kind, name, name, about(build), tuple(aliases), facts, parameters)
+        origin = about(build), module_of(build)
+        self._entries[name] = Entry(self.kind, name, name, *origin, tuple(aliases), facts, parameters)
         return build
 
     def __getitem__(self, name: str) -> Entry:

@@ -59,6 +59,18 @@ def test_a_listing_is_filtered_by_pattern_and_shows_counts(shown):
     assert "ResNet18" in shown("--list models ResNet18")
 
 
+def test_a_listing_is_filtered_by_size(shown):
+    small = shown("--list models resnet* <300k")
+    assert "resnet20 " in small
+    assert "resnet32 " not in small
+    between = shown("--list models >400k <500k resnet*")
+    assert [line.split()[0].rstrip(",") for line in between.splitlines()[1:]] == ["resnet32"]
+
+
+def test_a_listing_shows_multiply_accumulates(shown):
+    assert "40.6 M" in shown("--list models resnet20")
+
+
 def test_the_summary_counts_every_parameter(shown):
     # torchsummary alone misses the class token and the positions, which belong to no leaf module.
     text = shown("--summary --model vit")
