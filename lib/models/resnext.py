@@ -24,12 +24,20 @@ def grouped(channels: int, groups: int, stride: int) -> nn.Module:
 class Block(nn.Module):
     """relu(residual(x) + shortcut(x)), figure 3c; a shortcut that changes shape is a 1x1 convolution."""
 
-    def __init__(self, in_channels: int, width: int, out_channels: int, stride: int, transform: nn.Module):
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        stride: int,
+        transform: nn.Module,
+        attend: nn.Module,
+    ):
         super().__init__()
         self.residual = nn.Sequential(
             conv(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
             transform, nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            conv(width, out_channels, 1), nn.BatchNorm2d(out_channels),
+            conv(width, out_channels, 1), nn.BatchNorm2d(out_channels), attend,
         )  # fmt: skip
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != out_channels:
@@ -49,7 +57,7 @@ class ResNeXt(nn.Module):
         cardinality: groups of a block's convolution.
         width: channels of a group in the first stage; each further stage has twice as many.
         transform: makes what stands between the 1x1 convolutions of a block.
-        attend: makes what the residual passes through last, before the sum; nothing by default.
+        attend: makes what the residual passes through last, before the sum.
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class ResNeXt(nn.Module):
         cardinality: int,
         width: int,
         transform: Transform = grouped,
-        attend: Attend | None = None,
+        attend: Attend = nn.Identity,
     ):
         super().__init__()
         blocks, rest = divmod(depth - 2, 9)
@@ -72,10 +80,8 @@ class ResNeXt(nn.Module):
             for i in range(blocks):
                 stride = 2 if i == 0 and channels > 256 else 1
                 size = (size - 1) // stride + 1
-                block = Block(before, inner, channels, stride, transform(inner, cardinality, stride))
-                if attend is not None:
-                    block.residual.append(attend(channels, size))
-                stages.append(block)
+                parts = transform(inner, cardinality, stride), attend(channels, size)
+                stages.append(Block(before, inner, channels, stride, *parts))
                 before = channels
             inner *= 2
         self.stages = nn.Sequential(*stages)

@@ -48,7 +48,7 @@ def spp_resnext(
 ) -> ResNeXt:
     """ResNeXt 16x8d (Xie et al. 2016, arXiv:1611.05431) whose residuals end in spatial pyramid pooling."""
     windows = WINDOWS[pooling]
-    attend = (lambda channels, size: PyramidPooling(channels, windows)) if windows else None
+    attend = (lambda channels, size: PyramidPooling(channels, windows)) if windows else nn.Identity
     return ResNeXt(num_classes, in_channels, image_size, depth, cardinality=16, width=8, attend=attend)
 
 
