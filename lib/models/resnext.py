@@ -1,0 +1,128 @@
+"""ResNeXt for CIFAR (Xie et al. 2016, arXiv:1611.05431, section 5.3): bottlenecks with grouped convolutions.
+
+`resnext29_8x64d` has 29 layers, and the 3x3 convolutions of its first stage have 8 groups of 64 channels.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+Transform = Callable[[int, int, int], nn.Module]  # channels, groups, stride -> what maps C to C channels
+Attend = Callable[[int, int], nn.Module]  # channels, height and width of the map -> what maps C to C channels
+
+
+def grouped(channels: int, groups: int, stride: int) -> nn.Module:
+    return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=groups, bias=False)
+
+
+class Block(nn.Module):
+    """relu(residual(x) + shortcut(x)), figure 3c; a shortcut that changes shape is a 1x1 convolution."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        stride: int,
+        transform: nn.Module,
+        attend: nn.Module,
+    ):
+        super().__init__()
+        self.residual = nn.Sequential(
+            conv(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            transform, nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            conv(width, out_channels, 1), nn.BatchNorm2d(out_channels), attend,
+        )  # fmt: skip
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class ResNeXt(nn.Module):
+    """Three stages that end in 256, 512 and 1024 channels.
+
+    Args:
+        depth: 9n + 2, for n blocks in each stage.
+        cardinality: groups of a block's convolution.
+        width: channels of a group in the first stage; each further stage has twice as many.
+        transform: makes what stands between the 1x1 convolutions of a block.
+        attend: makes what the residual passes through last, before the sum.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        image_size: int,
+        depth: int,
+        cardinality: int,
+        width: int,
+        transform: Transform = grouped,
+        attend: Attend = nn.Identity,
+    ):
+        super().__init__()
+        blocks, rest = divmod(depth - 2, 9)
+        require(blocks >= 1 and rest == 0, "depth", "9n + 2 with n >= 1", depth)
+        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        stages, before, inner, size = [], 64, cardinality * width, image_size
+        for channels in (256, 512, 1024):
+            for i in range(blocks):
+                stride = 2 if i == 0 and channels > 256 else 1
+                size = (size - 1) // stride + 1
+                parts = transform(inner, cardinality, stride), attend(channels, size)
+                stages.append(Block(before, inner, channels, stride, *parts))
+                before = channels
+            inner *= 2
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(before, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 1024, H/4, W/4)
+        return self.head(x.mean((2, 3)))
+
+
+def resnext29(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    cardinality: int = 8,
+    width: int = 64,
+) -> ResNeXt:
+    """ResNeXt-29 for CIFAR (Xie et al. 2016, arXiv:1611.05431, section 5.3)."""
+    return ResNeXt(num_classes, in_channels, image_size, 29, cardinality, width)
+
+
+# cardinality, width -> parameters
+COUNTS = {
+    (2, 64): 9_130_314,
+    (4, 64): 17_562_442,
+    (8, 64): 34_426_698,
+    (16, 64): 68_155_210,
+    (16, 8): 5_066_058,
+    (16, 16): 10_595_146,
+    (16, 32): 25_136_970,
+    (32, 4): 4_775_754,
+}
+
+for (cardinality, width), count in COUNTS.items():
+    plan = f"29_{cardinality}x{width}d"
+    models.register(
+        f"resnext{plan}",
+        partial(resnext29, cardinality=cardinality, width=width),
+        aliases=(f"ResNeXt{plan}", f"norm_resnext{plan}", *(("resnext",) if plan == "29_2x64d" else ())),
+        params=count,
+        paper="Xie et al. 2016, arXiv:1611.05431",
+        year=2016,
+    )

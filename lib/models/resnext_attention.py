@@ -1,0 +1,168 @@
+"""ResNeXt-29 for CIFAR (Xie et al. 2016, arXiv:1611.05431) whose blocks attend to channels or places.
+
+`se_`, `cbam_` and `ge_` names pass each residual through a gate before the sum: squeeze-and-excitation (Hu et
+al. 2017, arXiv:1709.01507, section 3), CBAM (Woo et al. 2018, arXiv:1807.06521, section 3) and gather-excite
+(Hu et al. 2018, arXiv:1810.12348). `sk_` names have selective kernels (Li et al. 2019, arXiv:1903.06586,
+section 3.1) in the place of the grouped convolution.
+"""
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.resnext import ResNeXt
+from lib.registry import models
+
+
+def bottleneck_mlp(channels: int, bias: bool = True) -> nn.Sequential:
+    """Two dense layers, with a sixteenth of the channels between them."""
+    return nn.Sequential(
+        nn.Linear(channels, channels // 16, bias=bias),
+        nn.ReLU(inplace=True),
+        nn.Linear(channels // 16, channels, bias=bias),
+    )
+
+
+class SqueezeExcite(nn.Module):
+    """A gate for each channel, from the means of all channels."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mlp = bottleneck_mlp(channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return x * self.mlp(x.mean((2, 3))).sigmoid()[:, :, None, None]
+
+
+class ChannelGate(nn.Module):
+    """CBAM's equation 2: a gate for each channel, from the means and maxima of all channels."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.mlp = bottleneck_mlp(channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        gate = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        return x * gate.sigmoid()[:, :, None, None]
+
+
+class SpatialGate(nn.Module):
+    """CBAM's equation 3: a gate for each place, from the mean and maximum over the channels around it."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        # Stacked behind W, so that a channels-last network keeps its layout.
+        summary = torch.stack([x.mean(1), x.amax(1)], dim=-1).movedim(-1, 1)  # (B, 2, H, W)
+        return x * self.gate(summary)
+
+
+class GatherExcite(nn.Module):
+    """A gate for each channel, gathered by a depthwise convolution as large as the map, with BN.
+
+    This is the paper's gather with parameters and global extent, and an excitation by 1x1 convolutions.
+    """
+
+    def __init__(self, channels: int, size: int):
+        super().__init__()
+        self.gather = nn.Parameter(torch.empty(channels, size, size))
+        self.norm = nn.BatchNorm1d(channels)
+        self.mlp = bottleneck_mlp(channels, bias=False)
+        nn.init.normal_(self.gather, std=1 / size)  # the sum over a map of unit variance has unit variance
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        # A kernel that fits one place only is a weighted sum, and as such faster than as a convolution.
+        gathered = (x * self.gather.to(x.dtype)).sum((2, 3))  # (B, C)
+        return x * self.mlp(self.norm(gathered)).sigmoid()[:, :, None, None]
+
+
+class SelectiveKernels(nn.Module):
+    """Grouped 1x1 and 3x3 convolutions, mixed for each channel by shares that the means of both decide.
+
+    The paper's 3x3 and 5x5 kernels would give the 16x32d network 36 M parameters; it reports 27.7 M on CIFAR.
+    """
+
+    def __init__(self, channels: int, groups: int, stride: int):
+        super().__init__()
+        squeezed = max(channels // 32, 32)  # equation 4 with r = 32 and L = 32
+        # The biases, of no use before a BN, are part of the network's known count.
+        self.small, self.large = (
+            nn.Sequential(
+                nn.Conv2d(channels, channels, kernel, stride, padding=kernel // 2, groups=groups),
+                nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            )
+            for kernel in (1, 3)
+        )  # fmt: skip
+        self.squeeze = nn.Sequential(nn.Linear(channels, squeezed), nn.ReLU(inplace=True))
+        self.select = nn.Linear(squeezed, 2 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H/stride, W/stride)
+        small, large = self.small(x), self.large(x)
+        means = small.mean((2, 3)) + large.mean((2, 3))  # (B, C): that of the sum, without a map for it
+        for_small, for_large = self.select(self.squeeze(means)).chunk(2, dim=1)
+        share = (for_large - for_small).sigmoid()  # the softmax of two logits
+        return torch.lerp(small, large, share[:, :, None, None])
+
+
+GATES = {
+    "se": lambda channels, size: SqueezeExcite(channels),
+    "cbam": lambda channels, size: nn.Sequential(ChannelGate(channels), SpatialGate()),
+    "ge": GatherExcite,
+}
+
+
+def gated_resnext29(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # with `ge` the only size that the network takes
+    cardinality: int = 8,
+    width: int = 64,
+    gate: Literal["se", "cbam", "ge"] = "se",
+) -> ResNeXt:
+    """ResNeXt-29 for CIFAR with a gate on each residual."""
+    return ResNeXt(num_classes, in_channels, image_size, 29, cardinality, width, attend=GATES[gate])
+
+
+def sk_resnext29(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    cardinality: int = 16,
+    width: int = 32,
+) -> ResNeXt:
+    """ResNeXt-29 for CIFAR with selective kernels (Li et al. 2019, arXiv:1903.06586)."""
+    return ResNeXt(num_classes, in_channels, image_size, 29, cardinality, width, transform=SelectiveKernels)
+
+
+# kind -> its paper, its year, and for each cardinality and width the parameters
+VARIANTS = {
+    "se": ("Hu et al. 2017, arXiv:1709.01507", 2017, {(8, 64): 34_948_506, (16, 64): 68_677_018}),
+    "cbam": (
+        "Woo et al. 2018, arXiv:1807.06521",
+        2018,
+        {
+            (8, 64): 34_949_406,
+            (16, 64): 68_677_918,
+            (16, 8): 5_588_766,
+            (16, 16): 11_117_854,
+            (16, 32): 25_659_678,
+        },
+    ),
+    "ge": ("Hu et al. 2018, arXiv:1810.12348", 2018, {(8, 64): 36_329_802, (16, 64): 70_058_314}),
+    "sk": ("Li et al. 2019, arXiv:1903.06586", 2019, {(16, 32): 27_877_578, (16, 64): 78_649_834}),
+}
+
+for kind, (paper, year, counts) in VARIANTS.items():
+    network = sk_resnext29 if kind == "sk" else partial(gated_resnext29, gate=kind)
+    for (cardinality, width), count in counts.items():
+        models.register(
+            f"{kind}_resnext29_{cardinality}x{width}d",
+            partial(network, cardinality=cardinality, width=width),
+            params=count,
+            paper=paper,
+            year=year,
+        )

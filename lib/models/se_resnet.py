@@ -1,0 +1,180 @@
+"""Squeeze-and-excitation ResNets (Hu et al. 2017, arXiv:1709.01507, section 3 and figure 3).
+
+A gate scales each channel of a residual before the sum. `seresnet<depth>` has the stages of ImageNet behind a
+3x3 stem without max-pool, as 32 px need it; `senet18` and `se_resnet_preact110` have pre-activation units.
+"""
+
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+# depth -> has bottlenecks, blocks of each stage, parameters
+PLANS = {
+    18: (False, (2, 2, 2, 2), 11_263_042),
+    34: (False, (3, 4, 6, 3), 21_443_318),
+    50: (True, (3, 4, 6, 3), 26_051_834),
+    101: (True, (3, 4, 23, 3), 47_290_682),
+    152: (True, (3, 8, 36, 3), 64_785_658),
+}
+
+
+class SqueezeExcite(nn.Module):
+    """x, each channel scaled by a gate that two dense layers compute from the means of all channels."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        squeezed = channels // 16
+        self.gate = nn.Sequential(
+            nn.Linear(channels, squeezed), nn.ReLU(inplace=True), nn.Linear(squeezed, channels), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return x * self.gate(x.mean((2, 3)))[:, :, None, None]
+
+
+class SEBlock(nn.Module):
+    """relu(gated residual(x) + shortcut(x)); a shortcut that changes shape is a 1x1 convolution."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
+        super().__init__()
+        out_channels = channels * 4 if bottleneck else channels
+        if bottleneck:
+            self.residual = nn.Sequential(
+                conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels), SqueezeExcite(out_channels),
+            )  # fmt: skip
+        else:
+            self.residual = nn.Sequential(
+                conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+                conv(channels, channels, 3), nn.BatchNorm2d(channels), SqueezeExcite(channels),
+            )  # fmt: skip
+        self.shortcut = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class SEResNet(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        depth: int = 18,  # 18, 34, 50, 101 or 152
+    ):
+        super().__init__()
+        require(depth in PLANS, "depth", f"one of {', '.join(map(str, PLANS))}", depth)
+        bottleneck, plan, _ = PLANS[depth]
+        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        stages, width = [], 64
+        for channels, blocks in zip((64, 128, 256, 512), plan, strict=True):
+            for i in range(blocks):
+                stride = 2 if i == 0 and channels > 64 else 1
+                stages.append(SEBlock(width, channels, stride, bottleneck))
+                width = channels * 4 if bottleneck else channels
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 512 or 2048, H/8, W/8)
+        return self.head(x.mean((2, 3)))
+
+
+class SEPreActBlock(nn.Module):
+    """gated residual(a) + shortcut(x), or shortcut(a) where the pre-activation a of x is `shared` by both."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, shared: bool, last_norm: bool):
+        super().__init__()
+        self.shared = shared
+        changes = stride != 1 or in_channels != channels
+        self.shortcut = conv(in_channels, channels, 1, stride) if changes else nn.Identity()
+        self.activate = nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True))
+        self.residual = nn.Sequential(
+            conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+            conv(channels, channels, 3),
+        )  # fmt: skip
+        if last_norm:
+            self.residual.append(nn.BatchNorm2d(channels))
+        self.residual.append(SqueezeExcite(channels))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        activated = self.activate(x)
+        return self.residual(activated) + self.shortcut(activated if self.shared else x)
+
+
+class SEPreActResNet(nn.Module):
+    """Pre-activation units (He et al. 2016, arXiv:1603.05027) with gates.
+
+    Args:
+        widths: channels of each stage; the stem has the first.
+        blocks: units of each stage.
+        stem_norm: BN and ReLU behind the stem's convolution.
+        last_norm: a BN behind a unit's last convolution, before the gate.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        widths: tuple[int, ...],
+        blocks: int,
+        stem_norm: bool = False,
+        last_norm: bool = False,
+    ):
+        super().__init__()
+        self.stem = nn.Sequential(conv(in_channels, widths[0], 3))
+        if stem_norm:
+            self.stem.extend([nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)])
+        stages, width = [], widths[0]
+        for stage, channels in enumerate(widths):
+            for i in range(blocks):
+                stride = 2 if i == 0 and stage > 0 else 1
+                # The first unit of a stage shares; behind a stem with a ReLU, x is activated already.
+                shared = i == 0 and (stage > 0 or not stem_norm)
+                stages.append(SEPreActBlock(width, channels, stride, shared, last_norm))
+                width = channels
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = F.relu(self.norm(self.stages(self.stem(x))), inplace=True)
+        return self.head(x.mean((2, 3)))
+
+
+FACTS = {"paper": "Hu et al. 2017, arXiv:1709.01507", "year": 2017}
+
+for depth, (_, _, count) in PLANS.items():
+    models.register(f"seresnet{depth}", partial(SEResNet, depth=depth), params=count, **FACTS)
+
+
+@models.register("senet18", aliases=("senet",), params=11_261_378, **FACTS)
+def senet18(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+) -> SEPreActResNet:
+    """SE-ResNet-18 (Hu et al. 2017, arXiv:1709.01507) with pre-activation units, behind a stem with BN."""
+    return SEPreActResNet(num_classes, in_channels, (64, 128, 256, 512), blocks=2, stem_norm=True)
+
+
+@models.register("se_resnet_preact110", params=1_748_792, **FACTS)
+def se_resnet_preact110(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+) -> SEPreActResNet:
+    """SE-ResNet-110 for CIFAR (Hu et al. 2017, arXiv:1709.01507) with pre-activation units and a last BN."""
+    return SEPreActResNet(num_classes, in_channels, (16, 32, 64), blocks=18, last_norm=True)
