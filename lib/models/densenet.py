@@ -1,0 +1,195 @@
+"""DenseNet (Huang et al. 2016, arXiv:1608.06993, section 3): every layer reads the features of all before it.
+
+The BC variants have bottlenecks, and halve the features between their blocks. What is kept for the way back
+grows with the square of the layers; `checkpointing` keeps only what is new in each layer, and makes the rest
+once more (Pleiss et al. 2017, arXiv:1707.06990).
+"""
+
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+
+class BuffersAside:
+    """While it is entered, a network works on copies of its buffers: BatchNorm's statistics stay as they are.
+
+    A class and not a generator, because a graph that is run backward twice enters it twice.
+    """
+
+    def __init__(self, network: nn.Module):
+        self.network = network
+
+    def __enter__(self) -> None:
+        modules = self.network.modules()
+        self.buffers = [(m, name, tensor) for m in modules for name, tensor in m.named_buffers(recurse=False)]
+        for module, name, tensor in self.buffers:
+            setattr(module, name, tensor.clone())
+
+    def __exit__(self, *_) -> None:
+        for module, name, tensor in self.buffers:
+            setattr(module, name, tensor)
+
+
+def recomputed(layer: nn.Module, *inputs: Tensor) -> Tensor:
+    """layer(*inputs), of which only `inputs` are kept for the way back, where the layer runs once more.
+
+    Then it draws the same noise again, and its BatchNorms must not count the batch a second time.
+    """
+
+    def contexts() -> tuple:
+        return nullcontext(), BuffersAside(layer)
+
+    if torch.compiler.is_compiling():  # statistics are then outputs, which no second run writes
+        return checkpoint(layer, *inputs, use_reentrant=False)
+    return checkpoint(layer, *inputs, use_reentrant=False, context_fn=contexts)
+
+
+def unit(in_channels: int, out_channels: int, kernel: int, dropout: float) -> list[nn.Module]:
+    return [
+        nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True), conv(in_channels, out_channels, kernel),
+        nn.Dropout(dropout),
+    ]  # fmt: skip
+
+
+class DenseLayer(nn.Module):
+    """The `growth` new channels that follow from all before them."""
+
+    def __init__(self, in_channels: int, growth: int, bottleneck: bool, dropout: float):
+        super().__init__()
+        units = unit(in_channels, growth, 3, dropout)
+        if bottleneck:
+            units = [*unit(in_channels, 4 * growth, 1, dropout), *unit(4 * growth, growth, 3, dropout)]
+        self.units = nn.Sequential(*units)
+
+    def forward(self, *features: Tensor) -> Tensor:  # (B, C1, H, W), (B, C2, H, W)... -> (B, growth, H, W)
+        x = features[0] if len(features) == 1 else torch.cat(features, dim=1)
+        return self.units(x)
+
+
+class DenseBlock(nn.Module):
+    def __init__(
+        self,
+        layers: int,
+        in_channels: int,
+        growth: int,
+        bottleneck: bool,
+        dropout: float,
+        checkpointing: bool,
+    ):
+        super().__init__()
+        widths = [in_channels + growth * i for i in range(layers)]
+        self.layers = nn.ModuleList(DenseLayer(width, growth, bottleneck, dropout) for width in widths)
+        self.checkpointing = checkpointing
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C + layers * growth, H, W)
+        if not self.checkpointing:
+            for layer in self.layers:
+                x = torch.cat([x, layer(x)], dim=1)
+            return x
+        features = [x]  # apart, because each concatenation would be kept, as the input of a layer
+        for layer in self.layers:
+            features.append(recomputed(layer, *features))
+        return torch.cat(features, dim=1)
+
+
+class DenseNet(nn.Module):
+    """Dense blocks with transitions between them, global pooling.
+
+    Args:
+        layers: of each block.
+        bottleneck: the BC variant, whose transitions halve the channels, and whose stem has 2 * growth.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        layers: tuple[int, ...],
+        growth: int,
+        bottleneck: bool,
+        dropout: float,
+        checkpointing: bool,
+    ):
+        super().__init__()
+        require(growth >= 1, "growth", "at least 1", growth)
+        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
+        width = 2 * growth if bottleneck else 16
+        self.stem = conv(in_channels, width, 3)
+        stages = []
+        for block, count in enumerate(layers):
+            if block > 0:
+                narrow = width // 2 if bottleneck else width
+                stages += [*unit(width, narrow, 1, dropout), nn.AvgPool2d(2)]
+                width = narrow
+            stages.append(DenseBlock(count, width, growth, bottleneck, dropout, checkpointing))
+            width += count * growth
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(width)
+        self.head = nn.Linear(width, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, C', H/4, W/4) with three blocks
+        x = F.relu(self.norm(x), inplace=True)
+        return self.head(x.mean((2, 3)))
+
+
+def densenet(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    depth: int = 100,  # 6n + 4 with bottlenecks, 3n + 4 without
+    growth: int = 12,  # channels that a layer adds
+    bottleneck: bool = True,  # the BC variant: 1x1 before 3x3, and transitions that halve the channels
+    dropout: float = 0.0,  # probability of a zero behind each convolution; 0.2 without augmentation
+    checkpointing: bool = False,  # memory linear in the layers, for a second computation of most of them
+) -> DenseNet:
+    """DenseNet for CIFAR (Huang et al. 2016, arXiv:1608.06993): three blocks of n layers."""
+    layers, rest = divmod(depth - 4, 6 if bottleneck else 3)
+    require(layers >= 1 and rest == 0, "depth", f"{6 if bottleneck else 3}n + 4 with n >= 1", depth)
+    return DenseNet(num_classes, in_channels, (layers,) * 3, growth, bottleneck, dropout, checkpointing)
+
+
+FACTS = {"paper": "Huang et al. 2016, arXiv:1608.06993", "year": 2016}
+# depth, growth -> parameters; those without bottlenecks are the paper's, in millions
+BC_COUNTS = {(100, 12): 769_162, (190, 40): 25_624_430, (250, 24): 15_324_406}
+COUNTS = {(100, 12): 7.0e6, (100, 24): 27.2e6}
+ALIASES = {(100, 12): ("densenet100bc",), (190, 40): ("densenet190bc",)}
+
+for (depth, growth), count in BC_COUNTS.items():
+    models.register(
+        f"densenet_bc_{depth}_{growth}",
+        partial(densenet, depth=depth, growth=growth, bottleneck=True),
+        aliases=ALIASES.get((depth, growth), ()),
+        params=count,
+        **FACTS,
+    )
+for (depth, growth), count in COUNTS.items():
+    models.register(
+        f"densenet_{depth}_{growth}",
+        partial(densenet, depth=depth, growth=growth, bottleneck=False),
+        params=count,
+        **FACTS,
+    )
+models.register("densenet_bc_<depth>_<growth>", partial(densenet, bottleneck=True), **FACTS)
+models.register("densenet_<depth>_<growth>", partial(densenet, bottleneck=False), **FACTS)
+
+
+@models.register("densenet_cifar", aliases=("densenet",), params=1_000_618, **FACTS)
+def densenet_cifar(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # any: the features are pooled globally
+    dropout: float = 0.0,  # probability of a zero behind each convolution
+    checkpointing: bool = False,  # memory linear in the layers, for a second computation of most of them
+) -> DenseNet:
+    """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993) of growth 12, with the blocks of DenseNet-121."""
+    return DenseNet(num_classes, in_channels, (6, 12, 24, 16), 12, True, dropout, checkpointing)

@@ -1,0 +1,94 @@
+"""Dual Path Networks (Chen et al. 2017, arXiv:1707.01629, section 4, figure 2 and table 1), on small images.
+
+Every unit adds to the channels of a residual path and appends to those of a dense path. BatchNorm and ReLU
+stand before each convolution, and the projection that begins a stage has two growths of dense channels, as in
+the networks that the authors released. The stem is one 3x3 convolution of stride 1, without max-pool: at 32
+px the paper's stem would leave 8x8. DPN-26 is DPN-92 with two units a stage.
+"""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import conv, init_he
+from lib.registry import models
+
+# depth -> units of each stage (table 1), parameters
+PLANS = {26: ((2, 2, 2, 2), 11_987_898), 92: ((3, 4, 20, 3), 34_998_602)}
+# a stage's channels of the 3x3 convolutions, of the residual path, and the growth of the dense one (table 1)
+WIDTHS = ((96, 256, 16), (192, 512, 32), (384, 1024, 24), (768, 2048, 128))
+GROUPS = 32
+
+
+def activated(convolution: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(nn.BatchNorm2d(convolution.in_channels), nn.ReLU(inplace=True), convolution)
+
+
+class DualPathUnit(nn.Module):
+    """x is the residual path's `residual` channels, and the dense path's behind them.
+
+    A stage's first unit projects x to both paths, the dense one with twice the growth.
+    """
+
+    def __init__(self, in_channels: int, width: int, residual: int, growth: int, stride: int, first: bool):
+        super().__init__()
+        self.residual = residual
+        self.project = nn.Identity()
+        if first:
+            self.project = activated(conv(in_channels, residual + 2 * growth, 1, stride))
+        grouped = nn.Conv2d(width, width, 3, stride, padding=1, groups=GROUPS, bias=False)
+        self.new = nn.Sequential(
+            activated(conv(in_channels, width, 1)),
+            activated(grouped),
+            activated(conv(width, residual + growth, 1)),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        old, new = self.project(x), self.new(x)
+        added = old[:, : self.residual] + new[:, : self.residual]
+        return torch.cat([added, old[:, self.residual :], new[:, self.residual :]], dim=1)
+
+
+class DPN(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # any: the features are pooled globally
+        depth: int = 92,  # 26 or 92
+    ):
+        super().__init__()
+        require(depth in PLANS, "depth", f"one of {', '.join(map(str, PLANS))}", depth)
+        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        stages, before = [], 64
+        for stage, units in enumerate(PLANS[depth][0]):
+            width, residual, growth = WIDTHS[stage]
+            for i in range(units):
+                first = i == 0
+                stride = 2 if first and stage > 0 else 1
+                stages.append(DualPathUnit(before, width, residual, growth, stride, first))
+                before = residual + (3 + i) * growth
+        self.stages = nn.Sequential(*stages)
+        self.norm = nn.BatchNorm2d(before)
+        self.head = nn.Linear(before, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = F.relu(self.norm(self.stages(self.stem(x))), inplace=True)  # (B, C', H/8, W/8)
+        return self.head(x.mean((2, 3)))
+
+
+ALIASES = {26: ("DPN26", "dpn"), 92: ("DPN92",)}
+
+for depth, (_, count) in PLANS.items():
+    models.register(
+        f"dpn{depth}",
+        partial(DPN, depth=depth),
+        aliases=ALIASES[depth],
+        params=count,
+        paper="Chen et al. 2017, arXiv:1707.01629",
+        year=2017,
+    )

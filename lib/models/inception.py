@@ -1,0 +1,129 @@
+"""Inception-v3 (Szegedy et al. 2015, arXiv:1512.00567, section 6 and table 1), on small images.
+
+The widths inside the modules, which the paper leaves out, are those of the network that its authors released;
+the auxiliary classifier is left out. The stem keeps the grid: it neither strides nor pools, and pads. So at
+32 px the modules see 32x32, 15x15 and 7x7 pixels, as the paper's see 35x35, 17x17 and 8x8 at 299 px.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.models.layers import init_he
+from lib.registry import models
+
+
+def chain(in_channels: int, *units: tuple) -> nn.Sequential:
+    """Convolution, BatchNorm and ReLU for each (channels, kernel) or (channels, kernel, stride) of `units`.
+
+    Those with a stride reduce the grid without padding, as in the paper.
+    """
+    layers = []
+    for channels, kernel, *stride in units:
+        height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
+        padding = 0 if stride else (height // 2, width // 2)
+        layers += [
+            nn.Conv2d(in_channels, channels, (height, width), *stride, padding=padding, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+        ]
+        in_channels = channels
+    return nn.Sequential(*layers)
+
+
+class Branches(nn.Module):
+    """Networks that read the same features; their outputs side by side."""
+
+    def __init__(self, *branches: nn.Module):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C1 + C2 + ..., H', W')
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+def pooled(in_channels: int, channels: int) -> nn.Sequential:
+    """The mean of the neighbours that are in the image, then 1x1."""
+    pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    return nn.Sequential(pool, chain(in_channels, (channels, 1)))
+
+
+def module_a(in_channels: int, pool_channels: int) -> Branches:
+    """Figure 5, with the 5x5 of one branch left whole."""
+    return Branches(
+        chain(in_channels, (64, 1)),
+        chain(in_channels, (48, 1), (64, 5)),
+        chain(in_channels, (64, 1), (96, 3), (96, 3)),
+        pooled(in_channels, pool_channels),
+    )
+
+
+def reduction_a(in_channels: int) -> Branches:
+    """Figure 10."""
+    return Branches(
+        chain(in_channels, (384, 3, 2)),
+        chain(in_channels, (64, 1), (96, 3), (96, 3, 2)),
+        nn.MaxPool2d(3, stride=2),
+    )
+
+
+def module_b(in_channels: int, width: int) -> Branches:
+    """Figure 6: 7x7 convolutions as 1x7 and 7x1."""
+    row, column = (1, 7), (7, 1)
+    return Branches(
+        chain(in_channels, (192, 1)),
+        chain(in_channels, (width, 1), (width, row), (192, column)),
+        chain(in_channels, (width, 1), (width, column), (width, row), (width, column), (192, row)),
+        pooled(in_channels, 192),
+    )
+
+
+def reduction_b(in_channels: int) -> Branches:
+    return Branches(
+        chain(in_channels, (192, 1), (320, 3, 2)),
+        chain(in_channels, (192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2)),
+        nn.MaxPool2d(3, stride=2),
+    )
+
+
+def module_c(in_channels: int) -> Branches:
+    """Figure 7: 1x3 and 3x1 side by side."""
+
+    def fork() -> Branches:
+        return Branches(chain(384, (384, (1, 3))), chain(384, (384, (3, 1))))
+
+    return Branches(
+        chain(in_channels, (320, 1)),
+        nn.Sequential(chain(in_channels, (384, 1)), fork()),
+        nn.Sequential(chain(in_channels, (448, 1), (384, 3)), fork()),
+        pooled(in_channels, 192),
+    )
+
+
+@models.register("inceptionv3", params=21_806_058, paper="Szegedy et al. 2015, arXiv:1512.00567", year=2015)
+class InceptionV3(nn.Module):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        image_size: int = 32,  # at least 7: the grid is reduced twice, without padding
+        dropout: float = 0.0,  # probability of a zero before the classifier
+    ):
+        super().__init__()
+        require(image_size >= 7, "image_size", "at least 7", image_size)
+        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
+        self.stem = chain(in_channels, (32, 3), (32, 3), (64, 3), (80, 1), (192, 3))
+        self.stages = nn.Sequential(
+            module_a(192, 32), module_a(256, 64), module_a(288, 64),
+            reduction_a(288),
+            *(module_b(768, width) for width in (128, 160, 160, 192)),
+            reduction_b(768),
+            module_c(1280), module_c(2048),
+        )  # fmt: skip
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(2048, num_classes)
+        init_he(self)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        x = self.stages(self.stem(x))  # (B, 2048, about H/4 - 1, W/4 - 1)
+        return self.head(self.dropout(x.mean((2, 3))))

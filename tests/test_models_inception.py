@@ -1,0 +1,157 @@
+"""Inception, Xception and DPN: equal to networks that others wrote, with the same strides and weights."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from model_references import build, close, copy_by_shape, images, scramble
+from torch import Tensor, nn
+
+from lib.models.dpn import DualPathUnit
+from lib.models.inception_v4 import Residual, pooled
+from lib.registry import models
+
+
+def keep_the_grid(*parts: nn.Module) -> None:
+    """No stride, and padding for all that lies on the border."""
+    for module in (m for part in parts for m in part.modules()):
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+            module.padding = tuple(k // 2 for k in module.kernel_size)
+        if isinstance(module, nn.MaxPool2d):
+            module.stride, module.padding = 1, 1
+
+
+def inception_v3(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    from torchvision.models import inception
+
+    # Pooling at the border counts the pixels there are, as the authors' does.
+    average = partial(F.avg_pool2d, count_include_pad=False)
+    functions = SimpleNamespace(avg_pool2d=average, max_pool2d=F.max_pool2d, relu=F.relu)
+    monkeypatch.setattr(inception, "F", functions)
+    network = inception.Inception3(num_classes=10, aux_logits=False, init_weights=False)
+    keep_the_grid(network.Conv2d_1a_3x3, network.Conv2d_2a_3x3, network.Conv2d_4a_3x3)
+    network.maxpool1 = network.maxpool2 = nn.Identity()
+    return network
+
+
+def inception_v4(_) -> nn.Module:
+    from timm.models.inception_v4 import InceptionV4
+
+    network = InceptionV4(num_classes=10)
+    keep_the_grid(*network.features[:6])
+    return network
+
+
+def inception_resnet_v2(_) -> nn.Module:
+    from timm.models.inception_resnet_v2 import InceptionResnetV2
+
+    network = InceptionResnetV2(num_classes=10)
+    keep_the_grid(network.conv2d_1a, network.conv2d_2a, network.conv2d_4a)
+    network.maxpool_3a = network.maxpool_5a = nn.Identity()
+    return network
+
+
+def xception(_) -> nn.Module:
+    from timm.models.xception import Xception
+
+    network = Xception(num_classes=10)
+    keep_the_grid(network.conv1, network.conv2, network.block1.skip)
+    network.block1.rep[-1] = nn.Identity()
+    return network
+
+
+def dpn(units: tuple[int, ...], _) -> nn.Module:
+    from timm.models.dpn import DPN
+
+    network = DPN(units, num_classes=10, fc_act_layer="relu")
+    network.features.conv1_1.conv = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    network.features.conv1_pool = nn.Identity()
+    network.classifier = nn.Sequential(nn.Flatten(), nn.Linear(network.num_features, 10))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("inceptionv3", inception_v3),
+        ("inceptionv4", inception_v4),
+        ("inception_resnet_v2", inception_resnet_v2),
+        ("xception", xception),
+        ("dpn26", partial(dpn, (2, 2, 2, 2))),
+        ("dpn92", partial(dpn, (3, 4, 20, 3))),
+    ],
+)
+def test_equals_the_model_of_another_library(name, other, monkeypatch):
+    model, reference = scramble(build(name)), other(monkeypatch).eval()
+    for module in reference.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 1e-5
+    copy_by_shape(model, reference)
+    x = images(size=16)  # a quarter of the work
+    with torch.no_grad():
+        close(model(x), reference(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "grids"),
+    [
+        ("inceptionv3", [32, 15, 7]),
+        ("inceptionv4", [32, 15, 7]),
+        ("inception_resnet_v2", [32, 15, 7]),
+        ("xception", [32, 16, 8, 4]),
+        ("dpn26", [32, 16, 8, 4]),
+        ("dpn92", [32, 16, 8, 4]),
+    ],
+)
+def test_the_grids_at_32_pixels_are_those_of_the_documentation(name, grids):
+    seen = []
+    with torch.device("meta"):
+        model, x = models[name].build(), torch.empty(2, 3, 32, 32)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _, inputs, output: seen.append(output.shape[-1]))
+    model(x)
+    assert list(dict.fromkeys(seen)) == grids
+
+
+@pytest.mark.parametrize("name", ["inceptionv3", "inceptionv4", "inception_resnet_v2"])
+def test_inception_refuses_images_that_its_reductions_would_use_up(name):
+    with torch.device("meta"):
+        assert models[name].build(image_size=7)(torch.empty(2, 3, 7, 7)).shape == (2, 10)
+        with pytest.raises(ValueError, match="image_size must be at least 7, got 6"):
+            models[name].build(image_size=6)
+
+
+def test_pooling_at_the_border_counts_only_pixels():
+    pool = pooled(2, 2)[0]
+    torch.testing.assert_close(pool(torch.ones(1, 2, 5, 5)), torch.ones(1, 2, 5, 5))
+
+
+def test_a_scaled_residual_is_added_to_its_input():
+    block = Residual(nn.Identity(), 4, 4, scale=0.25)
+    x = images(2, 4, 5)
+    with torch.no_grad():
+        torch.testing.assert_close(block(x), (x + 0.25 * block.residual[1](x)).relu())
+
+
+def dense_path(unit: DualPathUnit, x: Tensor) -> Tensor:
+    return unit(x)[:, unit.residual :]
+
+
+def test_a_dual_path_unit_hands_the_dense_path_on_and_appends_to_it():
+    unit = DualPathUnit(64 + 24, 32, residual=64, growth=8, stride=1, first=False).eval()
+    x = images(2, 64 + 24, 4)
+    with torch.no_grad():
+        dense = dense_path(unit, x)
+        assert dense.shape[1] == 24 + 8
+        assert torch.equal(dense[:, :24], x[:, 64:])
+        assert not torch.equal(unit(x)[:, :64], x[:, :64])
+
+
+def test_a_stage_of_dual_paths_begins_with_three_growths():
+    unit = DualPathUnit(16, 32, residual=64, growth=8, stride=2, first=True).eval()
+    with torch.no_grad():
+        assert dense_path(unit, images(2, 16, 4)).shape == (2, 3 * 8, 2, 2)
