@@ -50,7 +50,8 @@ def page(macs: dict[str, int]) -> str:
 HEAD = """# The models
 
 Made by `python -m scripts.models_doc` from the registry. Parameters and multiply-accumulates (MACs) are
-those of one image of 3x32x32 and 10 classes; ~ marks a figure that the paper rounds. `--model.<option>` sets an option.
+those of one image of 3x32x32 and 10 classes; ~ marks a figure that the paper rounds. An option is set with
+`--model.<option>`.
 """
 TABLE = "| name | also | parameters | MACs | options | paper |\n|---|---|---:|---:|---|---|\n"
 
