@@ -1,6 +1,7 @@
 """Contracts of every registered model, its options and its names."""
 
 import copy
+import json
 import io
 import math
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from lib.errors import BadInput
 from lib.fields import REQUIRED
+from lib.inform import MACS
 from lib.registry import Entry, models
 
 
@@ -25,10 +27,12 @@ def function_of(entry: Entry) -> tuple[Callable, dict]:
 
 
 def is_heavy(entry: Entry) -> bool:
-    """More than 20 M parameters, or so many layers that the calls alone take seconds."""
-    return entry.facts.get("params", 0) > 20e6 or function_of(entry)[1].get("depth", 0) > 300
+    """Over 20 M parameters or 1 G multiply-accumulates, or so many layers that the calls take seconds."""
+    many_layers = function_of(entry)[1].get("depth", 0) > 300
+    return entry.facts.get("params", 0) > 20e6 or COUNTED.get(entry.name, 0) > 1e9 or many_layers
 
 
+COUNTED = json.loads(MACS.read_text())
 NAMES = models.names()
 ALL = pytest.mark.parametrize("name", NAMES)
 MARKED = [pytest.param(n, marks=pytest.mark.slow if is_heavy(models[n]) else ()) for n in NAMES]
