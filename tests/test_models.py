@@ -1,8 +1,8 @@
 """Contracts of every registered model, its options and its names."""
 
 import copy
-import json
 import io
+import json
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
