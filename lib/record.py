@@ -23,6 +23,7 @@ class Record:
         self.run, self.config, self.folder, self.log = run, config, folder, log
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
+        self.newest: dict[str, dict[str, Evaluation]] = {}  # by split: what the last evaluation gave
         # Taken at the start: the checkout may change while the run goes on.
         self.environment = environment(device)
         self.code = self.environment["code"]
@@ -47,9 +48,10 @@ class Record:
         """Columns of accuracy and loss; of the test set only in the end where a part is held out."""
         began = time.perf_counter()
         names = list(self.run.splits) if last else [self.watched]
+        self.newest = {name: self._evaluations(name) for name in names}
         columns: dict[str, float] = {}
-        for name in names:
-            for prefix, result in self._evaluations(name).items():
+        for name, evaluations in self.newest.items():
+            for prefix, result in evaluations.items():
                 columns |= {f"{prefix}{name}_accuracy": result.accuracy, f"{prefix}{name}_loss": result.loss}
         accuracy = columns[f"{self.watched}_accuracy"]
         if self.best is None or accuracy > self.best["accuracy"]:
@@ -88,7 +90,8 @@ class Record:
 
     def predict(self) -> dict[str, float]:
         """Write the predictions of the last epoch, and give its columns of accuracy and loss."""
-        evaluations = self._evaluations("test")
+        # A run that was resumed behind its last epoch has not evaluated in this process.
+        evaluations = self.newest.get("test") or self._evaluations("test")
         arrays = {f"{prefix}logits": evaluation.logits.numpy() for prefix, evaluation in evaluations.items()}
         self.folder.write_predictions(arrays | {"y": self.run.splits["test"].y.cpu().numpy()})
         return {key: value for key, value in self.rows[-1].items() if key.endswith(("_accuracy", "_loss"))}

@@ -121,10 +121,8 @@ class Registry:
 
     def entries(self, pattern: str = "*") -> list[Entry]:
         """The entries whose name or alias matches the shell pattern, forms included, in order of names."""
-        spellings = {entry.name: (entry.name, *entry.aliases) for entry in self._known().values()}
-        matches = (
-            e for e in self._known().values() if any(fnmatch.fnmatch(s, pattern) for s in spellings[e.name])
-        )
+        known = self._known().values()
+        matches = (e for e in known if any(fnmatch.fnmatch(s, pattern) for s in (e.name, *e.aliases)))
         return sorted(
             matches, key=lambda e: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", e.name)]
         )
