@@ -11,6 +11,14 @@ from lib.rng import Rng
 
 
 @dataclass(frozen=True)
+class PixelScale:
+    """What the ends of the pixels' range have become: what fills an erased part, after NORMALIZE."""
+
+    black: Tensor  # (C, 1, 1)
+    white: Tensor  # (C, 1, 1)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Images, their targets, and where they come from. Tricks give back a new one, and write into none."""
 
@@ -19,6 +27,8 @@ class Batch:
     index: Tensor  # (B,) places in the data set
     epoch: int = 0
     teacher: Tensor | None = None  # (B, K) logits of a teacher, where one is asked
+    views: int = 1  # so many samples in a row are views of one image, and stay together
+    scale: PixelScale | None = None  # set by NORMALIZE
 
     def __len__(self) -> int:
         return len(self.x)
@@ -32,11 +42,17 @@ class Batch:
         return self.replace(**{k: v[index] for k, v in values.items() if isinstance(v, Tensor)})
 
     def shuffled(self, rng: Rng) -> "Batch":
-        """The same samples in another order: the partners of a mix."""
-        noise = rng.fold("partners").uniform(len(self), like=self.x)
-        return self.take(torch.argsort(noise))
+        """The same samples in another order: the partners of a mix. Views of one image get views of one."""
+        noise = rng.fold("partners").uniform(len(self) // self.views, like=self.x)
+        view = torch.arange(self.views, device=self.x.device)
+        return self.take((torch.argsort(noise)[:, None] * self.views + view).flatten())
+
+    def repeated(self, views: int) -> "Batch":
+        """Every sample `views` times in a row, as views of one image."""
+        index = torch.arange(len(self), device=self.x.device).repeat_interleave(views)
+        return self.take(index).replace(views=self.views * views)
 
     def split(self, parts: int) -> Iterator["Batch"]:
         """At most `parts` micro-batches of (nearly) equal size, in order."""
-        size = -(-len(self) // parts)
+        size = -(-len(self) // (parts * self.views)) * self.views
         return (self.take(slice(start, start + size)) for start in range(0, len(self), size))

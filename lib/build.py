@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -48,7 +49,8 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     splits["test"] = dataset.test
     data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
     normalize = _normalize(config, dataset, device)
-    prepare = pipeline([Step("normalize", Stage.NORMALIZE, normalize), *_augmentations(config)])
+    augmentations = _augmentations(config)
+    prepare = pipeline([Step("normalize", Stage.NORMALIZE, normalize), *augmentations])
     _try_out(model, prepare, data, train.accumulate)
 
     if train.compile:
@@ -58,10 +60,11 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         model=model,
         data=data,
         prepare=prepare,
-        loss=config.chosen["loss"].build(),
+        loss=reduce(lambda loss, step: step.map.loss(loss), augmentations, config.chosen["loss"].build()),
         optimizer=optimizer,
         schedule=build_schedule(config),
         averages={name: choice.build(model=model) for name, choice in config.tricks["average"].items()},
+        views={name: choice.build for name, choice in config.tricks["views"].items()},
         scaler=LossScaler(train.precision),
         epochs=train.epochs,
         seed=train.seed,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from lib.config import SECTIONS, Choice, Config, Section, plain
 from lib.errors import BadInput, nearest
 from lib.fields import Field, coerce
+from lib.registry import Entry
 
 # (section, field), (section, trick), or with the entry between: (section, entry, field)
 Path = tuple[str, ...]
@@ -42,14 +43,16 @@ def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
     for layer in layers:
         settings = _add(settings, _unique(layer), notes)
 
+    compat = settings.get(("train", "compat"))
+    era = compat.value if compat else None
     chosen, tricks, off, constants, changed = {}, {}, {}, {}, {}
     for name, section in SECTIONS.items():
         mine = {path[1:]: setting for path, setting in settings.items() if path[0] == name}
         if section.is_tricks:
             usual = chosen["data"].entry.facts.get(name, ())
-            tricks[name], off[name], changed[name] = _switch(section, mine, usual)
+            tricks[name], off[name], changed[name] = _switch(section, mine, usual, era)
         else:
-            chosen[name], constants[name], changed[name] = _fill(name, section, mine)
+            chosen[name], constants[name], changed[name] = _fill(name, section, mine, era)
     return Config(
         chosen={name: choice for name, choice in chosen.items() if choice},
         tricks=tricks,
@@ -58,6 +61,14 @@ def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
         off=off,
         notes=notes,
     )
+
+
+def _as_of(entry: Entry, era: str | None) -> Entry:
+    """An entry with the facts of the older project that `compat` asks for.
+
+    Facts may hold defaults: of the entry's own fields, and of those that its section always has.
+    """
+    return replace(entry, facts=entry.facts | entry.facts.get("compat", {}).get(era, {}))
 
 
 def _unique(layer: Layer) -> dict[Path, Setting]:
@@ -111,12 +122,11 @@ def _add(settings: dict[Path, Setting], new: dict[Path, Setting], notes: list[st
 
 
 def _fill(
-    name: str, section: Section, mine: dict[Path, Setting]
+    name: str, section: Section, mine: dict[Path, Setting], era: str | None
 ) -> tuple[Choice | None, Any, dict[str, Any]]:
     """A section's choice, its own settings, and what of both differs from the defaults."""
-    choice = _choose(section, mine) if section.is_choice else None
+    choice = _choose(section, mine, era) if section.is_choice else None
     facts = choice.entry.facts if choice else {}
-    # What is chosen may bring a default for the section's own fields among its facts.
     own = {key: replace(f, default=facts.get(key, f.default)) for key, f in section.fields.items()}
     values = {key: f.default for key, f in own.items()}
     options = choice.options if choice else {}
@@ -142,7 +152,7 @@ def _fill(
         raise BadInput(f"{fault}: {error}" if fault else f"{name}: {error}") from error
 
 
-def _choose(section: Section, mine: dict[Path, Setting]) -> Choice:
+def _choose(section: Section, mine: dict[Path, Setting], era: str | None) -> Choice:
     setting = mine.get(("name",))
     try:
         entry = section.registry[coerce(setting.value, str) if setting else section.default]
@@ -152,7 +162,8 @@ def _choose(section: Section, mine: dict[Path, Setting]) -> Choice:
         raise BadInput(
             f"{setting}: {entry.name} is a form of names: put a value for <{'>, <'.join(entry.placeholders)}>"
         )
-    return Choice(section.registry.kind, entry, {key: f.default for key, f in entry.fields.items()})
+    options = {key: f.default for key, f in entry.fields.items()}
+    return Choice(section.registry.kind, _as_of(entry, era), options)
 
 
 def _unknown(name: str, section: Section, choice: Choice | None, key: str) -> str:
@@ -167,7 +178,7 @@ def _unknown(name: str, section: Section, choice: Choice | None, key: str) -> st
 
 
 def _switch(
-    section: Section, mine: dict[Path, Setting], usual: tuple[str, ...]
+    section: Section, mine: dict[Path, Setting], usual: tuple[str, ...], era: str | None
 ) -> tuple[dict[str, Choice], list[str], dict[str, Any]]:
     """The tricks that are on, the usual ones that are off, and what differs from the defaults."""
     on, given = dict.fromkeys(usual, True), {}
@@ -186,7 +197,8 @@ def _switch(
     tricks, changed = {}, {}
     for entry in section.registry.entries():
         if on.get(entry.name):
-            defaults = {key: f.default for key, f in entry.fields.items()}
+            entry = _as_of(entry, era)
+            defaults = {key: entry.facts.get(key, f.default) for key, f in entry.fields.items()}
             options = defaults | given.get(entry.name, {})
             tricks[entry.name] = Choice(section.registry.kind, entry, options)
             differs = {key: value for key, value in options.items() if value != defaults[key]}

@@ -27,6 +27,7 @@ from lib.registry import (
     models,
     optimizers,
     schedules,
+    test_views,
     wrappers,
 )
 from lib.settings import DataSettings, RunSettings, TrainSettings
@@ -61,6 +62,7 @@ SECTIONS = {
     "wrap": Section("wrappers around the optimizer: --<name> switches one on", wrappers),
     "schedule": Section("the learning rate over time", schedules, "multistep", Warmup),
     "average": Section("averages of the weights: --<name> switches one on", averages),
+    "views": Section("test-time views: --<name> evaluates their mean in the end", test_views),
     "train": Section("how the gradient is computed, and for how long", settings=TrainSettings),
     "run": Section("where and how the run is carried out", settings=RunSettings),
 }

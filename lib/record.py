@@ -48,7 +48,7 @@ class Record:
         """Columns of accuracy and loss; of the test set only in the end where a part is held out."""
         began = time.perf_counter()
         names = list(self.run.splits) if last else [self.watched]
-        self.newest = {name: self._evaluations(name) for name in names}
+        self.newest = {name: self._evaluations(name, last) for name in names}
         columns: dict[str, float] = {}
         for name, evaluations in self.newest.items():
             for prefix, result in evaluations.items():
@@ -58,11 +58,17 @@ class Record:
             self.best = {"epoch": epoch, "accuracy": accuracy, "split": self.watched}
         return columns | {"seconds_evaluate": time.perf_counter() - began}
 
-    def _evaluations(self, split: str) -> dict[str, Evaluation]:
-        """The model's evaluation under the prefix "", each average's under its name."""
+    def _evaluations(self, split: str, last: bool) -> dict[str, Evaluation]:
+        """The model's evaluation under the prefix "", each average's under its name; in the end views too."""
         models = {"": self.run.model} | {
             f"{name}_": average.model for name, average in self.run.averages.items()
         }
+        if last:
+            models |= {
+                f"{prefix}{name}_": views(model=model)
+                for prefix, model in models.items()
+                for name, views in self.run.views.items()
+            }
         data, normalize, precision = self.run.splits[split], self.run.normalize, self.run.precision
         return {prefix: evaluate(model, data, normalize, precision) for prefix, model in models.items()}
 
@@ -91,7 +97,7 @@ class Record:
     def predict(self) -> dict[str, float]:
         """Write the predictions of the last epoch, and give its columns of accuracy and loss."""
         # A run that was resumed behind its last epoch has not evaluated in this process.
-        evaluations = self.newest.get("test") or self._evaluations("test")
+        evaluations = self.newest.get("test") or self._evaluations("test", last=True)
         arrays = {f"{prefix}logits": evaluation.logits.numpy() for prefix, evaluation in evaluations.items()}
         self.folder.write_predictions(arrays | {"y": self.run.splits["test"].y.cpu().numpy()})
         return {key: value for key, value in self.rows[-1].items() if key.endswith(("_accuracy", "_loss"))}

@@ -172,8 +172,19 @@ optimizers = Registry("optimizer", "lib.optim", given=("params",))
 wrappers = Registry("wrapper", "lib.optim", given=("base", "model"))
 schedules = Registry("schedule", "lib.optim")
 averages = Registry("average", "lib.optim", given=("model",))
+test_views = Registry("view", "lib.augment", given=("model",))
 
 REGISTRIES = {
     registry.kind: registry
-    for registry in (models, datasets, augmentations, losses, optimizers, wrappers, schedules, averages)
+    for registry in (
+        models,
+        datasets,
+        augmentations,
+        losses,
+        optimizers,
+        wrappers,
+        schedules,
+        averages,
+        test_views,
+    )
 }

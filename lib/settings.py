@@ -30,6 +30,7 @@ class TrainSettings:
     channels_last: bool = True  # memory format of the weights: faster convolutions, same sums
     compile: bool = False  # torch.compile the model
     deterministic: bool = False  # only deterministic kernels: slower on a GPU
+    compat: Literal["none", "pprp-2021"] = "none"  # settings of an older project's time where they differ
     init_from: str | None = None  # a run folder or checkpoint whose weights to start from
 
     def __post_init__(self):

@@ -61,6 +61,7 @@ class Run:
     optimizer: Stepper
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
     averages: dict[str, Average]
+    views: dict[str, Callable[..., nn.Module]]  # `(model=...)` to test-time views of it, for the end
     scaler: "LossScaler"
     epochs: float
     seed: int

@@ -52,6 +52,7 @@ def run_of(model: nn.Module, *tricks: str, wrapper: str | None = None, batch_siz
         "optimizer": optimizer,
         "schedule": schedules["constant"].build(),
         "averages": {},
+        "views": {},
         "scaler": LossScaler(precision),
         "epochs": 4.0,
         "seed": 0,

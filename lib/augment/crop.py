@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
 from lib.errors import require
@@ -17,11 +18,12 @@ from lib.rng import Rng
     "crop", stage=Stage.GEOMETRY, aliases=("random_crop",), paper="He et al. 2015, arXiv:1512.03385"
 )
 @dataclass(frozen=True)
-class Crop:
+class Crop(Augmentation):
     padding: int = 4  # pixels added on every side before the crop
     mode: Literal["zero", "reflect"] = "zero"  # what they hold: black, or the mirrored border
 
     def __post_init__(self):
+        super().__post_init__()
         require(self.padding > 0, "padding", "at least 1", self.padding)
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:

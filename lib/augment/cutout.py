@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
 from lib.errors import require
@@ -13,10 +14,11 @@ from lib.rng import Rng
 
 @augmentations.register("cutout", stage=Stage.ERASE, paper="DeVries & Taylor 2017, arXiv:1708.04552")
 @dataclass(frozen=True)
-class Cutout:
+class Cutout(Augmentation):
     size: int = 16  # side of the square in pixels; the paper has 16 for CIFAR-10 and 8 for CIFAR-100
 
     def __post_init__(self):
+        super().__post_init__()
         require(self.size > 0, "size", "at least 1", self.size)
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:

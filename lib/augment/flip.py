@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
 from lib.errors import require
@@ -13,11 +14,12 @@ from lib.rng import Rng
 
 @augmentations.register("flip", stage=Stage.GEOMETRY, aliases=("hflip", "random_horizontal_flip"))
 @dataclass(frozen=True)
-class Flip:
+class Flip(Augmentation):
     prob: float = 0.5  # of mirroring an image
     alternating: bool = False  # mirror each image in every other epoch, half of them in odd ones
 
     def __post_init__(self):
+        super().__post_init__()
         require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
         require(
             self.prob == 0.5 or not self.alternating, "prob", "left at 0.5 with alternating flips", self.prob

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
 from lib.errors import require
@@ -13,10 +14,11 @@ from lib.rng import Rng
     "label_smoothing", stage=Stage.LABEL, aliases=("lsr",), paper="Szegedy et al. 2015, arXiv:1512.00567"
 )
 @dataclass(frozen=True)
-class LabelSmoothing:
+class LabelSmoothing(Augmentation):
     epsilon: float = 0.1  # the part of the target that is spread evenly over all K classes
 
     def __post_init__(self):
+        super().__post_init__()
         require(0 <= self.epsilon <= 1, "epsilon", "between 0 and 1", self.epsilon)
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:

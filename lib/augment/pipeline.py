@@ -6,18 +6,43 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib.augment.stage import Stage
-from lib.batch import Batch
+from lib.batch import Batch, PixelScale
 from lib.errors import require
 from lib.rng import Rng
 
 BatchMap = Callable[[Batch, Rng], Batch]
 
 
+Loss = Callable[[Tensor, Batch], Tensor]  # logits (B, K) and their batch to (B,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What every map of a batch has. A subclass says in `__call__` what it does to the batch."""
+
+    start: int = 0  # the first epoch, from 0, in which it is applied
+    stop: int | None = None  # the first epoch in which it is applied no longer; none is never
+
+    def __post_init__(self):
+        require(self.start >= 0, "start", "at least 0", self.start)
+        require(self.stop is None or self.stop > self.start, "stop", f"above start {self.start}", self.stop)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        raise NotImplementedError
+
+    def applies(self, epoch: int) -> bool:
+        return self.start <= epoch and (self.stop is None or epoch < self.stop)
+
+    def loss(self, base: Loss) -> Loss:
+        """The loss that goes with it: another one only where it asks something of the logits."""
+        return base
+
+
 @dataclass(frozen=True)
 class Step:
     name: str  # folds the random numbers, so a step draws the same whichever others are on
     stage: Stage
-    map: BatchMap
+    map: Augmentation
 
 
 def pipeline(steps: Iterable[Step]) -> BatchMap:
@@ -27,40 +52,43 @@ def pipeline(steps: Iterable[Step]) -> BatchMap:
     if mixes:
         first = steps.index(mixes[0])
         steps = [step for step in steps if step not in mixes]
-        steps.insert(first, Step("mix", Stage.MIX, OneOf(mixes)))
+        steps.insert(first, Step("mix", Stage.MIX, OneOf(tuple(mixes))))
 
     def prepare(batch: Batch, rng: Rng) -> Batch:
         for step in steps:
-            batch = step.map(batch, rng.fold(step.name))
+            if step.map.applies(batch.epoch):
+                batch = step.map(batch, rng.fold(step.name))
         return batch
 
     return prepare
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mix:
+class Mix(Augmentation):
     """What every map of the MIX stage has."""
 
     prob: float = 1.0  # share of the batches that it is drawn for; a weight where the shares exceed 1
 
     def __post_init__(self):
+        super().__post_init__()
         require(0 < self.prob <= 1, "prob", "above 0 and at most 1", self.prob)
 
 
-class OneOf:
+@dataclass(frozen=True)
+class OneOf(Augmentation):
     """Draws one mix for a batch, or none where the probabilities leave room.
 
     Two region mixes in sequence would give wrong labels: the pasted part of an image that is itself pasted
     does not hold that image's average label.
     """
 
-    def __init__(self, mixes: list[Step]):
-        self.mixes = mixes
+    mixes: tuple[Step, ...]
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
-        shares = [step.map.prob for step in self.mixes]
+        mixes = [step for step in self.mixes if step.map.applies(batch.epoch)]
+        shares = [step.map.prob for step in mixes]
         drawn = rng.host.random() * max(1.0, sum(shares))
-        for step, share in zip(self.mixes, shares, strict=True):
+        for step, share in zip(mixes, shares, strict=True):
             if drawn < share:
                 return step.map(batch, rng.fold(step.name))
             drawn -= share
@@ -68,14 +96,15 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class Normalize:
+class Normalize(Augmentation):
     """uint8 pixels to floats of mean 0 and variance 1, channel by channel; the statistics are in [0, 1]."""
 
     mean: Tensor  # (C, 1, 1)
     std: Tensor  # (C, 1, 1)
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
-        return batch.replace(x=self.pixels(batch.x))
+        scale = PixelScale(black=-self.mean / self.std, white=(1 - self.mean) / self.std)
+        return batch.replace(x=self.pixels(batch.x), scale=scale)
 
     def pixels(self, x: Tensor) -> Tensor:
         """(B, C, H, W) uint8 to float32: all that evaluation does to an image."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
 from lib.errors import require
@@ -24,13 +25,14 @@ ATTEMPTS = 32
     paper="Zhong et al. 2017, arXiv:1708.04896",
 )
 @dataclass(frozen=True)
-class RandomErasing:
+class RandomErasing(Augmentation):
     prob: float = 0.5  # of erasing an image
     area_min: float = 0.02  # smallest erased share of the image (s_l)
     area_max: float = 0.4  # largest erased share of the image (s_h)
     ratio_min: float = 0.3  # smallest height over width (r_1); the largest is its inverse
 
     def __post_init__(self):
+        super().__post_init__()
         require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
         require(
             0 < self.area_min <= self.area_max < 1,
@@ -54,8 +56,8 @@ class RandomErasing:
         columns = _inside(left.gather(1, first), width.gather(1, first), W)  # (B, W)
         erased = fits.any(1) & (u[4, :, 0] < self.prob)
         mask = rows[:, None, :, None] & columns[:, None, None, :] & erased[:, None, None, None]
-        # The paper fills with pixel values drawn from 0 to 255, which normalisation takes to about -2 to 2.
-        noise = rng.fold("noise").uniform(*x.shape, like=x) * 4 - 2
+        # The paper fills with pixel values drawn from 0 to 255: anything from black to white.
+        noise = torch.lerp(batch.scale.black, batch.scale.white, rng.fold("noise").uniform(*x.shape, like=x))
         return batch.replace(x=torch.where(mask, noise.to(x.dtype), x))
 
 

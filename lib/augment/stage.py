@@ -6,10 +6,12 @@ from enum import IntEnum
 class Stage(IntEnum):
     """Pixels are uint8 before NORMALIZE and float after it."""
 
-    GEOMETRY = 1
-    COLOR = 2
-    NORMALIZE = 3
-    ERASE = 4
-    MIX = 5
-    LABEL = 6
-    TEACH = 7
+    REPEAT = 1  # more views of an image
+    GEOMETRY = 2
+    COLOR = 3
+    NORMALIZE = 4
+    ERASE = 5
+    MIX = 6
+    RESIZE = 7
+    LABEL = 8
+    TEACH = 9

@@ -92,6 +92,7 @@ SHARED = {
     "train": 50_000,
     "test": 10_000,
     "augment": ("crop", "flip"),
+    "compat": {"pprp-2021": {"normalize": "legacy"}},
     "paper": "Krizhevsky 2009",
 }
 

@@ -20,7 +20,14 @@ SVHN = {"mean": (0.4377, 0.4438, 0.4728), "std": (0.1980, 0.2010, 0.1970)}
 
 
 # No flip where a mirrored image is another character, or none.
-@datasets.register("mnist", augment=("crop",), paper="LeCun et al. 1998", **GREY, **MNIST)
+@datasets.register(
+    "mnist",
+    augment=("crop",),
+    compat={"pprp-2021": {"augment": ("crop", "flip")}},
+    paper="LeCun et al. 1998",
+    **GREY,
+    **MNIST,
+)
 def mnist(root: Path, offline: bool) -> Dataset:
     """70,000 handwritten digits, grey, 28x28."""
     return _grey("MNIST", root, offline, **MNIST)

@@ -1,0 +1,75 @@
+"""Test-time views: the weighted mean of a network's logits over several views of an image.
+
+Ten crops are those of Krizhevsky et al. 2012, section 4.1; six shifted views those of Jordan 2024,
+arXiv:2404.00498, section 3.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.registry import test_views
+
+# Images (B, C, H, W) to their views of the same shape, each with its weight; the weights add up to 1.
+ViewsOf = Callable[[Tensor], Iterator[tuple[float, Tensor]]]
+
+
+class MeanOfViews(nn.Module):
+    """A network that gives the mean of another one's logits over the views of each image."""
+
+    def __init__(self, model: nn.Module, views: ViewsOf):
+        super().__init__()
+        self.model, self.views = model, views
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        return sum(weight * self.model(view).float() for weight, view in self.views(x))
+
+
+@test_views.register("tta_flip")
+def tta_flip(model: nn.Module) -> MeanOfViews:
+    """The image and its mirror image."""
+
+    def views(x: Tensor) -> Iterator[tuple[float, Tensor]]:
+        yield from ((0.5, x), (0.5, x.flip(-1)))
+
+    return MeanOfViews(model, views)
+
+
+@test_views.register("tta_shifts", paper="Jordan 2024, arXiv:2404.00498")
+def tta_shifts(
+    model: nn.Module,
+    pixels: int = 1,  # by which two of the views are moved, up left and down right
+) -> MeanOfViews:
+    """Half the weight on the image, half on it moved along the diagonal; each mirrored too."""
+    require(pixels > 0, "pixels", "at least 1", pixels)
+
+    def views(x: Tensor) -> Iterator[tuple[float, Tensor]]:
+        H, W = x.shape[-2:]
+        padded = F.pad(x, (pixels,) * 4, mode="reflect")
+        end = 2 * pixels
+        moved = padded[..., :H, :W], padded[..., end : end + H, end : end + W]
+        for weight, view in ((0.25, x), (0.125, moved[0]), (0.125, moved[1])):
+            yield from ((weight, view), (weight, view.flip(-1)))
+
+    return MeanOfViews(model, views)
+
+
+@test_views.register("tta_ten_crop", aliases=("ten_crop",), paper="Krizhevsky et al. 2012")
+def tta_ten_crop(
+    model: nn.Module,
+    padding: int = 4,  # pixels added on every side, mirrored from within
+) -> MeanOfViews:
+    """The four corners and the centre of the padded image, each mirrored too."""
+    require(padding > 0, "padding", "at least 1", padding)
+
+    def views(x: Tensor) -> Iterator[tuple[float, Tensor]]:
+        H, W = x.shape[-2:]
+        padded = F.pad(x, (padding,) * 4, mode="reflect")
+        end = 2 * padding
+        for top, left in ((0, 0), (0, end), (end, 0), (end, end), (padding, padding)):
+            view = padded[..., top : top + H, left : left + W]
+            yield from ((0.1, view), (0.1, view.flip(-1)))
+
+    return MeanOfViews(model, views)
