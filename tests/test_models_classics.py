@@ -14,79 +14,14 @@ from lib.models.airbench import partial_identity, whitening
 from lib.models.layers import DropPath
 from lib.models.rir import add_identity
 from lib.registry import models
-
-
-def pooled_head(features: nn.Module, width: int) -> nn.Module:
-    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
-
+from scripts.counterparts import COUNTERPARTS
 
 # Equal to the models of other libraries, once these have the stem and the strides of small images.
 
 
-def torchvision_alexnet() -> nn.Module:
-    import torchvision
-
-    features = torchvision.models.alexnet().features
-    features[0].padding = (5, 5)
-    for i in (2, 5, 12):
-        features[i] = nn.MaxPool2d(2)
-    return pooled_head(features, 256)
-
-
-def torchvision_squeezenet() -> nn.Module:
-    import torchvision
-
-    layers = list(torchvision.models.squeezenet1_0().features)
-    layers[0:2] = [nn.Conv2d(3, 96, 3, padding=1), nn.BatchNorm2d(96), nn.ReLU()]
-    normed: list[nn.Module] = []
-    for layer in layers:
-        normed.append(layer)
-        if hasattr(layer, "squeeze"):
-            layer.squeeze_activation = nn.Sequential(nn.BatchNorm2d(layer.squeeze.out_channels), nn.ReLU())
-            layer.expand1x1_activation = layer.expand3x3_activation = nn.Identity()
-            normed += [nn.BatchNorm2d(2 * layer.expand1x1.out_channels), nn.ReLU()]
-    return pooled_head(nn.Sequential(*normed), 512)
-
-
-def torchvision_googlenet() -> nn.Module:
-    import torchvision
-
-    network = torchvision.models.googlenet(num_classes=10, aux_logits=False, init_weights=False)
-    network.conv1.conv = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    network.maxpool1 = network.maxpool2 = nn.Identity()
-    network.maxpool4 = nn.MaxPool2d(3, 2, ceil_mode=True)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.eps = 1e-5
-        if hasattr(module, "branch3"):  # 3x3 there, 5x5 in the paper
-            old = module.branch3[1].conv
-            module.branch3[1].conv = nn.Conv2d(old.in_channels, old.out_channels, 5, padding=2, bias=False)
-    return network
-
-
-def timm_dla34() -> nn.Module:
-    import timm
-
-    network = timm.create_model("dla34", num_classes=10)
-    network.base_layer[0] = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-    network.level1[0].stride = (1, 1)
-    network.level2.downsample = nn.Identity()
-    network.level2.tree1.conv1.stride = (1, 1)
-    network.fc = nn.Sequential(nn.Flatten(), nn.Linear(512, 10))
-    return network
-
-
-OTHERS = {
-    "alexnet": torchvision_alexnet,
-    "squeezenet": torchvision_squeezenet,
-    "googlenet": torchvision_googlenet,
-    "dla34": timm_dla34,
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["alexnet", "squeezenet", "googlenet", "dla34"])
 def test_equals_the_model_of_another_library(name):
-    model, reference = scramble(build(name)), OTHERS[name]().eval()
+    model, reference = scramble(build(name)), COUNTERPARTS[name]().eval()
     copy_by_shape(model, reference)
     with torch.no_grad():
         close(model(images()), reference(images()))

@@ -6,86 +6,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from model_references import build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
 from lib.models.dpn import DualPathUnit
 from lib.models.inception_v4 import Residual, pooled
 from lib.registry import models
-
-
-def keep_the_grid(*parts: nn.Module) -> None:
-    """No stride, and padding for all that lies on the border."""
-    for module in (m for part in parts for m in part.modules()):
-        if isinstance(module, nn.Conv2d):
-            module.stride = (1, 1)
-            module.padding = tuple(k // 2 for k in module.kernel_size)
-        if isinstance(module, nn.MaxPool2d):
-            module.stride, module.padding = 1, 1
-
-
-def inception_v3(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
-    from torchvision.models import inception
-
-    # Pooling at the border counts the pixels there are, as the authors' does.
-    average = partial(F.avg_pool2d, count_include_pad=False)
-    functions = SimpleNamespace(avg_pool2d=average, max_pool2d=F.max_pool2d, relu=F.relu)
-    monkeypatch.setattr(inception, "F", functions)
-    network = inception.Inception3(num_classes=10, aux_logits=False, init_weights=False)
-    keep_the_grid(network.Conv2d_1a_3x3, network.Conv2d_2a_3x3, network.Conv2d_4a_3x3)
-    network.maxpool1 = network.maxpool2 = nn.Identity()
-    return network
-
-
-def inception_v4(_) -> nn.Module:
-    from timm.models.inception_v4 import InceptionV4
-
-    network = InceptionV4(num_classes=10)
-    keep_the_grid(*network.features[:6])
-    return network
-
-
-def inception_resnet_v2(_) -> nn.Module:
-    from timm.models.inception_resnet_v2 import InceptionResnetV2
-
-    network = InceptionResnetV2(num_classes=10)
-    keep_the_grid(network.conv2d_1a, network.conv2d_2a, network.conv2d_4a)
-    network.maxpool_3a = network.maxpool_5a = nn.Identity()
-    return network
-
-
-def xception(_) -> nn.Module:
-    from timm.models.xception import Xception
-
-    network = Xception(num_classes=10)
-    keep_the_grid(network.conv1, network.conv2, network.block1.skip)
-    network.block1.rep[-1] = nn.Identity()
-    return network
-
-
-def dpn(units: tuple[int, ...], _) -> nn.Module:
-    from timm.models.dpn import DPN
-
-    network = DPN(units, num_classes=10, fc_act_layer="relu")
-    network.features.conv1_1.conv = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    network.features.conv1_pool = nn.Identity()
-    network.classifier = nn.Sequential(nn.Flatten(), nn.Linear(network.num_features, 10))
-    return network
+from scripts.counterparts import COUNTERPARTS
 
 
 @pytest.mark.parametrize(
-    ("name", "other"),
-    [
-        ("inceptionv3", inception_v3),
-        ("inceptionv4", inception_v4),
-        ("inception_resnet_v2", inception_resnet_v2),
-        ("xception", xception),
-        ("dpn26", partial(dpn, (2, 2, 2, 2))),
-        ("dpn92", partial(dpn, (3, 4, 20, 3))),
-    ],
+    "name", ["inceptionv3", "inceptionv4", "inception_resnet_v2", "xception", "dpn26", "dpn92"]
 )
-def test_equals_the_model_of_another_library(name, other, monkeypatch):
-    model, reference = scramble(build(name)), other(monkeypatch).eval()
+def test_equals_the_model_of_another_library(name, monkeypatch):
+    # Pooling at the border counts the pixels there are, as in the authors' Inception-v3.
+    average = partial(F.avg_pool2d, count_include_pad=False)
+    functions = SimpleNamespace(avg_pool2d=average, max_pool2d=F.max_pool2d, relu=F.relu)
+    monkeypatch.setattr(torchvision.models.inception, "F", functions)
+    model, reference = scramble(build(name)), COUNTERPARTS[name]().eval()
     for module in reference.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-5

@@ -16,58 +16,24 @@ from model_references import (
     shake_resnet,
     wide_resnet,
 )
-from torch import nn
 
+from scripts.counterparts import COUNTERPARTS, timm_preact_resnet
 
-def small_stem(network: nn.Module) -> nn.Module:
-    """A torchvision or timm ResNet with the 3x3 stem, without max-pool."""
-    stem = network.stem if hasattr(network, "stem") else network
-    for name in ("conv1", "conv"):
-        if hasattr(stem, name):
-            setattr(stem, name, nn.Conv2d(3, 64, 3, padding=1, bias=False))
-    setattr(stem, "pool" if hasattr(stem, "pool") else "maxpool", nn.Identity())
-    return network
-
-
-def torchvision_model(name: str) -> nn.Module:
-    import torchvision
-
-    return small_stem(getattr(torchvision.models, name)(num_classes=10))
-
-
-def torchvision_vgg(name: str) -> nn.Module:
-    import torchvision
-
-    features = getattr(torchvision.models, name)().features
-    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 10))
-
-
-def timm_resnet(name: str) -> nn.Module:
-    import timm
-
-    network = small_stem(timm.create_model(name, num_classes=10))
-    network.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(network.num_features, 10))
-    return network
-
-
-def timm_vit(**sizes: int) -> nn.Module:
-    import timm
-
-    return timm.create_model("vit_tiny_patch16_224", num_classes=10, img_size=32, patch_size=4, **sizes)
+# timm's first unit pre-activates its shortcut only where that is a projection.
+TIMMS_FIRST_UNIT = {"preact_stage": (False, True, True, True)}
 
 
 @pytest.mark.parametrize(
     ("name", "options", "other"),
     [
-        ("resnet18", {}, partial(torchvision_model, "resnet18")),
-        ("resnet50", {}, partial(torchvision_model, "resnet50")),
-        ("vgg11", {}, partial(torchvision_vgg, "vgg11_bn")),
-        ("vgg16", {}, partial(torchvision_vgg, "vgg16_bn")),
+        *((name, {}, COUNTERPARTS[name]) for name in ("resnet18", "resnet50", "vgg11", "vgg16")),
         # timm's first unit pre-activates its shortcut only where that is a projection.
-        ("preact_resnet18", {"preact_stage": (False, True, True, True)}, partial(timm_resnet, "resnetv2_18")),
-        ("preact_resnet50", {}, partial(timm_resnet, "resnetv2_50")),
-        ("vit", {}, partial(timm_vit, depth=7, embed_dim=384, num_heads=8)),
-        ("vit_tiny", {}, timm_vit),
+        (
+            "preact_resnet18",
+            {"preact_stage": (False, True, True, True)},
+            partial(timm_preact_resnet, "resnetv2_18"),
+        ),
+        *((name, {}, COUNTERPARTS[name]) for name in ("preact_resnet50", "vit", "vit_tiny")),
     ],
 )
 def test_equals_the_model_of_another_library(name, options, other):

@@ -1,7 +1,5 @@
 """ResNeXt, SE-ResNet and their gates: equal to timm's with the same weights, or to plain forms of them."""
 
-from functools import partial
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +8,7 @@ from torch import Tensor, nn
 
 from lib.models.resnext_attention import GATES, GatherExcite, SelectiveKernels
 from lib.models.spp_resnext import WINDOWS, PyramidPooling
+from scripts.counterparts import COUNTERPARTS, timm_cbam, timm_resnext, timm_se
 
 
 def copy_less_ones(source: nn.Module, target: nn.Module) -> None:
@@ -22,57 +21,31 @@ def copy_less_ones(source: nn.Module, target: nn.Module) -> None:
     assert not left, f"{len(left)} tensors were not used"
 
 
-def timm_resnet(blocks: tuple[int, ...], bottleneck: bool = True, attend=None, **groups: int) -> nn.Module:
-    """timm's network with as many stages as `blocks`, behind a 3x3 stem without max-pool."""
-    from timm.models.resnet import BasicBlock, Bottleneck, ResNet
-
-    block, channels = Bottleneck if bottleneck else BasicBlock, (64, 128, 256, 512)[: len(blocks)]
-    network = ResNet(block, blocks, 10, channels=channels, block_args={"attn_layer": attend}, **groups)
-    network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    network.maxpool = nn.Identity()
-    if len(blocks) == 3:
-        network.layer4 = nn.Identity()
-    return network.eval()
-
-
-def timm_se(divisor: int = 8) -> partial:
-    """timm rounds the squeezed channels to multiples of 8, which the 4 of the smallest stage are not."""
-    from timm.layers import SEModule
-
-    return partial(SEModule, rd_divisor=divisor)
-
-
-def timm_cbam() -> partial:
-    from timm.layers.cbam import CbamModule
-
-    return partial(CbamModule, mlp_bias=True)
-
-
 SMALL = {"cardinality": 4, "width": 8}
 
 
 @pytest.mark.parametrize(
     ("name", "options", "other"),
     [
-        ("resnext29_2x64d", {}, lambda: timm_resnet((3, 3, 3), cardinality=2, base_width=64)),
-        ("resnext29_16x8d", {}, lambda: timm_resnet((3, 3, 3), cardinality=16, base_width=8)),
-        ("spp_d11_pN", {}, lambda: timm_resnet((1, 1, 1), cardinality=16, base_width=8)),
+        ("resnext29_2x64d", {}, COUNTERPARTS["resnext29_2x64d"]),
+        ("resnext29_16x8d", {}, COUNTERPARTS["resnext29_16x8d"]),
+        ("spp_d11_pN", {}, lambda: timm_resnext((1, 1, 1), cardinality=16, base_width=8)),
         (
             "se_resnext29_8x64d",
             SMALL,
-            lambda: timm_resnet((3, 3, 3), cardinality=4, base_width=8, attend=timm_se()),
+            lambda: timm_resnext((3, 3, 3), cardinality=4, base_width=8, attend=timm_se()),
         ),
         (
             "cbam_resnext29_8x64d",
             SMALL,
-            lambda: timm_resnet((3, 3, 3), cardinality=4, base_width=8, attend=timm_cbam()),
+            lambda: timm_resnext((3, 3, 3), cardinality=4, base_width=8, attend=timm_cbam()),
         ),
-        ("seresnet18", {}, lambda: timm_resnet((2, 2, 2, 2), bottleneck=False, attend=timm_se(divisor=4))),
-        ("seresnet50", {}, lambda: timm_resnet((3, 4, 6, 3), attend=timm_se())),
+        ("seresnet18", {}, COUNTERPARTS["seresnet18"]),
+        ("seresnet50", {}, COUNTERPARTS["seresnet50"]),
     ],
 )
 def test_equals_the_network_of_timm(name, options, other):
-    model, reference = scramble(build(name, **options)), other()
+    model, reference = scramble(build(name, **options)), other().eval()
     copy_less_ones(model, reference)
     with torch.no_grad():
         close(model(images()), reference(images()))

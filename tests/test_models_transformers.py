@@ -17,27 +17,7 @@ from lib.models.poolformer import ImageNorm, Pooling
 from lib.models.swin import WindowAttention
 from lib.models.van import LargeKernelAttention
 from lib.registry import models
-
-
-def timm_model(name: str, **options) -> nn.Module:
-    import timm
-
-    return timm.create_model(name, num_classes=10, **options).eval()
-
-
-def timm_mobilevit(name: str) -> nn.Module:
-    """With our strides: none in the stem, nor in the first stage of transformers."""
-    network = timm_model(name)
-    network.stem.conv.stride = (1, 1)
-    network.stages[2][0].conv2_kxk.conv.stride = (1, 1)
-    return network
-
-
-def timm_convnext(patch_size: int, **sizes) -> nn.Module:
-    network = timm_model("convnext_tiny", **sizes)
-    network.stem[0] = nn.Conv2d(3, 8, patch_size, stride=patch_size)
-    return network
-
+from scripts.counterparts import COUNTERPARTS, timm_convnext, timm_mobilevit, timm_model
 
 SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (1, 2, 4, 8), "depths": (2, 2, 2, 1)}
 
@@ -45,7 +25,7 @@ SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (1, 2, 
 @pytest.mark.parametrize(
     ("name", "size", "options", "other"),
     [
-        ("convit_tiny", 32, {}, lambda: timm_model("convit_tiny", img_size=32, patch_size=4)),
+        ("convit_tiny", 32, {}, COUNTERPARTS["convit_tiny"]),
         ("convit_small", 16, {}, lambda: timm_model("convit_small", img_size=16, patch_size=4)),
         (
             "convnext_tiny",
@@ -59,7 +39,7 @@ SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (1, 2, 
             {"widths": (8, 16, 24, 32), "blocks": (1, 1, 1, 1), "patch_size": 4},
             lambda: timm_convnext(4, dims=(8, 16, 24, 32), depths=(1, 1, 1, 1)),
         ),
-        ("mobilevit_xxs", 32, {}, lambda: timm_mobilevit("mobilevit_xxs")),
+        ("mobilevit_xxs", 32, {}, COUNTERPARTS["mobilevit_xxs"]),
         ("mobilevit_xs", 28, {}, lambda: timm_mobilevit("mobilevit_xs")),  # 7x7 pixels, stretched
         ("poolformer_s12", 32, {"stem": "imagenet"}, lambda: timm_model("poolformer_s12")),
         (
@@ -77,7 +57,7 @@ SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (1, 2, 
     ],
 )
 def test_equals_the_model_of_timm(name, size, options, other):
-    model, reference = scramble(build(name, image_size=size, **options)), other()
+    model, reference = scramble(build(name, image_size=size, **options)), other().eval()
     copy_by_shape(model, reference)
     with torch.no_grad():
         close(model(images(size=size)), reference(images(size=size)))
