@@ -251,6 +251,29 @@ def test_every_timm_model_is_known_and_told_the_image_size():
     assert build("timm/resnet10t", 7, 1, 28)(images(2, 1, 28)).shape == (2, 7)
 
 
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("resnet18", 32),  # 7x7 of stride 2, and a max-pool
+        ("resnet50d", 32),  # three 3x3, of which the first has stride 2
+        ("convnext_tiny", 16),  # patches of 4
+        ("vit_tiny_patch16_224", 8),
+        ("swin_tiny_patch4_window7_224", 8),  # its windows know the size of their maps
+    ],
+)
+def test_the_first_layer_of_a_timm_model_keeps_enough_of_a_small_image(name, grid):
+    sizes = []
+    model = build(f"timm/{name}")
+    first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
+    first.register_forward_hook(lambda _, inputs, output: sizes.append(output.shape[-1]))
+    assert model(images(2)).shape == (2, 10)
+    assert sizes == [grid]
+
+
+def test_the_original_stem_of_a_timm_model_is_an_option():
+    assert build("timm/resnet18", stem="original").conv1.kernel_size == (7, 7)
+
+
 def test_an_option_that_a_timm_model_lacks_is_refused():
     with pytest.raises(ValueError, match="patch_size is no option of timm's resnet10t, got 4"):
         models["timm/resnet10t"].build(patch_size=4)

@@ -46,3 +46,11 @@ class DropPath(nn.Module):
             return x
         kept = (draw(x) >= self.rate) / (1 - self.rate)
         return x * kept.to(x.dtype)
+
+
+@torch.no_grad()
+def try_image(network: nn.Module, in_channels: int, image_size: int) -> None:
+    """Send an image through: many models are too deep for 32 px, which not all of them say when built."""
+    device = next(network.parameters()).device
+    network.eval()(torch.zeros(1, in_channels, image_size, image_size, device=device))
+    network.train()

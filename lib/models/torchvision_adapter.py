@@ -3,10 +3,10 @@
 A stem of ImageNet, a 7x7 convolution of stride 2 and a max-pool, becomes a 3x3 convolution of stride 1.
 """
 
-import torch
 from torch import nn
 
 from lib.errors import BadInput, nearest, require
+from lib.models.layers import try_image
 from lib.registry import models
 
 
@@ -83,11 +83,3 @@ def small_stem(network: nn.Module, in_channels: int) -> nn.Module:
     stem = nn.Conv2d(in_channels, first.out_channels, *shape, bias=first.bias is not None)
     network.set_submodule(name, stem)
     return network
-
-
-@torch.no_grad()
-def try_image(network: nn.Module, in_channels: int, image_size: int) -> None:
-    """Send an image through: many models are too deep for 32 px, which not all of them say when built."""
-    device = next(network.parameters()).device
-    network.eval()(torch.zeros(1, in_channels, image_size, image_size, device=device))
-    network.train()

@@ -1,0 +1,175 @@
+"""`python -m scripts.bench_models [pattern...]`: what the models cost on this device.
+
+A table of training and inference throughput and of the peak memory of a training step; with `--against timm`
+(or torchvision, or all) the step time and the memory of ours over those of the public implementation with the
+same weights. Every memory is taken in a process of its own; the steps of two that are compared alternate in
+one process, so that whatever else the machine does hits both, and their medians are compared.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.build import build_device
+from lib.environment import environment
+from lib.registry import models
+from lib.step import autocast
+from scripts.counterparts import COUNTERPARTS
+
+Build = Callable[[], nn.Module]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("patterns", nargs="*", default=["*"], help="of the models' names; default all")
+    parser.add_argument("--against", choices=("timm", "torchvision", "all"), help="compare with its models")
+    parser.add_argument("--batch", type=int, default=32, help="images a step")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps of each")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+
+    bench = Bench(options.batch, options.steps, options.precision, options.device)
+    print(f"{apart(bench.where)}, batch {options.batch}, {options.precision}, channels-last, SGD\n")
+    names = [
+        n for n in models.names() if any(e.name == n for p in options.patterns for e in models.entries(p))
+    ]
+    if options.against:
+        names = [n for n in names if n in COUNTERPARTS and options.against in ("all", library(n))]
+        compare(names, bench)
+    else:
+        survey(names, bench)
+
+
+def survey(names: list[str], bench: "Bench") -> None:
+    print("| model | parameters | training images/s | inference images/s | peak memory of a step, MiB |")
+    print("|---|---|---|---|---|")
+    for name in names:
+        build = models[name].build
+        training, inference = apart(bench.throughput, build)
+        memory, count = apart(bench.memory, build)
+        print(f"| {name} | {count:,} | {training:,.0f} | {inference:,.0f} | {memory:,.0f} |", flush=True)
+
+
+def compare(names: list[str], bench: "Bench") -> None:
+    print("| model | library | step, ms | theirs | ratio | peak memory, MiB | theirs | ratio |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in names:
+        ours, theirs = models[name].build, COUNTERPARTS[name]
+        (our_time, their_time), times = apart(bench.duel, ours, theirs), "{:.1f} | {:.1f} | {:.3f}"
+        (our_memory, _), (their_memory, _) = apart(bench.memory, ours), apart(bench.memory, theirs)
+        time_text = times.format(our_time * 1e3, their_time * 1e3, our_time / their_time)
+        memory_text = f"{our_memory:,.0f} | {their_memory:,.0f} | {our_memory / their_memory:.3f}"
+        print(f"| {name} | {library(name)} | {time_text} | {memory_text} |", flush=True)
+
+
+def library(name: str) -> str:
+    """Whose implementation the counterpart is."""
+    factory = COUNTERPARTS[name]
+    return getattr(factory, "func", factory).__name__.partition("_")[0]
+
+
+def apart(work: Callable, *arguments):
+    """The result of `work` in a process of its own, whose memory holds nothing of the others'."""
+    # Forked, for the imports take seconds; nothing here has started a thread or a device before.
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+class Trial:
+    """A network with its optimizer and a batch."""
+
+    def __init__(self, build: Build, batch: int, precision: str, device: torch.device):
+        torch.manual_seed(0)
+        self.precision, self.device = precision, device
+        self.model = build().to(device, memory_format=torch.channels_last)
+        self.x = torch.randn(batch, 3, 32, 32, device=device)
+        self.y = torch.arange(batch, device=device) % 10
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-4, momentum=0.9)
+
+    def forward(self) -> Tensor:
+        with autocast(self.device, self.precision):
+            return self.model(self.x)
+
+    def train(self) -> float:
+        """Seconds of a training step."""
+        self.model.train()
+
+        def step() -> None:
+            self.optimizer.zero_grad(set_to_none=True)
+            F.cross_entropy(self.forward().float(), self.y).backward()
+            self.optimizer.step()
+
+        return self._timed(step)
+
+    @torch.inference_mode()
+    def infer(self) -> float:
+        """Seconds of a forward pass in eval mode."""
+        self.model.eval()
+        return self._timed(self.forward)
+
+    def _timed(self, work: Callable) -> float:
+        start = time.perf_counter()
+        work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - start
+
+
+class Bench:
+    """The measurements, to be made in processes of their own."""
+
+    warm_up = 2  # first steps allocate memory and choose kernels
+
+    def __init__(self, batch: int, steps: int, precision: str, device: str):
+        self.batch, self.steps, self.precision, self.device = batch, steps, precision, device
+
+    def where(self) -> str:
+        """The machine, in words."""
+        known = environment(build_device(self.device))
+        name = known["cpu"] if known["device"] == "cpu" else known["device"]
+        return f"{name}, {known['threads']} threads, torch {known['packages']['torch']}"
+
+    def trial(self, build: Build) -> Trial:
+        return Trial(build, self.batch, self.precision, build_device(self.device))
+
+    def throughput(self, build: Build) -> tuple[float, float]:
+        """Images a second in training and in inference."""
+        trial = self.trial(build)
+        return self.batch / self._median(trial.train)[0], self.batch / self._median(trial.infer)[0]
+
+    def duel(self, ours: Build, theirs: Build) -> list[float]:
+        """The median seconds of a training step of each."""
+        return self._median(*(self.trial(build).train for build in (ours, theirs)))
+
+    def _median(self, *works: Callable[[], float]) -> list[float]:
+        rounds = [[work() for work in works] for _ in range(self.warm_up + self.steps)]
+        return [statistics.median(times) for times in zip(*rounds[self.warm_up :], strict=True)]
+
+    def memory(self, build: Build) -> tuple[float, int]:
+        """The peak of a few training steps in MiB, weights and optimizer included; and the parameters."""
+        before = _peak()  # a forked process begins with what its parent holds
+        trial = self.trial(build)
+        for _ in range(self.warm_up + 1):
+            trial.train()
+        if trial.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(trial.device) / 2**20
+        else:
+            peak = _peak() - before
+        return peak, sum(p.numel() for p in trial.model.parameters())
+
+
+def _peak() -> float:
+    """The most memory that this process has held, in MiB; Linux counts in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+if __name__ == "__main__":
+    main()
