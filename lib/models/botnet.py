@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from lib.errors import require
-from lib.models.layers import conv, init_he
+from lib.models.layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
 from lib.registry import models
 
 PLAN = ((64, 3), (128, 4), (256, 6), (512, 3))  # channels within the bottlenecks, blocks of each stage
@@ -46,31 +46,16 @@ class Attention(nn.Module):
         return rearrange(rows[..., :, None] + columns[..., None, :], "b g h w y x -> b g (h w) (y x)")
 
 
-class Block(nn.Module):
-    """relu(residual(x) + shortcut(x)), with attention among `size` x `size` pixels where a size is given."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, size: int | None):
-        super().__init__()
-        out_channels = channels * 4
-        if size is None:
-            middle = conv(channels, channels, 3, stride)
-        else:
-            # Attention has no stride, so pooling follows; ceil: as a 3x3 convolution of stride 2 would give.
-            pool = nn.AvgPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
-            middle = nn.Sequential(Attention(channels, size), pool)
-        self.residual = nn.Sequential(
-            conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            middle, nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels),
-        )  # fmt: skip
-        self.shortcut = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+def unit(in_channels: int, channels: int, stride: int, size: int | None) -> ResidualUnit:
+    """A bottleneck, with attention among `size` x `size` pixels where a size is given."""
+    if size is None:
+        middle = conv(channels, channels, 3, stride)
+    else:
+        # Attention has no stride, so pooling follows; ceil: as a 3x3 convolution of stride 2 would give.
+        pool = nn.AvgPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
+        middle = nn.Sequential(Attention(channels, size), pool)
+    residual = bottleneck_branch(in_channels, middle, channels, channels * 4)
+    return ResidualUnit(residual, projection(in_channels, channels * 4, stride))
 
 
 @models.register("botnet", params=18_809_674, paper="Srinivas et al. 2021, arXiv:2101.11605", year=2021)
@@ -89,7 +74,7 @@ class BoTNet(nn.Module):
         for stage, (channels, blocks) in enumerate(PLAN):
             for i in range(blocks):
                 stride = (1, 2, 2, last_stride)[stage] if i == 0 else 1
-                stages.append(Block(width, channels, stride, size if stage == 3 else None))
+                stages.append(unit(width, channels, stride, size if stage == 3 else None))
                 width, size = channels * 4, -(-size // stride)
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(width, num_classes)

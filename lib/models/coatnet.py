@@ -13,21 +13,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from lib.errors import require
-from lib.models.layers import DropPath, conv, init_he
+from lib.models.layers import DropPath, SqueezeExcite, conv, init_he
 from lib.registry import models
-
-
-class SqueezeExcite(nn.Module):
-    """Each channel times a gate, which is a function of all channels' means (arXiv:1709.01507)."""
-
-    def __init__(self, width: int, squeezed: int):
-        super().__init__()
-        self.gate = nn.Sequential(
-            nn.Conv2d(width, squeezed, 1), nn.GELU(), nn.Conv2d(squeezed, width, 1), nn.Sigmoid()
-        )
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        return x * self.gate(x.mean((2, 3), keepdim=True))
 
 
 class MBConv(nn.Module):
@@ -49,7 +36,7 @@ class MBConv(nn.Module):
             conv(in_channels, wide, 1), nn.BatchNorm2d(wide), nn.GELU(),
             nn.Conv2d(wide, wide, 3, stride, padding=1, groups=wide, bias=False),
             nn.BatchNorm2d(wide), nn.GELU(),
-            SqueezeExcite(wide, channels // 4),
+            SqueezeExcite(wide, channels // 4, nn.GELU()),
             nn.Conv2d(wide, channels, 1), DropPath(drop_path),
         )  # fmt: skip
 

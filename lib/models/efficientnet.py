@@ -6,7 +6,7 @@ The stem and the stage of 24 channels have a stride of 1 instead of 2, so that 3
 from torch import Tensor, nn
 
 from lib.errors import require
-from lib.models.layers import DropPath, conv, init_he
+from lib.models.layers import DropPath, SqueezeExcite, conv, init_he
 from lib.registry import models
 
 # of each stage: expansion, kernel, output channels, units, stride of the first unit
@@ -19,19 +19,6 @@ STAGES = (
     (6, 5, 192, 4, 2),
     (6, 3, 320, 1, 1),
 )
-
-
-class SqueezeExcite(nn.Module):
-    """A gate for each channel from the means of all (Hu et al. 2017, arXiv:1709.01507, section 3)."""
-
-    def __init__(self, channels: int, squeezed: int):
-        super().__init__()
-        self.gate = nn.Sequential(
-            nn.Conv2d(channels, squeezed, 1), nn.SiLU(), nn.Conv2d(squeezed, channels, 1), nn.Sigmoid()
-        )
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        return x * self.gate(x.mean((2, 3), keepdim=True))
 
 
 class MBConv(nn.Module):
@@ -49,7 +36,7 @@ class MBConv(nn.Module):
         self.residual.extend([
             nn.Conv2d(wide, wide, kernel, stride, padding=kernel // 2, groups=wide, bias=False),
             nn.BatchNorm2d(wide), nn.SiLU(),
-            SqueezeExcite(wide, in_channels // 4),  # a quarter of the unit's input, not of the wide features
+            SqueezeExcite(wide, in_channels // 4, nn.SiLU()),  # a quarter of the unit's input
             conv(wide, out_channels, 1), nn.BatchNorm2d(out_channels),
         ])  # fmt: skip
         if self.adds:

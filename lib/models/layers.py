@@ -1,6 +1,7 @@
-"""What three or more families share: convolutions, their initialisation, and noise drawn once an image."""
+"""What three or more families share: convolutions and residual units, and noise drawn once an image."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -19,6 +20,57 @@ def init_he(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def basic_branch(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    """Two 3x3 convolutions (He et al. 2015, arXiv:1512.03385, figure 2)."""
+    return nn.Sequential(
+        conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
+        conv(channels, channels, 3), nn.BatchNorm2d(channels),
+    )  # fmt: skip
+
+
+def bottleneck_branch(in_channels: int, middle: nn.Module, width: int, out_channels: int) -> nn.Sequential:
+    """`middle`, a 3x3 convolution of `width` channels or its like, between 1x1 convolutions (figure 5 there).
+
+    The stride is that of the middle, so that no pixel goes unread; in the paper the first 1x1 has it.
+    """
+    return nn.Sequential(
+        conv(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        middle, nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+        conv(width, out_channels, 1), nn.BatchNorm2d(out_channels),
+    )  # fmt: skip
+
+
+def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """A shortcut that is a 1x1 convolution where the shape changes, and else nothing (option B there)."""
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+
+
+class ResidualUnit(nn.Module):
+    """relu(residual(x) + shortcut(x))."""
+
+    def __init__(self, residual: nn.Module, shortcut: nn.Module):
+        super().__init__()
+        self.residual, self.shortcut = residual, shortcut
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
+        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+
+
+class SqueezeExcite(nn.Module):
+    """A gate for each channel from the means of all (Hu et al. 2017, arXiv:1709.01507, section 3)."""
+
+    def __init__(self, channels: int, squeezed: int, activation: nn.Module):
+        super().__init__()
+        self.gate = nn.Sequential(
+            nn.Conv2d(channels, squeezed, 1), activation, nn.Conv2d(squeezed, channels, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        return x * self.gate(x.mean((2, 3), keepdim=True))
 
 
 def draw(x: Tensor, low: float = 0.0, high: float = 1.0, per_image: bool = True) -> Tensor:

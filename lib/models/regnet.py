@@ -12,7 +12,7 @@ from itertools import groupby
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.layers import conv, init_he
+from lib.models.layers import SqueezeExcite, conv, init_he
 from lib.registry import models
 
 
@@ -32,20 +32,6 @@ def quantised_widths(
     return widths
 
 
-class SqueezeExcite(nn.Module):
-    """A gate for each channel from the means of all (Hu et al. 2017, arXiv:1709.01507, section 3)."""
-
-    def __init__(self, channels: int, squeezed: int):
-        super().__init__()
-        self.gate = nn.Sequential(
-            nn.Conv2d(channels, squeezed, 1), nn.ReLU(inplace=True),
-            nn.Conv2d(squeezed, channels, 1), nn.Sigmoid(),
-        )  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        return x * self.gate(x.mean((2, 3), keepdim=True))
-
-
 class Block(nn.Module):
     """The X block, relu(residual(x) + shortcut(x)) with a grouped convolution; with a gate, the Y block."""
 
@@ -61,7 +47,8 @@ class Block(nn.Module):
             nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
         )  # fmt: skip
         if gated:
-            self.residual.append(SqueezeExcite(channels, in_channels // 4))  # a quarter of the block's input
+            squeezed = in_channels // 4  # a quarter of the block's input
+            self.residual.append(SqueezeExcite(channels, squeezed, nn.ReLU(inplace=True)))
         self.residual.extend([conv(channels, channels, 1), nn.BatchNorm2d(channels)])
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)

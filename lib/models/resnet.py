@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.errors import require
-from lib.models.layers import conv, init_he
+from lib.models.layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
 from lib.registry import models
 
 
@@ -25,36 +25,19 @@ class PaddedShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
 
 
-def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Option B: a 1x1 convolution."""
-    return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
-
-
 SHORTCUTS = {"A": PaddedShortcut, "B": projection}
 
 
-class Block(nn.Module):
-    """relu(residual(x) + shortcut(x)), figures 2 and 5."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool, shortcut: str):
-        super().__init__()
-        out_channels = channels * 4 if bottleneck else channels
-        if bottleneck:
-            self.residual = nn.Sequential(
-                conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels),
-            )  # fmt: skip
-        else:
-            self.residual = nn.Sequential(
-                conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, out_channels, 3), nn.BatchNorm2d(out_channels),
-            )  # fmt: skip
-        changes = stride != 1 or in_channels != out_channels
-        self.shortcut = SHORTCUTS[shortcut](in_channels, out_channels, stride) if changes else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+def unit(in_channels: int, channels: int, stride: int, bottleneck: bool, shortcut: str) -> ResidualUnit:
+    if bottleneck:
+        middle, out_channels = conv(channels, channels, 3, stride), channels * 4
+        residual = bottleneck_branch(in_channels, middle, channels, out_channels)
+    else:
+        residual, out_channels = basic_branch(in_channels, channels, stride), channels
+    changes = stride != 1 or in_channels != out_channels
+    return ResidualUnit(
+        residual, SHORTCUTS[shortcut](in_channels, out_channels, stride) if changes else nn.Identity()
+    )
 
 
 class ResNet(nn.Module):
@@ -77,7 +60,7 @@ class ResNet(nn.Module):
         for channels in (16, 32, 64):
             for i in range(blocks):
                 stride = 2 if i == 0 and channels > 16 else 1
-                stages.append(Block(width, channels, stride, bottleneck, shortcut))
+                stages.append(unit(width, channels, stride, bottleneck, shortcut))
                 width = channels * 4 if bottleneck else channels
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(width, num_classes)

@@ -5,11 +5,10 @@ The stem is one 3x3 convolution of stride 1, without max-pool: at 32 px the pape
 
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.errors import require
-from lib.models.layers import conv, init_he
+from lib.models.layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
 from lib.registry import models
 
 # depth -> has bottlenecks, blocks of each stage (table 1), parameters
@@ -22,32 +21,13 @@ PLANS = {
 }
 
 
-class Block(nn.Module):
-    """relu(residual(x) + shortcut(x)); a shortcut that changes shape is a 1x1 convolution (option B)."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
-        super().__init__()
-        out_channels = channels * 4 if bottleneck else channels
-        if bottleneck:
-            # The stride is the 3x3's, so that no pixel goes unread; in the paper the first 1x1 has it.
-            self.residual = nn.Sequential(
-                conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels),
-            )  # fmt: skip
-        else:
-            self.residual = nn.Sequential(
-                conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, out_channels, 3), nn.BatchNorm2d(out_channels),
-            )  # fmt: skip
-        self.shortcut = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+def unit(in_channels: int, channels: int, stride: int, bottleneck: bool) -> ResidualUnit:
+    if bottleneck:
+        middle, out_channels = conv(channels, channels, 3, stride), channels * 4
+        residual = bottleneck_branch(in_channels, middle, channels, out_channels)
+    else:
+        residual, out_channels = basic_branch(in_channels, channels, stride), channels
+    return ResidualUnit(residual, projection(in_channels, out_channels, stride))
 
 
 class ImageNetResNet(nn.Module):
@@ -66,7 +46,7 @@ class ImageNetResNet(nn.Module):
         for channels, blocks in zip((64, 128, 256, 512), plan, strict=True):
             for i in range(blocks):
                 stride = 2 if i == 0 and channels > 64 else 1
-                stages.append(Block(width, channels, stride, bottleneck))
+                stages.append(unit(width, channels, stride, bottleneck))
                 width = channels * 4 if bottleneck else channels
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(width, num_classes)

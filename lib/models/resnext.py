@@ -6,11 +6,10 @@
 from collections.abc import Callable
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.errors import require
-from lib.models.layers import conv, init_he
+from lib.models.layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
 from lib.registry import models
 
 Transform = Callable[[int, int, int], nn.Module]  # channels, groups, stride -> what maps C to C channels
@@ -19,34 +18,6 @@ Attend = Callable[[int, int], nn.Module]  # channels, height and width of the ma
 
 def grouped(channels: int, groups: int, stride: int) -> nn.Module:
     return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=groups, bias=False)
-
-
-class Block(nn.Module):
-    """relu(residual(x) + shortcut(x)), figure 3c; a shortcut that changes shape is a 1x1 convolution."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        out_channels: int,
-        stride: int,
-        transform: nn.Module,
-        attend: nn.Module,
-    ):
-        super().__init__()
-        self.residual = nn.Sequential(
-            conv(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            transform, nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            conv(width, out_channels, 1), nn.BatchNorm2d(out_channels), attend,
-        )  # fmt: skip
-        self.shortcut = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
 
 
 class ResNeXt(nn.Module):
@@ -80,8 +51,9 @@ class ResNeXt(nn.Module):
             for i in range(blocks):
                 stride = 2 if i == 0 and channels > 256 else 1
                 size = (size - 1) // stride + 1
-                parts = transform(inner, cardinality, stride), attend(channels, size)
-                stages.append(Block(before, inner, channels, stride, *parts))
+                middle, gate = transform(inner, cardinality, stride), attend(channels, size)
+                residual = bottleneck_branch(before, middle, inner, channels).append(gate)  # figure 3c
+                stages.append(ResidualUnit(residual, projection(before, channels, stride)))
                 before = channels
             inner *= 2
         self.stages = nn.Sequential(*stages)

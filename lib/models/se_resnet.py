@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.errors import require
-from lib.models.layers import conv, init_he
+from lib.models.layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
 from lib.registry import models
 
 # depth -> has bottlenecks, blocks of each stage, parameters
@@ -37,31 +37,15 @@ class SqueezeExcite(nn.Module):
         return x * self.gate(x.mean((2, 3)))[:, :, None, None]
 
 
-class SEBlock(nn.Module):
-    """relu(gated residual(x) + shortcut(x)); a shortcut that changes shape is a 1x1 convolution."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int, bottleneck: bool):
-        super().__init__()
-        out_channels = channels * 4 if bottleneck else channels
-        if bottleneck:
-            self.residual = nn.Sequential(
-                conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, out_channels, 1), nn.BatchNorm2d(out_channels), SqueezeExcite(out_channels),
-            )  # fmt: skip
-        else:
-            self.residual = nn.Sequential(
-                conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-                conv(channels, channels, 3), nn.BatchNorm2d(channels), SqueezeExcite(channels),
-            )  # fmt: skip
-        self.shortcut = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
-            )
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+def se_unit(in_channels: int, channels: int, stride: int, bottleneck: bool) -> ResidualUnit:
+    """A unit of ResNet whose residual passes a gate before the sum."""
+    if bottleneck:
+        middle, out_channels = conv(channels, channels, 3, stride), channels * 4
+        residual = bottleneck_branch(in_channels, middle, channels, out_channels)
+    else:
+        residual, out_channels = basic_branch(in_channels, channels, stride), channels
+    residual.append(SqueezeExcite(out_channels))
+    return ResidualUnit(residual, projection(in_channels, out_channels, stride))
 
 
 class SEResNet(nn.Module):
@@ -80,7 +64,7 @@ class SEResNet(nn.Module):
         for channels, blocks in zip((64, 128, 256, 512), plan, strict=True):
             for i in range(blocks):
                 stride = 2 if i == 0 and channels > 64 else 1
-                stages.append(SEBlock(width, channels, stride, bottleneck))
+                stages.append(se_unit(width, channels, stride, bottleneck))
                 width = channels * 4 if bottleneck else channels
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(width, num_classes)
