@@ -103,29 +103,6 @@ def build_data(config: Config, dataset: Dataset, device: torch.device) -> tuple[
     return data, {name: split.to(device) for name, split in splits.items()}
 
 
-def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
-    """The map of the NORMALIZE stage, with the data set's own statistics or the older ones."""
-    mean, std = dataset.mean, dataset.std
-    if config.data.normalize == "legacy":
-        entry = config.chosen["data"].entry
-        if "legacy" not in entry.facts:
-            raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
-        mean, std = entry.facts["legacy"]
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    return Normalize(mean, std)
-
-
-def build_steps(config: Config, normalize: Normalize) -> list[Step]:
-    """All that is done to a batch: the augmentations that are on, and the normalisation."""
-    return [
-        Step("normalize", Stage.NORMALIZE, normalize),
-        *(
-            Step(name, choice.entry.facts["stage"], choice.build())
-            for name, choice in config.tricks["augment"].items()
-        ),
-    ]
-
-
 def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """The network for images of `shape` (C, H, W); its weights are a function of the seed."""
     channels, height, _ = shape
@@ -143,6 +120,29 @@ def build_schedule(config: Config) -> Schedule:
     except ValueError as error:
         raise BadInput(f"schedule {config.chosen['schedule'].entry.name}: {error}") from error
     return schedule
+
+
+def build_steps(config: Config, normalize: Normalize) -> list[Step]:
+    """All that is done to a batch: the augmentations that are on, and the normalisation."""
+    return [
+        Step("normalize", Stage.NORMALIZE, normalize),
+        *(
+            Step(name, choice.entry.facts["stage"], choice.build())
+            for name, choice in config.tricks["augment"].items()
+        ),
+    ]
+
+
+def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
+    """The map of the NORMALIZE stage, with the data set's own statistics or the older ones."""
+    mean, std = dataset.mean, dataset.std
+    if config.data.normalize == "legacy":
+        entry = config.chosen["data"].entry
+        if "legacy" not in entry.facts:
+            raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
+        mean, std = entry.facts["legacy"]
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    return Normalize(mean, std)
 
 
 def _optimizer(config: Config, model: nn.Module) -> Stepper:

@@ -35,7 +35,7 @@ def run(argv: list[str]) -> int:
     command = parse(rest)
     if command.action != "train":
         raise BadInput(f"--{command.action} belongs to train.py; leave it out")
-    if options.output.suffix != ".png":
+    if options.output.suffix.lower() != ".png":
         raise BadInput(f"--output must end in .png, got {str(options.output)!r}")
     config = command.config()
     for note in config.notes:
@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="and every setting of train.py: python train.py --help",
         allow_abbrev=False,
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("preview.png"), help="the PNG to write")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("preview.png"), help="the PNG (preview.png)"
+    )
     parser.add_argument("--images", type=int, default=8, help="how many of the batch are drawn (8)")
     parser.add_argument("--epoch", type=int, default=0, help="the epoch whose first batch it is, from 0 (0)")
     return parser
@@ -84,7 +86,7 @@ def preview(config: Config, images: int, epoch: int) -> tuple[list[Row], str]:
     with torch.no_grad(), augmenting(tuple(batch.x.shape[1:])):
         done = list(applied(steps, batch, rng))
     columns = _images_of(done[-1][1])[:images]
-    rows = [row_of("as it is", "", batch, columns, dataset.classes)]
+    rows = [row_of("as they are", "", batch, columns, dataset.classes)]
     # Normalised pixels are shown as the eye knows them, so that step would be a row without news.
     done = [(step, after) for step, after in done if not isinstance(step.map, Normalize)]
     for step, after in done:

@@ -16,7 +16,7 @@ from torch import Tensor
 from lib.batch import Batch
 
 CELL = 96  # pixels that the side of an image is enlarged to, as nearly as whole numbers allow
-LABEL, MARGIN, GAP, ROW_GAP, LINE = 148, 14, 6, 16, 13  # pixels; LINE is the height of a line of text
+MARGIN, GAP, ROW_GAP, LINE = 14, 6, 16, 13  # pixels; LINE is the height of a line of text
 INK, GREY = "#1f2328", "#656d76"
 DPI = 100
 
@@ -67,8 +67,10 @@ def shares(y: Tensor, classes: tuple[str, ...]) -> list[str]:
     ranked = sorted(zip(y.tolist(), classes, strict=True), key=lambda pair: -pair[0])
     if ranked[0][0] > 0.995:
         return [_short(ranked[0][1])]
-    # What smoothing gives to every class is no news of any of them.
-    told = [pair for pair in ranked[:3] if pair[0] >= 0.015]
+    # What smoothing gives to all the classes is no news of any of them.
+    floor = ranked[-1][0] + 0.005
+    floor = floor if sum(share < floor for share, _ in ranked) > 3 else 0.005
+    told = [pair for pair in ranked[:3] if pair[0] >= floor]
     rest = sum(share for share, _ in ranked) - sum(share for share, _ in told)
     return [f"{_short(name)} {share:.2f}" for share, name in told] + (
         [f"rest {rest:.2f}"] if rest >= 0.005 else []
@@ -90,33 +92,35 @@ def draw_grid(rows: list[Row], title: str = "", colours: int | None = None) -> b
     # matplotlib takes half a second to import, so only who draws pays.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.transforms import IdentityTransform
 
     pictures = [image for row in rows for views in row.images for image in views]
     scale = max(1, round(CELL / max(rows[0].images[0][0].shape[1:])))
     height, width = (max(image.shape[side] for image in pictures) * scale for side in (1, 2))
     column = max(width, CELL) + GAP
+    label = 164 if any(len(row.name) > 9 or len(row.detail) > 12 for row in rows) else 84
     top = MARGIN + (2 * LINE if title else 0)
     heights = [row.views * (height + row.lines * LINE + GAP) - GAP for row in rows]
     size = (
-        2 * MARGIN + LABEL + len(rows[0].images) * column - GAP,
+        2 * MARGIN + label + len(rows[0].images) * column - GAP,
         top + sum(heights) + ROW_GAP * (len(rows) - 1) + MARGIN,
     )
     canvas = np.full((size[1], size[0], 3), 255, np.uint8)
-    figure = Figure(figsize=(size[0] / DPI, size[1] / DPI), dpi=DPI)
+    # Half a pixel more, lest a quotient that comes out too small cost a whole one.
+    figure = Figure(figsize=((size[0] + 0.5) / DPI, (size[1] + 0.5) / DPI), dpi=DPI)
 
     def write(x: float, y: float, text: str, points: float, colour: str = INK, **options) -> None:
-        place = x / size[0], 1 - y / size[1]
-        options = {"va": "top", "parse_math": False, "color": colour, "size": points} | options
-        figure.text(*place, text, **options)
+        options |= {"va": "top", "parse_math": False, "color": colour, "size": points}
+        figure.text(x, size[1] - y, text, transform=IdentityTransform(), **options)
 
     if title:
         write(MARGIN, MARGIN, title, 9, weight="bold")
     for row, row_height in zip(rows, heights, strict=True):
         write(MARGIN, top + 2, row.name, 8.5, weight="bold")
-        detail = "\n".join(textwrap.wrap(row.detail, 25)[: max(1, row_height // LINE - 2)])
+        detail = "\n".join(textwrap.wrap(row.detail, 27)[: max(1, row_height // LINE - 2)])
         write(MARGIN, top + 2 + 1.4 * LINE, detail, 7, GREY, linespacing=1.35)
         for place, views in enumerate(row.images):
-            left = MARGIN + LABEL + place * column
+            left = MARGIN + label + place * column
             for view, image in enumerate(views):
                 y = top + view * (height + row.lines * LINE + GAP)
                 _paste(canvas, image, y, left, height, column - GAP, scale)
