@@ -89,9 +89,14 @@ def preview(config: Config, images: int, epoch: int) -> tuple[list[Row], str]:
     rows = [row_of("as they are", "", batch, columns, dataset.classes)]
     # Normalised pixels are shown as the eye knows them, so that step would be a row without news.
     done = [(step, after) for step, after in done if not isinstance(step.map, Normalize)]
+    size = batch.x.shape[-2:]
     for step, after in done:
         classes = dataset.classes if after is done[-1][1] else ()
-        rows.append(row_of(*_label(step, after, rng), after, columns, classes))
+        name, detail = _label(step, after, rng)
+        if after.x.shape[-2:] != size:
+            size = after.x.shape[-2:]
+            detail += f"; {size[0]}x{size[1]} pixels"
+        rows.append(row_of(name, detail, after, columns, classes))
     return rows, describe(steps)
 
 

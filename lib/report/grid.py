@@ -98,7 +98,7 @@ def draw_grid(rows: list[Row], title: str = "", colours: int | None = None) -> b
     scale = max(1, round(CELL / max(rows[0].images[0][0].shape[1:])))
     height, width = (max(image.shape[side] for image in pictures) * scale for side in (1, 2))
     column = max(width, CELL) + GAP
-    label = 164 if any(len(row.name) > 9 or len(row.detail) > 12 for row in rows) else 84
+    label = 176 if any(len(row.name) > 9 or len(row.detail) > 12 for row in rows) else 84
     top = MARGIN + (2 * LINE if title else 0)
     heights = [row.views * (height + row.lines * LINE + GAP) - GAP for row in rows]
     size = (
@@ -117,7 +117,7 @@ def draw_grid(rows: list[Row], title: str = "", colours: int | None = None) -> b
         write(MARGIN, MARGIN, title, 9, weight="bold")
     for row, row_height in zip(rows, heights, strict=True):
         write(MARGIN, top + 2, row.name, 8.5, weight="bold")
-        detail = "\n".join(textwrap.wrap(row.detail, 27)[: max(1, row_height // LINE - 2)])
+        detail = "\n".join(textwrap.wrap(row.detail, 28)[: max(1, row_height // LINE - 2)])
         write(MARGIN, top + 2 + 1.4 * LINE, detail, 7, GREY, linespacing=1.35)
         for place, views in enumerate(row.images):
             left = MARGIN + label + place * column
