@@ -1,8 +1,9 @@
 """From a configuration to a run: the one place where names become objects."""
 
+import contextlib
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import reduce
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from lib.augment.pipeline import BatchMap, Normalize, Step, pipeline
 from lib.augment.stage import Stage
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
-from lib.data.base import Dataset, data_root, fraction, hold_out
+from lib.data.base import Dataset, Split, data_root, fraction, hold_out
 from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.log import Clock
@@ -40,17 +41,10 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         load_weights(model, load(path)["model"], path)
     model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
 
-    try:
-        part, held_out = hold_out(dataset.train, config.data.val, num_classes)
-        part = fraction(part, config.data.fraction)
-    except ValueError as error:
-        raise BadInput(f"data: {error}") from error
-    splits = {"val": held_out} if config.data.val else {}
-    splits["test"] = dataset.test
-    data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
-    normalize = _normalize(config, dataset, device)
-    augmentations = _augmentations(config)
-    prepare = pipeline([Step("normalize", Stage.NORMALIZE, normalize), *augmentations])
+    data, splits = build_data(config, dataset, device)
+    normalize = build_normalize(config, dataset, device)
+    steps = build_steps(config, normalize)
+    prepare = pipeline(steps)
     _try_out(model, prepare, data, train.accumulate)
 
     if train.compile:
@@ -60,7 +54,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         model=model,
         data=data,
         prepare=prepare,
-        loss=reduce(lambda loss, step: step.map.loss(loss), augmentations, config.chosen["loss"].build()),
+        loss=reduce(lambda loss, step: step.map.loss(loss), steps, config.chosen["loss"].build()),
         optimizer=optimizer,
         schedule=build_schedule(config),
         averages={name: choice.build(model=model) for name, choice in config.tricks["average"].items()},
@@ -73,7 +67,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         clip=train.clip,
         clock=Clock(device),
         normalize=normalize.pixels,
-        splits={name: split.to(device) for name, split in splits.items()},
+        splits=splits,
     )
 
 
@@ -95,6 +89,20 @@ def build_dataset(config: Config) -> Dataset:
     return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
 
 
+def build_data(config: Config, dataset: Dataset, device: torch.device) -> tuple[Resident, dict[str, Split]]:
+    """The training batches, and what is evaluated: test, and val where a part of train is held out."""
+    train, num_classes = config.train, len(dataset.classes)
+    try:
+        part, held_out = hold_out(dataset.train, config.data.val, num_classes)
+        part = fraction(part, config.data.fraction)
+    except ValueError as error:
+        raise BadInput(f"data: {error}") from error
+    splits = {"val": held_out} if config.data.val else {}
+    splits["test"] = dataset.test
+    data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
+    return data, {name: split.to(device) for name, split in splits.items()}
+
+
 def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """The network for images of `shape` (C, H, W); its weights are a function of the seed."""
     channels, height, _ = shape
@@ -114,14 +122,19 @@ def build_schedule(config: Config) -> Schedule:
     return schedule
 
 
-def _augmentations(config: Config) -> list[Step]:
+def build_steps(config: Config, normalize: Normalize) -> list[Step]:
+    """All that is done to a batch: the augmentations that are on, and the normalisation."""
     return [
-        Step(name, choice.entry.facts["stage"], choice.build())
-        for name, choice in config.tricks["augment"].items()
+        Step("normalize", Stage.NORMALIZE, normalize),
+        *(
+            Step(name, choice.entry.facts["stage"], choice.build())
+            for name, choice in config.tricks["augment"].items()
+        ),
     ]
 
 
-def _normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
+def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
+    """The map of the NORMALIZE stage, with the data set's own statistics or the older ones."""
     mean, std = dataset.mean, dataset.std
     if config.data.normalize == "legacy":
         entry = config.chosen["data"].entry
@@ -146,17 +159,24 @@ def _optimizer(config: Config, model: nn.Module) -> Stepper:
     return optimizer
 
 
+@contextlib.contextmanager
+def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
+    """What fails within is an augmentation that cannot take images of `shape` (C, H, W): BadInput."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise BadInput(f"augment: images of {shape} cannot be augmented so: {error}") from error
+
+
 @torch.no_grad()
 def _try_out(model: nn.Module, prepare: BatchMap, data: Resident, accumulate: int) -> None:
     """Refuse a trick or a model that cannot take these images, which nothing but a batch of them shows."""
     batch = data.at(0)
     shape = tuple(batch.x.shape[1:])
-    try:
+    with augmenting(shape):
         batch = prepare(batch, Rng(0))
-    except torch.OutOfMemoryError:
-        raise
-    except (ValueError, RuntimeError, OverflowError) as error:
-        raise BadInput(f"augment: images of {shape} cannot be augmented so: {error}") from error
     # BatchNorm refuses a single image where its map is 1x1; two of them show all else.
     images = min(2, min(map(len, batch.split(accumulate))))
     trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics

@@ -10,7 +10,7 @@ from typing import Any
 from lib.config import SECTIONS, Config
 from lib.errors import BadInput, nearest
 from lib.fields import Field
-from lib.registry import REGISTRIES, Entry, Registry
+from lib.registry import REGISTRIES, Entry, Registry, augmentations, models
 
 # Multiply-accumulates by model, as `python -m scripts.models_doc` has measured them.
 MACS = Path(__file__).parent / "models" / "macs.json"
@@ -72,7 +72,7 @@ def _option_rows(section: str, entry: Entry) -> list[str]:
 
 def _field_rows(prefix: str, field: Field) -> list[str]:
     flag = f"{prefix}{_flag(field.name)} {_type_name(field.type)}"
-    return _row(flag, f"{field.help} ({_value_text(field.default)})")
+    return _row(flag, f"{field.help} ({value_text(field.default)})")
 
 
 def _row(left: str, text: str) -> list[str]:
@@ -97,9 +97,10 @@ def _type_name(kind: Any) -> str:
     return {bool: "", int: "INT", float: "NUMBER", str: "TEXT"}[kind]
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """A value as it is written on the command line."""
     if isinstance(value, tuple):
-        return ",".join(map(_value_text, value))
+        return ",".join(map(value_text, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
@@ -122,14 +123,17 @@ def listing(kind: str = "models", *filters: str) -> str:
     if not entries:
         what = " ".join([kind, *filters])
         raise BadInput(f"--list {what}: nothing matches; python train.py --list {kind} shows all")
-    table = [("name", "settings", "paper")]
-    table += [(_names(e), " ".join(e.fields), e.facts.get("paper", e.about)) for e in entries]
-    if found == ["models"]:
+    columns = {"name": _names}
+    if registry is models:
         macs = json.loads(MACS.read_text())
-        table[0] = ("name", "parameters", "MACs", *table[0][1:])
-        for row, entry in enumerate(entries, 1):
-            size = count_text(entry.facts.get("params")), macs_text(macs.get(entry.name))
-            table[row] = (table[row][0], *size, *table[row][1:])
+        columns["parameters"] = lambda entry: count_text(entry.facts.get("params"))
+        columns["MACs"] = lambda entry: macs_text(macs.get(entry.name))
+    if registry is augmentations:
+        entries.sort(key=lambda entry: entry.facts["stage"])  # and by name within a stage
+        columns["stage"] = lambda entry: entry.facts["stage"].name.lower()
+    columns["settings"] = lambda entry: " ".join(entry.fields)
+    columns["paper"] = lambda entry: entry.facts.get("paper", entry.about)
+    table = [tuple(columns), *(tuple(cell(entry) for cell in columns.values()) for entry in entries)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

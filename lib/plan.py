@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.build import build_dataset, build_model, build_schedule
+from lib.augment.pipeline import Normalize, describe, ordered
+from lib.build import build_dataset, build_model, build_schedule, build_steps
 from lib.config import Config, to_yaml
 from lib.errors import BadInput
 
@@ -75,6 +76,7 @@ def dry_run(config: Config) -> str:
     per_epoch = images // train.batch_size
     schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
     rates = [f"{lr * schedule(train.epochs * tenth / 10, train.epochs):.5g}" for tenth in range(10)]
+    statistics = torch.tensor(0.0), torch.tensor(1.0)  # any do: the order alone is told
     return "\n".join(
         [
             *(f"note: {note}" for note in config.notes),
@@ -84,6 +86,7 @@ def dry_run(config: Config) -> str:
             to_yaml(config.changed),
             _size(model, shape),
             f"steps: {max(1, round(train.epochs * per_epoch)):,} ({per_epoch:,} an epoch, {images:,} images)",
+            f"batch: {describe(ordered(build_steps(config, Normalize(*statistics))))}",
             f"learning rate at each tenth of the budget: {' '.join(rates)}",
         ]
     )

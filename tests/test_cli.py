@@ -94,13 +94,14 @@ TOY = '''"""Toy (nobody 2026): invert the colours."""
 
 from dataclasses import dataclass
 
+from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.registry import augmentations
 
 
 @augmentations.register("toy", stage=Stage.COLOR, paper="nobody 2026")
 @dataclass(frozen=True)
-class Toy:
+class Toy(Augmentation):
     depth: int = 3  # how far
 
     def __call__(self, batch, rng):

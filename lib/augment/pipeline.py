@@ -1,6 +1,6 @@
 """What is done to a batch before the step: the enabled maps in the order of their stages, one mix a batch."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -47,20 +47,56 @@ class Step:
 
 def pipeline(steps: Iterable[Step]) -> BatchMap:
     """One map that applies `steps` in order of stage, then name; of the mixes it draws one a batch."""
+    steps = ordered(steps)
+
+    def prepare(batch: Batch, rng: Rng) -> Batch:
+        for _, after in applied(steps, batch, rng):
+            batch = after
+        return batch
+
+    return prepare
+
+
+def ordered(steps: Iterable[Step]) -> list[Step]:
+    """The steps in order of stage, then name, with all the mixes as one."""
     steps = sorted(steps, key=lambda step: (step.stage, step.name))
     mixes = [step for step in steps if step.stage is Stage.MIX]
     if mixes:
         first = steps.index(mixes[0])
         steps = [step for step in steps if step not in mixes]
         steps.insert(first, Step("mix", Stage.MIX, OneOf(tuple(mixes))))
+    return steps
 
-    def prepare(batch: Batch, rng: Rng) -> Batch:
-        for step in steps:
-            if step.map.applies(batch.epoch):
-                batch = step.map(batch, rng.fold(step.name))
-        return batch
 
-    return prepare
+def applied(steps: Iterable[Step], batch: Batch, rng: Rng) -> Iterator[tuple[Step, Batch]]:
+    """Each of the ordered steps that the batch's epoch has, with the batch after it."""
+    for step in steps:
+        if step.map.applies(batch.epoch):
+            batch = step.map(batch, rng.fold(step.name))
+            yield step, batch
+
+
+def describe(steps: Iterable[Step]) -> str:
+    """The ordered steps in one line: `crop > normalize > cutout > one of (cutmix 0.5, mixup 1)`."""
+    return " > ".join(_described(step) for step in steps)
+
+
+def _described(step: Step) -> str:
+    if not isinstance(step.map, OneOf):
+        return f"{step.name}{_epochs(step.map)}"
+    mixes, total = step.map.mixes, sum(mix.map.prob for mix in step.map.mixes)
+    if len(mixes) == 1 and total == 1:
+        return _described(mixes[0])
+    shares = ", ".join(f"{mix.name} {mix.map.prob:g}{_epochs(mix.map)}" for mix in mixes)
+    one = f"one of ({shares})" if len(mixes) > 1 else shares
+    return one if total >= 1 else f"{one} or none"
+
+
+def _epochs(augmentation: Augmentation) -> str:
+    start, stop = augmentation.start, augmentation.stop
+    parts = [f"from epoch {start}"] if start else []
+    parts += [f"before epoch {stop}"] if stop is not None else []
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +121,23 @@ class OneOf(Augmentation):
     mixes: tuple[Step, ...]
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
-        mixes = [step for step in self.mixes if step.map.applies(batch.epoch)]
+        step = self.draw(batch.epoch, rng)
+        return step.map(batch, rng.fold(step.name)) if step else batch
+
+    def applies(self, epoch: int) -> bool:
+        return any(step.map.applies(epoch) for step in self.mixes)
+
+    def draw(self, epoch: int, rng: Rng) -> Step | None:
+        """The mix of a batch, which is a function of the key of `rng`."""
+        mixes = [step for step in self.mixes if step.map.applies(epoch)]
         shares = [step.map.prob for step in mixes]
-        drawn = rng.host.random() * max(1.0, sum(shares))
+        # A generator of its own: who asks again is told the same.
+        drawn = rng.fold().host.random() * max(1.0, sum(shares))
         for step, share in zip(mixes, shares, strict=True):
             if drawn < share:
-                return step.map(batch, rng.fold(step.name))
+                return step
             drawn -= share
-        return batch
+        return None
 
 
 @dataclass(frozen=True)

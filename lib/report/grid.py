@@ -1,0 +1,151 @@
+"""Batches of images as a labelled grid, a PNG: what the augmentations do, for the eye.
+
+Everything is placed by the pixel and enlarged by whole numbers, so that a pixel of an image is a square of
+the picture.
+"""
+
+import io
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lib.batch import Batch
+
+CELL = 96  # pixels that the side of an image is enlarged to, as nearly as whole numbers allow
+MARGIN, GAP, ROW_GAP, LINE = 14, 6, 16, 13  # pixels; LINE is the height of a line of text
+INK, GREY = "#1f2328", "#656d76"
+DPI = 100
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    detail: str  # stands below the name, smaller
+    images: list[list[Tensor]]  # by column, then by view: uint8 (3, H, W)
+    captions: list[list[list[str]]] | None = None  # the lines under each image
+
+    @property
+    def views(self) -> int:
+        return max(map(len, self.images))
+
+    @property
+    def lines(self) -> int:
+        """Lines of text under an image."""
+        return max(len(lines) for views in self.captions for lines in views) if self.captions else 0
+
+
+def row_of(name: str, detail: str, batch: Batch, columns: Tensor, classes: tuple[str, ...] = ()) -> Row:
+    """A row of the grid: in each column one image of the data set, as many times as the batch has views.
+
+    Args:
+        columns: (N,) the images' places in the data set.
+        classes: their names, where targets shall be written under the images.
+    """
+    x = displayed(batch).cpu()
+    places = [(batch.index == image).nonzero()[:, 0].tolist() for image in columns]
+    images = [[x[place] for place in views] for views in places]
+    y = batch.y.cpu()
+    captions = [[shares(y[place], classes) for place in views] for views in places] if classes else None
+    return Row(name, detail, images, captions)
+
+
+def displayed(batch: Batch) -> Tensor:
+    """(B, 3, H, W) uint8: the pixels as the eye knows them, with the normalisation undone."""
+    x = batch.x
+    if batch.scale:
+        x = (x.float() - batch.scale.black) / (batch.scale.white - batch.scale.black) * 255
+    x = x.float() if x.shape[1] == 3 else x.float().mean(1, keepdim=True)
+    return x.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
+
+
+def shares(y: Tensor, classes: tuple[str, ...]) -> list[str]:
+    """A target (K,) in words, a class a line: `cat 0.73`, `dog 0.27`; at most three, and the rest."""
+    ranked = sorted(zip(y.tolist(), classes, strict=True), key=lambda pair: -pair[0])
+    if ranked[0][0] > 0.995:
+        return [_short(ranked[0][1])]
+    # What smoothing gives to all the classes is no news of any of them.
+    floor = ranked[-1][0] + 0.005
+    floor = floor if sum(share < floor for share, _ in ranked) > 3 else 0.005
+    told = [pair for pair in ranked[:3] if pair[0] >= floor]
+    rest = sum(share for share, _ in ranked) - sum(share for share, _ in told)
+    return [f"{_short(name)} {share:.2f}" for share, name in told] + (
+        [f"rest {rest:.2f}"] if rest >= 0.005 else []
+    )
+
+
+def _short(name: str, width: int = 12) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"
+
+
+def draw_grid(rows: list[Row], title: str = "", colours: int | None = None) -> bytes:
+    """The rows below one another.
+
+    Args:
+        colours: so many in the whole picture, for a smaller file; else all.
+    Returns:
+        The bytes of a PNG.
+    """
+    # matplotlib takes half a second to import, so only who draws pays.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import IdentityTransform
+
+    pictures = [image for row in rows for views in row.images for image in views]
+    scale = max(1, round(CELL / max(rows[0].images[0][0].shape[1:])))
+    height, width = (max(image.shape[side] for image in pictures) * scale for side in (1, 2))
+    column = max(width, CELL) + GAP
+    label = 176 if any(len(row.name) > 9 or len(row.detail) > 12 for row in rows) else 84
+    top = MARGIN + (2 * LINE if title else 0)
+    heights = [row.views * (height + row.lines * LINE + GAP) - GAP for row in rows]
+    size = (
+        2 * MARGIN + label + len(rows[0].images) * column - GAP,
+        top + sum(heights) + ROW_GAP * (len(rows) - 1) + MARGIN,
+    )
+    canvas = np.full((size[1], size[0], 3), 255, np.uint8)
+    # Half a pixel more, lest a quotient that comes out too small cost a whole one.
+    figure = Figure(figsize=((size[0] + 0.5) / DPI, (size[1] + 0.5) / DPI), dpi=DPI)
+
+    def write(x: float, y: float, text: str, points: float, colour: str = INK, **options) -> None:
+        options |= {"va": "top", "parse_math": False, "color": colour, "size": points}
+        figure.text(x, size[1] - y, text, transform=IdentityTransform(), **options)
+
+    if title:
+        write(MARGIN, MARGIN, title, 9, weight="bold")
+    for row, row_height in zip(rows, heights, strict=True):
+        write(MARGIN, top + 2, row.name, 8.5, weight="bold")
+        detail = "\n".join(textwrap.wrap(row.detail, 28)[: max(1, row_height // LINE - 2)])
+        write(MARGIN, top + 2 + 1.4 * LINE, detail, 7, GREY, linespacing=1.35)
+        for place, views in enumerate(row.images):
+            left = MARGIN + label + place * column
+            for view, image in enumerate(views):
+                y = top + view * (height + row.lines * LINE + GAP)
+                _paste(canvas, image, y, left, height, column - GAP, scale)
+                for line, text in enumerate(row.captions[place][view] if row.captions else ()):
+                    centre = left + (column - GAP) / 2
+                    write(centre, y + height + 3 + line * LINE, text, 7.5, ha="center")
+        top += row_height + ROW_GAP
+
+    # Text is drawn apart and laid over the canvas: matplotlib would resample what it is given to show.
+    agg = FigureCanvasAgg(figure)
+    agg.draw()
+    text = np.asarray(agg.buffer_rgba())[: size[1], : size[0], :3]
+    picture = Image.fromarray(np.minimum(canvas, text))
+    buffer = io.BytesIO()
+    (picture.quantize(colours, dither=Image.Dither.NONE) if colours else picture).save(
+        buffer, format="png", optimize=True
+    )
+    return buffer.getvalue()
+
+
+def _paste(
+    canvas: np.ndarray, image: Tensor, top: int, left: int, height: int, width: int, scale: int
+) -> None:
+    """Enlarge an image (3, H, W) and write it into the middle of its cell."""
+    pixels = image.permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
+    top += (height - pixels.shape[0]) // 2
+    left += (width - pixels.shape[1]) // 2
+    canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
