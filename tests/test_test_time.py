@@ -85,7 +85,8 @@ def test_the_ten_crops_are_torchvisions_of_the_padded_image(shape, padding):
     views = [view for _, view in views_of("tta_ten_crop", x, padding=padding)]
     expected = ten_crop(torch.from_numpy(padded(x, padding)), shape[2:])
     assert len(views) == len(expected) == 10
-    # There the crops of the mirrored image come last, whose left is the right; here each is followed by its own.
+    # There the crops of the mirrored image come last, whose left is the right; here each crop is followed
+    # by its own mirror image.
     ours = views[0::2] + [views[i] for i in (3, 1, 7, 5, 9)]
     for view, crop in zip(ours, expected, strict=True):
         assert torch.equal(view, crop)

@@ -12,7 +12,7 @@ from lib.rng import Rng
 
 
 class PerBatch:
-    """One draw for all samples, made on the host: the same whatever the device."""
+    """One draw for all samples: single numbers on the host, maps on the device."""
 
     def __init__(self, batch: Batch, rng: Rng):
         self.batch, self.rng = batch, rng
