@@ -24,9 +24,7 @@ from lib.rng import Rng
 )
 @dataclass(frozen=True)
 class RepeatedAugmentation(Augmentation):
-    times: int = (
-        3  # that an image is in its batch; 3 with DeiT. Where it divides no batch, some are in once less
-    )
+    times: int = 3  # that an image is in its batch; some are in it once less where that does not divide it
 
     def __post_init__(self):
         super().__post_init__()
