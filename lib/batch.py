@@ -41,11 +41,15 @@ class Batch:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return self.replace(**{k: v[index] for k, v in values.items() if isinstance(v, Tensor)})
 
-    def shuffled(self, rng: Rng) -> "Batch":
-        """The same samples in another order: the partners of a mix. Views of one image get views of one."""
+    def partners(self, rng: Rng) -> Tensor:
+        """(B,) the samples in another order, for a mix. Views of one image get views of one."""
         noise = rng.fold("partners").uniform(len(self) // self.views, like=self.x)
         view = torch.arange(self.views, device=self.x.device)
-        return self.take((torch.argsort(noise)[:, None] * self.views + view).flatten())
+        return (torch.argsort(noise)[:, None] * self.views + view).flatten()
+
+    def shuffled(self, rng: Rng) -> "Batch":
+        """The same samples in the order of the partners."""
+        return self.take(self.partners(rng))
 
     def repeated(self, views: int) -> "Batch":
         """Every sample `views` times in a row, as views of one image."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import os
 from collections.abc import Callable, Iterator
 from functools import reduce
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from lib.augment.pipeline import BatchMap, Normalize, Step, pipeline
 from lib.augment.stage import Stage
+from lib.batch import Batch
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
 from lib.data.base import Dataset, Split, data_root, fraction, hold_out
@@ -45,7 +47,11 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     normalize = build_normalize(config, dataset, device)
     steps = build_steps(config, normalize)
     prepare = pipeline(steps)
-    _try_out(model, prepare, data, train.accumulate)
+    views = {name: choice.build for name, choice in config.tricks["views"].items()}
+    resizing = [step for step in steps if step.stage is Stage.RESIZE]
+    batch = _try_out(model, pipeline(s for s in steps if s not in resizing), data, train.accumulate)
+    _try_sizes(model, resizing, batch, math.ceil(train.epochs))
+    _try_views(views, data)
 
     if train.compile:
         _compile(model, normalize.pixels(data.at(0).x), train.precision, note)
@@ -58,7 +64,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         optimizer=optimizer,
         schedule=build_schedule(config),
         averages={name: choice.build(model=model) for name, choice in config.tricks["average"].items()},
-        views={name: choice.build for name, choice in config.tricks["views"].items()},
+        views=views,
         scaler=LossScaler(train.precision),
         epochs=train.epochs,
         seed=train.seed,
@@ -123,14 +129,15 @@ def build_schedule(config: Config) -> Schedule:
 
 
 def build_steps(config: Config, normalize: Normalize) -> list[Step]:
-    """All that is done to a batch: the augmentations that are on, and the normalisation."""
-    return [
-        Step("normalize", Stage.NORMALIZE, normalize),
-        *(
-            Step(name, choice.entry.facts["stage"], choice.build())
-            for name, choice in config.tricks["augment"].items()
-        ),
-    ]
+    """All that is done to a batch: the normalisation, and the augmentations that are on."""
+    steps = [Step("normalize", Stage.NORMALIZE, normalize)]
+    for name, choice in config.tricks["augment"].items():
+        try:
+            step = Step(name, choice.entry.facts["stage"], choice.build().within(config.train.epochs))
+        except ValueError as error:
+            raise BadInput(f"augmentation {name}: {error}") from error
+        steps.append(step)
+    return steps
 
 
 def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
@@ -171,21 +178,55 @@ def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _try_out(model: nn.Module, prepare: BatchMap, data: Resident, accumulate: int) -> None:
-    """Refuse a trick or a model that cannot take these images, which nothing but a batch of them shows."""
+def _try_out(model: nn.Module, prepare: BatchMap, data: Resident, accumulate: int) -> Batch:
+    """Refuse a trick or a model that cannot take these images, which nothing but a batch of them shows.
+
+    Returns:
+        The first of them, augmented: as many as the model was tried with.
+    """
     batch = data.at(0)
     shape = tuple(batch.x.shape[1:])
     with augmenting(shape):
         batch = prepare(batch, Rng(0))
     # BatchNorm refuses a single image where its map is 1x1; two of them show all else.
     images = min(2, min(map(len, batch.split(accumulate))))
+    batch = batch.take(slice(images))
+    _try_forward(model, batch.x, f"images of {shape}")
+    return batch
+
+
+@torch.no_grad()
+def _try_sizes(model: nn.Module, resizing: list[Step], batch: Batch, epochs: int) -> None:
+    """Refuse a model that cannot take a size that its images have in some epoch."""
+    names, resize, tried = " and ".join(step.name for step in resizing), pipeline(resizing), {batch.x.shape}
+    for epoch in range(epochs if resizing else 0):
+        x = resize(batch.replace(epoch=epoch), Rng(0)).x
+        if x.shape not in tried:
+            tried.add(x.shape)
+            _try_forward(model, x, f"images of {tuple(x.shape[1:])} that {names} makes in epoch {epoch}")
+
+
+def _try_forward(model: nn.Module, x: Tensor, images: str) -> None:
     trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics
     try:
-        trial(batch.x[:images])
+        trial(x)
     except torch.OutOfMemoryError:
         raise
-    except (ValueError, RuntimeError) as error:
-        raise BadInput(f"the model cannot take images of {shape}, {images} at once: {error}") from error
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise BadInput(f"the model cannot take {images}, {len(x)} at once: {error}") from error
+
+
+@torch.no_grad()
+def _try_views(views: dict[str, Callable[..., nn.Module]], data: Resident) -> None:
+    """Refuse views that these images do not have, rather than in the end of the run."""
+    x = data.at(0).x[:1].float()
+    for name, view in views.items():
+        try:
+            view(model=nn.Identity())(x)
+        except (ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"view {name}: images of {tuple(x.shape[1:])} have no such views: {error}"
+            ) from error
 
 
 def _compile(model: nn.Module, x: Tensor, precision: Precision, note: Callable[[str], None]) -> None:

@@ -44,7 +44,7 @@ def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
         settings = _add(settings, _unique(layer), notes)
 
     compat = settings.get(("train", "compat"))
-    era = compat.value if compat else None
+    era = str(compat.value) if compat else None  # an unknown one is refused with the other settings
     chosen, tricks, off, constants, changed = {}, {}, {}, {}, {}
     for name, section in SECTIONS.items():
         mine = {path[1:]: setting for path, setting in settings.items() if path[0] == name}

@@ -5,11 +5,17 @@ they were.
 """
 
 import hashlib
+import math
 import random
 from functools import cached_property
 
 import torch
 from torch import Tensor
+
+# At least 95 % of the candidates for a gamma number are accepted. A loop would have to look at them, so all
+# are drawn at once and the first that is accepted is taken; one number in 10^10 finds none.
+ATTEMPTS = 8
+TINY = 1e-30
 
 
 class Rng:
@@ -52,6 +58,27 @@ class Rng:
     def integers(self, low: int, high: int, *shape: int, like: Tensor) -> Tensor:
         """Uniform integers in [low, high) of this shape, on the device of `like`."""
         return torch.randint(low, high, shape, generator=self.device(like.device), device=like.device)
+
+    def normal(self, *shape: int, like: Tensor) -> Tensor:
+        """Standard normal numbers of this shape, on the device of `like`."""
+        return torch.randn(*shape, generator=self.device(like.device), device=like.device)
+
+    def beta(self, alpha: float, *shape: int, like: Tensor) -> Tensor:
+        """Numbers of Beta(alpha, alpha) of this shape, on the device of `like`.
+
+        Of two gamma numbers G and G' (Marsaglia and Tsang 2000, "A simple method for generating gamma
+        variables"), G / (G + G') is one. It is taken from their logarithms, for at a small alpha both may be
+        too small for a float.
+        """
+        d = alpha + 1 - 1 / 3  # G(alpha) is G(alpha + 1) U^(1 / alpha)
+        z = self.normal(ATTEMPTS, 2, *shape, like=like)
+        v = (1 + z / math.sqrt(9 * d)) ** 3
+        log_v = v.clamp(min=TINY).log()
+        u = 1 - self.uniform(ATTEMPTS + 1, 2, *shape, like=like)  # in (0, 1]
+        accepted = (v > 0) & (u[1:].log() < z * z / 2 + d * (1 - v + log_v))
+        first = accepted.to(torch.uint8).argmax(0, keepdim=True)
+        log_gamma = log_v.gather(0, first)[0] + u[0].log() / alpha
+        return torch.sigmoid(log_gamma[0] - log_gamma[1])
 
     def permutation(self, n: int) -> Tensor:
         """A permutation of range(n), drawn on the CPU so that it is the same whatever the device."""

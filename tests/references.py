@@ -78,3 +78,35 @@ def moving_average(start: float, values: list[float], decay: float) -> float:
     decays = [min(decay, (1 + t) / (10 + t)) for t in range(len(values))]
     weights = [(1 - decays[t]) * math.prod(decays[t + 1 :]) for t in range(len(values))]
     return math.prod(decays) * start + sum(w * v for w, v in zip(weights, values, strict=True))
+
+
+def resizemix_weight(draw: np.random.Generator, side: int, low: float, high: float) -> float:
+    """The weight of an image's own label after Qin et al. 2020, section 3: 1 - tau^2, in whole pixels."""
+    return 1 - (round(side * draw.uniform(low, high)) / side) ** 2
+
+
+def crop_paste_weight(draw: np.random.Generator, side: int, alpha: float) -> float:
+    """The weight of an image's own label beside a whole box of the drawn area, in whole pixels."""
+    return 1 - (round(side * math.sqrt(1 - draw.beta(alpha, alpha))) / side) ** 2
+
+
+def ricap_weights(draw: np.random.Generator, side: int, beta: float) -> list[float]:
+    """The areas of the four patches, from the smallest to the largest: Takahashi et al. 2018, section 3.1."""
+    w, h = (round(side * draw.beta(beta, beta)) / side for _ in range(2))
+    return sorted([w * h, (1 - w) * h, w * (1 - h), (1 - w) * (1 - h)])
+
+
+def low_frequency_map(real: np.ndarray, imaginary: np.ndarray, width: int, decay: float) -> np.ndarray:
+    """The real map (H, W) of a half spectrum (H, W/2 + 1) weighted by frequency^-decay, wave by wave."""
+    height = len(real)
+    rows, columns = np.arange(height)[:, None], np.arange(width)
+    out = np.zeros((height, width))
+    for i in range(height):
+        for j in range(width // 2 + 1):
+            up, across = (i if i <= height / 2 else i - height) / height, j / width
+            weight = max(math.hypot(up, across), 1 / max(height, width)) ** -decay
+            angle = 2 * math.pi * (i * rows / height + j * columns / width)
+            wave = real[i, j] * np.cos(angle) - imaginary[i, j] * np.sin(angle)
+            twice = 1 if j == 0 or 2 * j == width else 2  # the other half of the spectrum mirrors this one
+            out += twice * weight * wave
+    return out / (height * width)

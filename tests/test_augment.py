@@ -28,7 +28,7 @@ def per_stage(*stages: Stage) -> list[str]:
 
 ALL = augmentations.names()
 PER_SAMPLE = per_stage(Stage.GEOMETRY, Stage.COLOR, Stage.ERASE)  # each image has a draw of its own
-MIXES = per_stage(Stage.MIX)  # one draw a batch, as in their papers
+MIXES = per_stage(Stage.MIX)
 RANDOM = PER_SAMPLE + MIXES
 K = 5
 
@@ -85,16 +85,16 @@ def assert_share(count: int, total: int, share: float) -> None:
 @every
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (7, 1, 24, 40), (8, 3, 40, 24), (2, 1, 16, 16)], ids=str)
 def test_a_batch_of_any_shape_keeps_its_form_and_its_targets_stay_probabilities(name, shape):
-    batch = example(augmentations[name], *shape)
+    batch, stage = example(augmentations[name], *shape), augmentations[name].facts["stage"]
     for seed in range(5):
         out = build(name)(batch, Rng(seed, name))
-        assert out.x.shape == batch.x.shape
+        assert out.x.shape == batch.x.shape or stage is Stage.RESIZE
         assert out.x.dtype == batch.x.dtype
         assert out.x.isfinite().all()
         assert out.y.shape == batch.y.shape
         assert (out.y >= 0).all()
         torch.testing.assert_close(out.y.sum(1), torch.ones(len(out)))
-        assert torch.equal(out.index, batch.index)
+        assert torch.equal(out.index, batch.index) or stage is Stage.REPEAT
         assert out.epoch == batch.epoch
         assert out.teacher is None
 
@@ -145,15 +145,24 @@ def test_a_mix_has_one_draw_for_the_whole_batch(name):
 
 
 @pytest.mark.parametrize("name", MIXES)
+def test_a_mix_per_sample_has_a_draw_for_every_sample(name):
+    batch = batch_of(torch.zeros(64, 3, 32, 32), torch.eye(64))
+    weights = build(name, per_sample=True)(batch, Rng(0, name)).y.sort(descending=True).values
+    assert len({tuple(row) for row in weights.tolist()}) > 12  # of a mix with square boxes, 32 are possible
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("name", MIXES)
 @pytest.mark.parametrize("seed", range(20))
-def test_target_is_the_true_share_of_each_class_in_the_pixels(name, seed):
-    out = build(name)(painted(), Rng(seed, name))
+def test_target_is_the_true_share_of_each_class_in_the_pixels(name, seed, per_sample):
+    out = build(name, per_sample=per_sample)(painted(), Rng(seed, name))
     torch.testing.assert_close(out.x.mean((2, 3)), out.y, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize("seed", range(20))
-def test_target_is_the_true_share_of_each_class_with_every_mix_on(seed):
-    prepare = pipeline([Step(name, Stage.MIX, build(name)) for name in MIXES])
+def test_target_is_the_true_share_of_each_class_with_every_mix_on(seed, per_sample):
+    prepare = pipeline([Step(name, Stage.MIX, build(name, per_sample=per_sample)) for name in MIXES])
     out = prepare(painted(), Rng(seed))
     torch.testing.assert_close(out.x.mean((2, 3)), out.y, atol=1e-5, rtol=0)
 

@@ -115,6 +115,17 @@ LINES = {
         "images of (3, 8, 8)",
         "padding must be below the image's side 8 to reflect",
     ),
+    "an end before the beginning": ("--mixup --mixup-start 1 --mixup-stop 1", "mixup: stop must be above"),
+    "a beginning after the end of the run": (
+        "--mixup True --mixup-start 2",
+        "augmentation mixup: start must be below the run's 2 epochs, got 2",
+    ),
+    "small images for a model of one size": (
+        "--model vit_tiny --progressive-resizing",
+        "images of (3, 4, 4) that progressive_resizing makes in epoch 0",
+    ),
+    "views that an image does not have": ("--tta-ten-crop 8", "view tta_ten_crop", "images of (3, 8, 8)"),
+    "views without a shift": ("--tta-shifts 0", "view tta_shifts: pixels must be at least 1, got 0"),
     "a negative learning rate": ("--lr -1", "optimizer sgd: lr must be above 0, got -1"),
     "a momentum of 1": ("--momentum 1", "optimizer sgd: momentum must be at least 0 and below 1"),
     "a negative radius": ("--sam-rho -1", "wrapper sam: rho"),

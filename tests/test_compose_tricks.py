@@ -1,5 +1,6 @@
 """Every trick trains with every model and beside every other trick, or is refused with its reason."""
 
+import contextlib
 import inspect
 from functools import partial
 from itertools import combinations
@@ -8,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from lib.augment.stage import Stage
 from lib.batch import Batch
 from lib.build import build
 from lib.cli import parse
 from lib.config import SECTIONS, Config
 from lib.errors import BadInput
-from lib.registry import Entry, models, wrappers
+from lib.registry import Entry, augmentations, models, wrappers
 from lib.rng import Rng
 from lib.step import Run, train_step
 
@@ -97,21 +99,35 @@ def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
     return after
 
 
+@contextlib.contextmanager
+def refusal_of_small_images(*tricks: str):
+    """A model may refuse the sizes that a trick makes of its images, if it says which trick that is."""
+    resizing = [t.partition(".")[2] for t in tricks if section_of(t) == "augment"]
+    resizing = [name for name in resizing if augmentations[name].facts["stage"] is Stage.RESIZE]
+    try:
+        yield
+    except BadInput as error:
+        if not any(f"that {name} makes in epoch 0" in str(error) for name in resizing):
+            raise
+
+
 def weights_of(run: Run) -> Tensor:
     return torch.cat([p.detach().flatten() for p in run.params])
 
 
 @pytest.mark.parametrize("model", QUICK)
 def test_every_trick_trains_with_the_smallest_model_of_each_family(model):
-    for setting in TRICKS.values():
-        train(setting, model=model)
+    for trick, setting in TRICKS.items():
+        with refusal_of_small_images(trick):
+            train(setting, model=model)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", LARGE)
 @pytest.mark.parametrize("trick", TRICKS)
 def test_every_trick_trains_with_the_large_families_too(model, trick):
-    train(TRICKS[trick], {"data.image_size": 32}, model=model)
+    with refusal_of_small_images(trick):
+        train(TRICKS[trick], {"data.image_size": 32}, model=model)
 
 
 @pytest.mark.slow
@@ -119,7 +135,8 @@ def test_every_trick_trains_with_the_large_families_too(model, trick):
 def test_every_pair_of_tricks_trains_with_every_family(model):
     for one, other in PAIRS:
         if not are_climbers(one, other):
-            train(TRICKS[one], TRICKS[other], {"data.image_size": 32}, model=model)
+            with refusal_of_small_images(one, other):
+                train(TRICKS[one], TRICKS[other], {"data.image_size": 32}, model=model)
 
 
 @pytest.mark.parametrize("one", TRICKS)

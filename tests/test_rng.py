@@ -33,6 +33,8 @@ DRAWS = {
     "host": lambda rng: [rng.host.random() for _ in range(4)],
     "uniform": lambda rng: rng.uniform(4, 5, like=HERE).tolist(),
     "integers": lambda rng: rng.integers(-3, 1000, 20, like=HERE).tolist(),
+    "normal": lambda rng: rng.normal(4, 5, like=HERE).tolist(),
+    "beta": lambda rng: rng.beta(0.7, 4, 5, like=HERE).tolist(),
     "permutation": lambda rng: rng.permutation(50).tolist(),
     "per_image": lambda rng: rng.per_image(torch.arange(20)).tolist(),
 }
@@ -89,6 +91,27 @@ def test_integers_are_uniform_over_a_range_without_its_end():
     assert drawn.shape == (70, 100)
     assert (drawn.min(), drawn.max()) == (-2, 4)
     assert stats.chisquare((drawn + 2).flatten().bincount()).pvalue > 1e-3
+
+
+def test_normal_numbers_are_normal():
+    assert stats.kstest(Rng(0).normal(100, 200, like=HERE).flatten(), stats.norm.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 1.0, 2.5, 40.0])
+def test_beta_numbers_are_those_of_scipy(alpha):
+    drawn = Rng(0, "beta").beta(alpha, 100, 200, like=HERE)
+    assert drawn.shape == (100, 200)
+    assert 0 <= drawn.min() <= drawn.max() <= 1
+    # Close to 1 a float is coarse; the lower half is as fine as the formula.
+    lower = drawn[drawn < 0.5]
+    assert stats.binomtest(lower.numel(), drawn.numel()).pvalue > 1e-3
+    assert stats.kstest(lower, lambda b: 2 * stats.beta(alpha, alpha).cdf(b)).pvalue > 1e-3
+
+
+def test_beta_numbers_of_the_smallest_alpha_are_numbers():
+    drawn = Rng(0).beta(1e-3, 10_000, like=HERE)
+    assert drawn.isfinite().all()
+    assert stats.binomtest(int((drawn > 0.5).sum()), 10_000).pvalue > 1e-3
 
 
 def test_a_permutation_holds_every_place_once():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lib.augment.mixing import draws
 from lib.augment.pipeline import Mix
 from lib.augment.stage import Stage
 from lib.batch import Batch
@@ -23,5 +24,6 @@ class Mixup(Mix):
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
         other = batch.shuffled(rng)
-        weight = rng.host.betavariate(self.alpha, self.alpha)
-        return batch.replace(x=torch.lerp(other.x, batch.x, weight), y=torch.lerp(other.y, batch.y, weight))
+        weight = draws(self.per_sample, batch, rng).beta(self.alpha)
+        x = torch.lerp(other.x, batch.x, weight[:, None].to(batch.x.dtype))
+        return batch.replace(x=x, y=torch.lerp(other.y, batch.y, weight[:, :, 0].to(batch.y.dtype)))

@@ -33,6 +33,11 @@ class Augmentation:
     def applies(self, epoch: int) -> bool:
         return self.start <= epoch and (self.stop is None or epoch < self.stop)
 
+    def within(self, epochs: float) -> "Augmentation":
+        """The same in a run of so many epochs; refuses one in which it would never be applied."""
+        require(self.start < epochs, "start", f"below the run's {epochs:g} epochs", self.start)
+        return self
+
     def loss(self, base: Loss) -> Loss:
         """The loss that goes with it: another one only where it asks something of the logits."""
         return base
@@ -104,6 +109,7 @@ class Mix(Augmentation):
     """What every map of the MIX stage has."""
 
     prob: float = 1.0  # share of the batches that it is drawn for; a weight where the shares exceed 1
+    per_sample: bool = False  # weights and places of each image's own, instead of one draw for the batch
 
     def __post_init__(self):
         super().__post_init__()

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch
+
+from lib.augment.mixing import below, box, draws, fetch, share, source
 from lib.augment.pipeline import Mix
 from lib.augment.stage import Stage
 from lib.batch import Batch
@@ -21,15 +24,22 @@ class Ricap(Mix):
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
         H, W = batch.x.shape[-2:]
-        row = round(H * rng.host.betavariate(self.beta, self.beta))
-        column = round(W * rng.host.betavariate(self.beta, self.beta))
-        x, y = batch.x.clone(), 0.0
-        for corner, (top, bottom, left, right) in enumerate(
-            ((0, row, 0, column), (0, row, column, W), (row, H, 0, column), (row, H, column, W))
+        draw = draws(self.per_sample, batch, rng)
+        row, column = ((size * draw.beta(self.beta)).round() for size in (H, W))
+        y, zero = 0.0, torch.zeros_like(row)
+        place = torch.zeros(len(batch), H, W, dtype=torch.int64, device=batch.x.device)
+        for corner, (top, height, left, width) in enumerate(
+            (
+                (zero, row, zero, column),
+                (zero, row, column, W - column),
+                (row, H - row, zero, column),
+                (row, H - row, column, W - column),
+            )
         ):
-            height, width = bottom - top, right - left
-            other = batch.shuffled(rng.fold(corner))
-            down, across = rng.host.randint(0, H - height), rng.host.randint(0, W - width)
-            x[:, :, top:bottom, left:right] = other.x[:, :, down : down + height, across : across + width]
-            y = y + other.y * (height * width / (H * W))
-        return batch.replace(x=x, y=y)
+            other = batch.partners(rng.fold(corner))
+            down = top - below(H - height + 1, draw.uniform())
+            across = left - below(W - width + 1, draw.uniform())
+            mask = box(top, left, height, width, like=batch.x)
+            place = torch.where(mask, source(batch.x, other, down, across), place)
+            y = y + batch.y[other] * share(mask, like=batch.y)
+        return batch.replace(x=fetch(batch.x, place), y=y)

@@ -22,6 +22,7 @@ class MeanOfViews(nn.Module):
     def __init__(self, model: nn.Module, views: ViewsOf):
         super().__init__()
         self.model, self.views = model, views
+        self.train(model.training)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         return sum(weight * self.model(view).float() for weight, view in self.views(x))

@@ -1,0 +1,48 @@
+"""FMix (Harris et al. 2020, arXiv:2002.12047): masks that are blobs of low-frequency noise."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.augment.mixing import draws, paste
+from lib.augment.pipeline import Mix
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+
+@augmentations.register("fmix", stage=Stage.MIX, paper="Harris et al. 2020, arXiv:2002.12047")
+@dataclass(frozen=True)
+class FMix(Mix):
+    alpha: float = 1.0  # Beta(alpha, alpha) draws the share of the first image; 1.0 in the paper
+    decay: float = 3.0  # power by which the noise falls with frequency: the larger, the smoother (delta)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.alpha > 0, "alpha", "above 0", self.alpha)
+        require(self.decay >= 0, "decay", "at least 0", self.decay)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        H, W = batch.x.shape[-2:]
+        draw = draws(self.per_sample, batch, rng)
+        pasted = (draw.beta(self.alpha) * (H * W)).round()
+        grey = _low_frequency(draw.normal(2, H, W // 2 + 1), W, self.decay)
+        # The threshold with the wanted number of pixels below it; where all are wanted, it is above the last.
+        sorted_grey = F.pad(grey.flatten(1).sort(1).values, (0, 1), value=math.inf)
+        threshold = sorted_grey.gather(1, pasted[:, :, 0].long())[:, :, None]
+        return paste(batch, batch.shuffled(rng), grey < threshold)
+
+
+def _low_frequency(noise: Tensor, width: int, decay: float) -> Tensor:
+    """(N, 2, H, W/2 + 1) normal numbers, the parts of a complex spectrum, to smooth real maps (N, H, W)."""
+    height = noise.shape[2]
+    down = torch.fft.fftfreq(height, device=noise.device)[:, None]
+    frequency = torch.hypot(down, torch.fft.rfftfreq(width, device=noise.device))
+    # The constant part has frequency 0, and counts as the lowest wave that the image holds.
+    strength = frequency.clamp(min=1 / max(height, width)) ** -decay
+    return torch.fft.irfft2(torch.complex(noise[:, 0], noise[:, 1]) * strength, s=(height, width))

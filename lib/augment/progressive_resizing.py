@@ -1,0 +1,51 @@
+"""Progressive resizing: small images at first, which grow as training goes on, and whole ones in the end.
+
+Tan & Le 2021 (EfficientNetV2, arXiv:2104.00298, section 4) study it as progressive learning; there stronger
+augmentation goes with larger images, which is left to the other augmentations here.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+
+from lib.augment.pipeline import Augmentation
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+GROWTH = 0.8  # the share of the budget that growth takes at most: the last fifth sees whole images
+
+
+@augmentations.register(
+    "progressive_resizing", stage=Stage.RESIZE, paper="Tan & Le 2021, arXiv:2104.00298, section 4"
+)
+@dataclass(frozen=True)
+class ProgressiveResizing(Augmentation):
+    smallest: float = 0.5  # side in the first epoch, as a share of the full one
+    epochs: float = 160.0  # until the full side is reached, or four fifths of the budget if these are less
+    multiple: int = 4  # sides before that are multiples of it
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.smallest <= 1, "smallest", "above 0 and at most 1", self.smallest)
+        require(self.epochs > 0, "epochs", "above 0", self.epochs)
+        require(self.multiple >= 1, "multiple", "at least 1", self.multiple)
+
+    def within(self, epochs: float) -> "ProgressiveResizing":
+        return replace(super().within(epochs), epochs=min(self.epochs, GROWTH * epochs))
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        full = tuple(batch.x.shape[-2:])
+        sides = tuple(self.side(side, batch.epoch) for side in full)
+        if sides == full:
+            return batch
+        return batch.replace(x=F.interpolate(batch.x, sides, mode="bilinear", antialias=True))
+
+    def side(self, full: int, epoch: int) -> int:
+        """What an image's side of `full` pixels is in an epoch."""
+        if epoch >= self.epochs:
+            return full
+        share = self.smallest + (1 - self.smallest) * epoch / self.epochs
+        return min(full, max(1, round(share * full / self.multiple)) * self.multiple)

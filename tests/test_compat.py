@@ -1,0 +1,120 @@
+"""`--compat`: the settings of an older project's time where they differ, and nothing else."""
+
+import shlex
+
+import pytest
+import torch
+
+from lib.build import _normalize
+from lib.cli import parse
+from lib.config import Config, to_yaml
+from lib.data.base import Dataset, Split
+from lib.errors import BadInput
+from lib.registry import REGISTRIES
+
+OLD = "--compat pprp-2021"
+
+
+def config(line: str = "") -> Config:
+    return parse(shlex.split(line)).config()
+
+
+def augmentations_of(line: str) -> list[str]:
+    return list(config(line).tricks["augment"])
+
+
+def test_without_it_nothing_is_old():
+    for line in ("", "--compat none"):
+        assert config(line).data.normalize == "standard"
+        assert config(line).changed == {}
+    assert config("--compat none").digest() == config().digest()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_is_divided_by_what_the_older_project_divided_by(name):
+    old = config(f"--dataset {name} {OLD}")
+    assert old.data.normalize == "legacy"
+    empty = Split(torch.zeros(0, 3, 32, 32), torch.zeros(0))
+    stats = _normalize(old, Dataset(empty, empty, (), (0.5,) * 3, (0.25,) * 3), torch.device("cpu"))
+    expected = {"cifar10": (0.2023, 0.1994, 0.2010), "cifar100": (0.2675, 0.2565, 0.2761)}[name]
+    assert stats.std.flatten().tolist() == pytest.approx(expected)
+
+
+def test_an_explicit_setting_wins_wherever_it_stands(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {normalize: standard}\n")
+    for line in (f"{OLD} --normalize standard", f"--normalize standard {OLD}", f"--config {file} {OLD}"):
+        explicit = config(line)
+        assert explicit.data.normalize == "standard"
+        assert explicit.changed["data"] == {"normalize": "standard"}  # it differs from what compat would give
+        assert explicit.digest() != config(OLD).digest()
+
+
+def test_digits_of_mnist_are_mirrored_unless_said_otherwise():
+    assert augmentations_of("--dataset mnist") == ["crop"]
+    assert augmentations_of(f"--dataset mnist {OLD}") == ["crop", "flip"]
+    assert augmentations_of(f"--dataset mnist {OLD} --no-flip") == ["crop"]
+    assert config(f"--dataset mnist {OLD}").data.normalize == "standard"
+
+
+def test_a_set_that_the_older_project_did_not_have_stays_as_it_is():
+    line = "--dataset digits"
+    old, new = config(f"{line} {OLD}").tree(), config(line).tree()
+    assert old["train"].pop("compat") == "pprp-2021"
+    assert new["train"].pop("compat") == "none"
+    assert old == new
+
+
+@pytest.mark.parametrize("data", ["cifar10", "mnist"])
+def test_the_run_folder_is_another_one_whose_name_holds_only_what_the_user_chose(data):
+    line = f"--dataset {data} --model resnet20 --cutout"
+    old, new = config(f"{line} {OLD}"), config(line)
+    assert old.folder() != new.folder()
+    assert old.folder().parent.name == f"resnet20-cutout-{old.digest()}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"--dataset cifar10 {OLD}",
+        f"--dataset mnist {OLD}",
+        f"--dataset mnist {OLD} --no-flip --mixup 0.4",
+        f"--dataset cifar10 {OLD} --normalize standard --random-erase True --random-erase-prob 0.2 --cutout",
+    ],
+)
+def test_the_saved_configurations_give_the_same_configuration_again(line, tmp_path):
+    first = config(line)
+    for name, tree in (("whole", first.tree()), ("diff", first.changed)):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(to_yaml(tree))
+        again = config(f"--config {file}")
+        assert again.tree() == first.tree()
+        assert again.changed == first.changed
+        assert (again.digest(), again.folder()) == (first.digest(), first.folder())
+
+
+def test_what_differs_is_only_that_it_is_on():
+    assert config(OLD).changed == {"train": {"compat": "pprp-2021"}}
+
+
+def test_every_older_default_is_one_of_a_field_that_there_is_and_of_a_time_that_can_be_asked_for():
+    # Of facts that are no defaults, such as the usual augmentations, there must be a newer form too.
+    found = 0
+    for registry in REGISTRIES.values():
+        for entry in registry.entries():
+            for era, facts in entry.facts.get("compat", {}).items():
+                assert config(f"--compat {era}").train.compat == era
+                constants = config().settings["data"].__dict__ if registry.kind == "dataset" else {}
+                assert set(facts) <= {*entry.fields, *constants, *entry.facts}, entry.name
+                found += 1
+    assert found >= 3
+
+
+@pytest.mark.parametrize("value", ["pprp-2020", "[1]", "true"])
+def test_an_unknown_time_is_refused_in_one_line_from_the_command_line_and_from_a_file(value, tmp_path):
+    file = tmp_path / "old.yaml"
+    file.write_text(f"train: {{compat: {value}}}\n")
+    for line in (f"--compat {value}", f"--config {file}"):
+        with pytest.raises(BadInput, match=r"compat .*expected one of none, pprp-2021") as caught:
+            config(line)
+        assert "\n" not in str(caught.value)
