@@ -5,7 +5,7 @@ import shlex
 import pytest
 import torch
 
-from lib.build import _normalize
+from lib.build import build_normalize
 from lib.cli import parse
 from lib.config import Config, to_yaml
 from lib.data.base import Dataset, Split
@@ -35,7 +35,7 @@ def test_cifar_is_divided_by_what_the_older_project_divided_by(name):
     old = config(f"--dataset {name} {OLD}")
     assert old.data.normalize == "legacy"
     empty = Split(torch.zeros(0, 3, 32, 32), torch.zeros(0))
-    stats = _normalize(old, Dataset(empty, empty, (), (0.5,) * 3, (0.25,) * 3), torch.device("cpu"))
+    stats = build_normalize(old, Dataset(empty, empty, (), (0.5,) * 3, (0.25,) * 3), torch.device("cpu"))
     expected = {"cifar10": (0.2023, 0.1994, 0.2010), "cifar100": (0.2675, 0.2565, 0.2761)}[name]
     assert stats.std.flatten().tolist() == pytest.approx(expected)
 
