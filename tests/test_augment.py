@@ -88,13 +88,13 @@ def test_a_batch_of_any_shape_keeps_its_form_and_its_targets_stay_probabilities(
     batch = example(augmentations[name], *shape)
     for seed in range(5):
         out = build(name)(batch, Rng(seed, name))
-        assert out.x.shape == batch.x.shape
+        assert out.x.shape == (shape[0] * out.views, *shape[1:])
         assert out.x.dtype == batch.x.dtype
         assert out.x.isfinite().all()
-        assert out.y.shape == batch.y.shape
+        assert out.y.shape == (len(out), K)
         assert (out.y >= 0).all()
         torch.testing.assert_close(out.y.sum(1), torch.ones(len(out)))
-        assert torch.equal(out.index, batch.index)
+        assert torch.equal(out.index, batch.index.repeat_interleave(out.views))
         assert out.epoch == batch.epoch
         assert out.teacher is None
 
