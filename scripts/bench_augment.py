@@ -130,7 +130,9 @@ def page(copy: Row, same: list[Row], alone: list[Row], options: argparse.Namespa
     lines = [
         f"{TITLE}\n\nMade by `python -m scripts.bench_augment --write` on {machine}, {libraries}.",
         f"Batches of {options.batch} uint8 images of 32x32x3 to normalised float32; medians of",
-        f"{options.rounds} rounds. The ratio is to torchvision's PIL pipeline with the same augmentations.\n",
+        f"{options.rounds} rounds. The ratio is to torchvision's PIL pipeline with the same augmentations.",
+        "Cutout of torchvision v2 and kornia is an erased square that lies inside; kornia's AutoAugment",
+        "draws one sub-policy for a whole batch.\n",
         "| augmentations | by | images/s | ratio |\n|---|---|---:|---:|",
     ]
     for row in [copy, *same]:

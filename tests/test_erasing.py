@@ -97,6 +97,12 @@ def test_the_asked_share_of_the_images_is_touched(name, prob):
     assert_share(touched.sum(), len(out), prob)
 
 
+@pytest.mark.parametrize("line", ["--cutout 8", "--cutout-length 8", "augment.cutout.length=8"])
+def test_the_length_of_cutout_is_its_size(line):
+    choice = parse(["--dataset", "synthetic", *line.split()]).config().tricks["augment"]["cutout"]
+    assert choice.options["size"] == 8
+
+
 def test_the_probability_of_cutout_leaves_its_places_as_they_were():
     always, seldom = (hidden_in("cutout", ones(200), prob=prob) for prob in (1.0, 0.4))
     cut = seldom.flatten(1).any(1)

@@ -34,7 +34,6 @@ class Cutout(Augmentation):
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
         x = batch.x
         B, _, H, W = x.shape
-        # The rows of all images are drawn before the columns, from the same numbers.
         rows, columns = (within(self._first(side, B, x, rng), self.size, side) for side in (H, W))
         rows = rows & (rng.fold("prob").uniform(B, 1, like=x) < self.prob)
         squares = (rectangle(*square, like=x) for square in zip(rows, columns, strict=True))
