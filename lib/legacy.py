@@ -22,6 +22,8 @@ ALIASES: dict[str, Path] = {
     "random_erase_sl": ("augment", "random_erasing", "area_min"),
     "random_erase_sh": ("augment", "random_erasing", "area_max"),
     "random_erase_r": ("augment", "random_erasing", "ratio_min"),
+    "cutout_length": ("augment", "cutout", "size"),
+    "augment.cutout.length": ("augment", "cutout", "size"),
     "smooth_factor": ("augment", "label_smoothing", "epsilon"),
     "beta": ("augment", "cutmix", "alpha"),
     "train.lr": ("optim", "lr"),

@@ -88,13 +88,13 @@ def test_a_batch_of_any_shape_keeps_its_form_and_its_targets_stay_probabilities(
     batch, stage = example(augmentations[name], *shape), augmentations[name].facts["stage"]
     for seed in range(5):
         out = build(name)(batch, Rng(seed, name))
-        assert out.x.shape == batch.x.shape or stage is Stage.RESIZE
+        assert out.x.shape == (shape[0] * out.views, *shape[1:]) or stage is Stage.RESIZE
         assert out.x.dtype == batch.x.dtype
         assert out.x.isfinite().all()
-        assert out.y.shape == batch.y.shape
+        assert out.y.shape == (len(out), K)
         assert (out.y >= 0).all()
         torch.testing.assert_close(out.y.sum(1), torch.ones(len(out)))
-        assert torch.equal(out.index, batch.index) or stage is Stage.REPEAT
+        assert torch.equal(out.index, batch.index.repeat_interleave(out.views)) or stage is Stage.REPEAT
         assert out.epoch == batch.epoch
         assert out.teacher is None
 
@@ -281,7 +281,7 @@ def test_normalised_pixels_have_the_statistics_taken_off():
 
 
 @pytest.mark.parametrize("mode", ["zero", "reflect"])
-@pytest.mark.parametrize(("height", "width", "padding"), [(8, 8, 4), (6, 9, 2)])
+@pytest.mark.parametrize(("height", "width", "padding"), [(8, 8, 4), (6, 9, 2), (9, 17, 6)])
 def test_crops_are_those_of_the_padded_image_and_every_offset_is_equally_likely(mode, height, width, padding):
     offsets = (2 * padding + 1) ** 2
     x = numbered_pixels(60 * offsets, 2, height, width).to(torch.uint8)
@@ -292,6 +292,18 @@ def test_crops_are_those_of_the_padded_image_and_every_offset_is_equally_likely(
     counts = Counter(known[image.numpy().tobytes()] for image in out[:, 0].contiguous())
     assert len(counts) == offsets
     assert stats.chisquare(list(counts.values())).pvalue > 1e-3
+
+
+@pytest.mark.gpu
+def test_the_same_crops_are_the_same_pixels_on_a_gpu():
+    x, offsets = images(64), torch.randint(0, 9, (2, 64), generator=torch.Generator().manual_seed(0))
+
+    class Fixed(Rng):
+        def integers(self, low: int, high: int, *shape: int, like: Tensor) -> Tensor:
+            return offsets.to(like.device)
+
+    on_cpu, on_gpu = (build("crop")(batch_of(pixels), Fixed(0)).x for pixels in (x, x.cuda()))
+    assert torch.equal(on_gpu.cpu(), on_cpu)
 
 
 @pytest.mark.parametrize("prob", [0.0, 0.3, 0.5, 1.0])

@@ -32,4 +32,7 @@ class Flip(Augmentation):
             mirrored = coin ^ (batch.epoch % 2 == 1)
         else:
             mirrored = rng.uniform(len(batch), like=batch.x) < self.prob
-        return batch.replace(x=torch.where(mirrored[:, None, None, None], batch.x.flip(-1), batch.x))
+        # The bits in which the two differ, where mirrored: torch.where takes three times as long on bytes.
+        differ = batch.x.flip(-1).bitwise_xor_(batch.x)
+        chosen = differ.bitwise_and_(-mirrored.to(torch.uint8)[:, None, None, None])
+        return batch.replace(x=chosen.bitwise_xor_(batch.x))

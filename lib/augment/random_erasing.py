@@ -1,10 +1,12 @@
 """Random erasing (Zhong et al. 2017, arXiv:1708.04896, algorithm 1): fill a random rectangle with noise."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from lib.augment.erase import erased, noise, rectangle, within
 from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
@@ -23,6 +25,7 @@ ATTEMPTS = 32
     stage=Stage.ERASE,
     aliases=("random_erase",),
     paper="Zhong et al. 2017, arXiv:1708.04896",
+    compat={"pprp-2021": {"fill": "black", "inverted": True}},
 )
 @dataclass(frozen=True)
 class RandomErasing(Augmentation):
@@ -30,6 +33,8 @@ class RandomErasing(Augmentation):
     area_min: float = 0.02  # smallest erased share of the image (s_l)
     area_max: float = 0.4  # largest erased share of the image (s_h)
     ratio_min: float = 0.3  # smallest height over width (r_1); the largest is its inverse
+    fill: Literal["pixel", "channel", "constant", "black"] = "pixel"  # one random value for each, or black
+    inverted: bool = False  # read prob as that of leaving an image as it is, like an older project
 
     def __post_init__(self):
         super().__post_init__()
@@ -52,17 +57,21 @@ class RandomErasing(Augmentation):
         top, left = u[2] * H, u[3] * W
         fits = (top + height <= H) & (left + width <= W)
         first = fits.to(torch.uint8).argmax(1, keepdim=True)  # (B, 1); 0 where none fits
-        rows = _inside(top.gather(1, first), height.gather(1, first), H)  # (B, H)
-        columns = _inside(left.gather(1, first), width.gather(1, first), W)  # (B, W)
-        erased = fits.any(1) & (u[4, :, 0] < self.prob)
-        mask = rows[:, None, :, None] & columns[:, None, None, :] & erased[:, None, None, None]
+        rows = _touched(top.gather(1, first), height.gather(1, first), H)
+        columns = _touched(left.gather(1, first), width.gather(1, first), W)
+        drawn = u[4, :, 0] >= self.prob if self.inverted else u[4, :, 0] < self.prob
+        rows = rows & (fits.any(1) & drawn)[:, None]
+        return batch.replace(x=erased(x, rectangle(rows, columns, like=x), self._filling(batch, rng)))
+
+    def _filling(self, batch: Batch, rng: Rng) -> Tensor:
+        B, C, H, W = batch.x.shape
+        if self.fill == "black":
+            return batch.scale.black
         # The paper fills with pixel values drawn from 0 to 255: anything from black to white.
-        noise = torch.lerp(batch.scale.black, batch.scale.white, rng.fold("noise").uniform(*x.shape, like=x))
-        return batch.replace(x=torch.where(mask, noise.to(x.dtype), x))
+        shape = {"pixel": (B, C, H, W), "channel": (B, C, 1, 1), "constant": (B, 1, 1, 1)}[self.fill]
+        return noise(batch, rng, *shape)
 
 
-def _inside(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """(B, size) which pixels lie in [start, start + length), both (B, 1) and real; at least one does."""
-    first = start.floor()
-    pixel = torch.arange(size, device=start.device)
-    return (first <= pixel) & (pixel < first + length.round().clamp(min=1))
+def _touched(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """(B, size) the pixels of [start, start + length), both (B, 1) and real; at least one."""
+    return within(start.floor()[:, 0], length.round().clamp(min=1)[:, 0], size)

@@ -1,0 +1,41 @@
+"""Dual cutout: two views of each image, cut in different places, that should get the same logits.
+
+The loss is the mean of the two cross-entropies, and alpha times the mean squared difference of the logits.
+There is no paper; alpha is the default of hysts' pytorch_image_classification.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.augment.cutout import Cutout
+from lib.augment.pipeline import Loss
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+
+@augmentations.register("dual_cutout", stage=Stage.ERASE)
+@dataclass(frozen=True)
+class DualCutout(Cutout):
+    alpha: float = 0.1  # weight of the squared difference of the two views' logits
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.alpha >= 0, "alpha", "at least 0", self.alpha)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        return super().__call__(batch.repeated(2), rng)
+
+    def loss(self, base: Loss) -> Loss:
+        def loss(logits: Tensor, batch: Batch) -> Tensor:  # (B, K) -> (B,)
+            if batch.views == 1 or not self.applies(batch.epoch):
+                return base(logits, batch)
+            one, other = logits.float().unflatten(0, (-1, 2)).unbind(1)  # (B / 2, K) each
+            apart = F.mse_loss(one, other, reduction="none").mean(1)
+            return base(logits, batch) + self.alpha * apart.repeat_interleave(2)
+
+        return loss

@@ -1,0 +1,50 @@
+"""GridMask (Chen et al. 2020, arXiv:2001.04086, section 3): hide squares that form a regular grid."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib.augment.erase import erased, mean_colour, rectangle
+from lib.augment.pipeline import Augmentation
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+
+@augmentations.register("gridmask", stage=Stage.ERASE, paper="Chen et al. 2020, arXiv:2001.04086")
+@dataclass(frozen=True)
+class GridMask(Augmentation):
+    ratio: float = 0.4  # r, the visible share of a unit's side; 2r - r^2 of the pixels stay visible
+    unit_min: int = 24  # smallest side of the grid's units in pixels (d)
+    unit_max: int = 32  # largest side
+    prob: float = 1.0  # of masking an image
+    ramp: int = 0  # epochs in which prob rises from 0, as in the paper; 0 is at once
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 <= self.ratio <= 1, "ratio", "between 0 and 1", self.ratio)
+        require(
+            0 < self.unit_min <= self.unit_max, "unit_min", "at least 1 and at most unit_max", self.unit_min
+        )
+        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
+        require(self.ramp >= 0, "ramp", "at least 0", self.ramp)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        x = batch.x
+        B, _, H, W = x.shape
+        unit = rng.integers(self.unit_min, self.unit_max + 1, B, like=x)
+        side = ((1 - self.ratio) * unit).round()
+        first = (rng.uniform(2, B, like=x) * unit).floor()  # the place of the first pixel in its unit
+        rows, columns = _stripes(first[0], unit, side, H), _stripes(first[1], unit, side, W)
+        prob = self.prob * min(1, batch.epoch / self.ramp) if self.ramp else self.prob
+        rows = rows & (rng.fold("prob").uniform(B, 1, like=x) < prob)
+        return batch.replace(x=erased(x, rectangle(rows, columns, like=x), mean_colour(x)))
+
+
+def _stripes(first: Tensor, unit: Tensor, side: Tensor, size: int) -> Tensor:
+    """(B, size) the pixels in the first `side` of their unit; all but `size` are (B,)."""
+    pixel = torch.arange(size, device=first.device)
+    return (first[:, None] + pixel) % unit[:, None] < side[:, None]

@@ -1,0 +1,35 @@
+"""Hide-and-Seek (Singh & Lee 2017, arXiv:1704.04232; 1811.02545): hide the patches of a grid at random."""
+
+from dataclasses import dataclass
+
+from lib.augment.erase import erased, mean_colour
+from lib.augment.pipeline import Augmentation
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+
+@augmentations.register(
+    "hide_and_seek",
+    stage=Stage.ERASE,
+    paper="Singh & Lee 2017, arXiv:1704.04232; Singh et al. 2018, arXiv:1811.02545",
+)
+@dataclass(frozen=True)
+class HideAndSeek(Augmentation):
+    patch: int = 8  # side of a patch in pixels (S)
+    prob: float = 0.5  # of hiding a patch (p_hide)
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.patch > 0, "patch", "at least 1", self.patch)
+        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        x, S = batch.x, self.patch
+        B, _, H, W = x.shape
+        hidden = rng.uniform(B, 1, -(-H // S), -(-W // S), like=x) < self.prob
+        hidden = hidden.to(x.dtype).repeat_interleave(S, 2).repeat_interleave(S, 3)[..., :H, :W]
+        # The mean colour keeps the activations' mean as it is in the test, where nothing is hidden.
+        return batch.replace(x=erased(x, hidden, mean_colour(x)))
