@@ -113,8 +113,8 @@ def invert(x: Tensor) -> Tensor:
 
 
 def posterize(x: Tensor, bits: Tensor) -> Tensor:
-    """Keeps the `bits` highest bits, 0 to 8, rounded to whole ones."""
-    mask = (256 - 2 ** (8 - bits.round())).to(x.device, torch.uint8, non_blocking=True)
+    """Keeps the `bits` highest bits, rounded to whole ones; none below 0, all above 8."""
+    mask = (256 - 2 ** (8 - bits.round().clamp(0, 8))).to(x.device, torch.uint8, non_blocking=True)
     return x & mask[:, None, None, None]
 
 

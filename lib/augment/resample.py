@@ -66,7 +66,7 @@ def _look_up(pixels: Tensor, source: Tensor) -> Tensor:
 
 def _mixed(x: Tensor, matrix: Tensor, fill: Fill, taps: Callable) -> Tensor:
     """`affine` with pixels mixed by the weights of `taps`, those beyond the border repeated from it."""
-    n, C, H, W = x.shape
+    n, _, H, W = x.shape
     inverse = _at_centres(matrix).to(x.device, torch.float32, non_blocking=True)[:, :, :, None, None]
     column, row = torch.arange(W, device=x.device), torch.arange(H, device=x.device)[:, None]
     X, Y = (inverse[:, i, 0] * column + inverse[:, i, 1] * row + inverse[:, i, 2] for i in (0, 1))
