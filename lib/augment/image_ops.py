@@ -54,6 +54,23 @@ def _matrix(*rows: tuple[Tensor | float, ...]) -> Tensor:
     return torch.stack(entries, 1).view(-1, 2, 3)
 
 
+def cut_square(x: Tensor, side: Tensor, place: Tensor, fill: int = 0) -> Tensor:
+    """Fills a square, clipped by the border.
+
+    Args:
+        side: (n,) pixels from its first row or column to its last, which are rounded down.
+        place: (n, 2) its centre, as shares of the height and the width.
+    """
+    inside = []
+    for dim, size in enumerate(x.shape[-2:]):
+        first = (place[:, dim] * size - side / 2).clamp(min=0).floor()
+        ends = torch.stack((first, (first + side).floor()), 1).to(x.device, torch.int32, non_blocking=True)
+        pixel = torch.arange(size, dtype=torch.int32, device=x.device)
+        inside.append((ends[:, :1] <= pixel) & (pixel <= ends[:, 1:]))
+    rows, columns = inside
+    return x.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], fill)
+
+
 # Blends with a degenerate image
 
 
