@@ -8,7 +8,6 @@ import yaml
 
 from lib.cli import _flatten, parse, read_yaml
 from lib.config import SECTIONS, to_yaml
-from lib.errors import BadInput
 from lib.registry import REGISTRIES
 
 ROOT = Path(__file__).parent.parent
