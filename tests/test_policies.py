@@ -289,7 +289,7 @@ def test_the_port_does_to_each_image_what_pillow_does_with_its_draw():
 def test_images_of_a_batch_are_augmented_apart(name):
     x = pictures(3, 32, 32)[4:5].repeat(64, 1, 1, 1)
     out = augmentations[name].build()(batch_of(x), Rng(0, name)).x
-    assert len({image.numpy().tobytes() for image in out}) > 25
+    assert len({image.numpy().tobytes() for image in out}) > 20
 
 
 @every

@@ -1,8 +1,8 @@
 """Fast AutoAugment (Lim et al. 2019, arXiv:1905.00397): one of 493 pairs, found on a part of CIFAR-10.
 
 The pairs in fast_autoaugment.csv are the authors' `fa_reduced_cifar10` (kakaobrain/fast-autoaugment, MIT
-licence, copyright 2019 Ildoo Kim), taken from the package archai 1.0.0. Ranges and the meaning of a level are those
-of the authors' code: 0 to 1 is from one end of a range to the other, and a coin mirrors the geometry.
+licence, copyright 2019 Ildoo Kim), taken from the package archai 1.0.0. Ranges and the meaning of a level are
+as in the authors' code: 0 to 1 goes from one end of a range to the other, and a coin mirrors the geometry.
 """
 
 import csv
