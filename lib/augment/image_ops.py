@@ -147,11 +147,6 @@ def solarize(x: Tensor, threshold: Tensor) -> Tensor:
     return x ^ inverted.to(torch.uint8).neg_()
 
 
-def solarize_add(x: Tensor, addition: Tensor, threshold: int = 128) -> Tensor:
-    """Adds to the pixels below the threshold."""
-    return _clipped((x < threshold).float().mul_(_per_image(addition, x)).add_(x))
-
-
 def autocontrast(x: Tensor) -> Tensor:
     """Stretches each channel so that its darkest pixel is 0 and its brightest 255."""
     # Pillow computes in doubles, and cuts: a float would be one less where the true value is a whole number.
