@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lib.compose import Path
-from lib.errors import BadInput
 from lib.fields import coerce
 
 SECTION_NAMES = {
@@ -63,14 +62,6 @@ def _gpu(value: Any) -> list[tuple[Path, Any]]:
     return [(("run", "device"), f"cuda:{value}")]
 
 
-def _later(value: Any) -> list[tuple[Path, Any]]:
-    if coerce(value, bool):
-        raise BadInput(
-            "AutoAugment is not part of this version yet; leave the flag out (random erasing, cutout are)"
-        )
-    return []
-
-
 # Flags that say nothing any more, and why.
 RETIRED = {"nw": "images are resident on the device, so no workers load them"}
 
@@ -83,7 +74,5 @@ TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {
     "amp": _half,
     "fast": _fast,
     "gpu": _gpu,
-    "autoaugment": _later,
-    "autoaugmentation": _later,
 }
-SWITCHES = ("half", "amp", "fast", "autoaugment", "autoaugmentation")
+SWITCHES = ("half", "amp", "fast")

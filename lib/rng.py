@@ -80,6 +80,19 @@ class Rng:
         log_gamma = log_v.gather(0, first)[0] + u[0].log() / alpha
         return torch.sigmoid(log_gamma[0] - log_gamma[1])
 
+    def host_uniform(self, *shape: int) -> Tensor:
+        """Uniform numbers in [0, 1), float64 on the CPU: once a sample, where the host has to know them."""
+        return torch.rand(*shape, dtype=torch.float64, generator=self._host_samples)
+
+    def host_integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """Uniform integers in [low, high) on the CPU, the same whatever the device."""
+        return torch.randint(low, high, shape, generator=self._host_samples)
+
+    @cached_property
+    def _host_samples(self) -> torch.Generator:
+        # Apart from what is drawn for samples on their device, which may be the CPU.
+        return torch.Generator().manual_seed(self.fold("host").number)
+
     def permutation(self, n: int) -> Tensor:
         """A permutation of range(n), drawn on the CPU so that it is the same whatever the device."""
         # A generator of its own: on the CPU it would otherwise depend on what the samples have drawn.

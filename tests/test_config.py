@@ -8,7 +8,6 @@ import yaml
 
 from lib.cli import _flatten, parse, read_yaml
 from lib.config import SECTIONS, to_yaml
-from lib.errors import BadInput
 from lib.registry import REGISTRIES
 
 ROOT = Path(__file__).parent.parent
@@ -257,6 +256,14 @@ def test_the_default_is_the_published_baseline():
     assert list(base.tricks["augment"]) == ["crop", "flip"]
 
 
-def test_a_trick_that_comes_later_says_so():
-    with pytest.raises(BadInput, match="not part of this version"):
-        config("--autoaugmentation True --random-erase True")
+def test_autoaugment_random_erasing_and_mixup_are_on_together():
+    tree = config("--autoaugmentation True --random-erase True --mixup True").tree()["augment"]
+    assert {"autoaugment", "random_erasing", "mixup"} < set(tree)
+
+
+def test_autoaugment_of_an_older_time_is_its_port():
+    options = config("--autoaugment --compat pprp-2021").tricks["augment"]["autoaugment"].options
+    assert (options["variant"], options["fill"]) == ("port", 128)
+    options = config("--autoaugment --compat pprp-2021 --autoaugment-variant paper").tree()["augment"]
+    assert options["autoaugment"]["variant"] == "paper"
+    assert config("--autoaugment svhn").tree()["augment"]["autoaugment"]["variant"] == "paper"

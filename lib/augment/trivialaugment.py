@@ -1,0 +1,42 @@
+"""TrivialAugmentWide (Müller & Hutter 2021, arXiv:2103.10158): for each image one operation, any strength."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lib.augment.policy import ENHANCEMENTS, FOURTEEN, NUMBER, Drawn, Policy, Range, magnitudes
+from lib.augment.stage import Stage
+from lib.registry import augmentations
+from lib.rng import Rng
+
+STRENGTHS = 31  # 0 to 30, all equally likely
+
+# The wide space of the paper. It shifts by pixels, whatever the size of the image.
+RANGES = {
+    "shear_x": Range(0, 0.99, signed=True),
+    "shear_y": Range(0, 0.99, signed=True),
+    "translate_x_pixels": Range(0, 32, signed=True),
+    "translate_y_pixels": Range(0, 32, signed=True),
+    "rotate": Range(0, 135, signed=True),
+    "posterize": Range(8, 2),
+    "solarize": Range(256, 0),
+    **dict.fromkeys(ENHANCEMENTS, Range(0.01, 2)),
+}
+
+OPERATIONS = [f"{name}_pixels" if name.startswith("translate") else name for name in FOURTEEN]
+
+
+@augmentations.register(
+    "trivialaugment",
+    stage=Stage.COLOR,
+    aliases=("trivial_augment",),
+    paper="Müller & Hutter 2021, arXiv:2103.10158",
+)
+@dataclass(frozen=True)
+class TrivialAugment(Policy):
+    def draw(self, count: int, rng: Rng) -> Drawn:
+        numbers = torch.tensor([NUMBER[name] for name in OPERATIONS])
+        operation = numbers[rng.host_integers(0, len(numbers), count, 1)]
+        strength = rng.host_integers(0, STRENGTHS, count, 1) / (STRENGTHS - 1)
+        coin = rng.host_integers(0, 2, count, 1) == 1
+        return Drawn(operation, magnitudes(RANGES, operation, strength, coin))
