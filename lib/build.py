@@ -13,7 +13,9 @@ from lib.augment.pipeline import BatchMap, Normalize, Step, pipeline
 from lib.augment.stage import Stage
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
-from lib.data.base import Dataset, data_root, fraction, hold_out
+from lib.data.base import Dataset, Split, data_root, fraction, hold_out
+from lib.data.label_noise import mislabelled
+from lib.data.long_tail import long_tailed
 from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.log import Clock
@@ -40,11 +42,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         load_weights(model, load(path)["model"], path)
     model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
 
-    try:
-        part, held_out = hold_out(dataset.train, config.data.val, num_classes)
-        part = fraction(part, config.data.fraction)
-    except ValueError as error:
-        raise BadInput(f"data: {error}") from error
+    part, held_out = training_part(config, dataset.train, num_classes)
     splits = {"val": held_out} if config.data.val else {}
     splits["test"] = dataset.test
     data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
@@ -93,6 +91,19 @@ def build_device(name: str) -> torch.device:
 
 def build_dataset(config: Config) -> Dataset:
     return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
+
+
+def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:
+    """What is trained on, thinned out and with its wrong labels, and what is held out, which has neither."""
+    data, mistaken = config.data, config.chosen["data"].entry.facts.get("mistaken")
+    try:
+        part, held_out = hold_out(split, data.val, num_classes)
+        part = fraction(part, data.fraction)
+        part = long_tailed(part, data.imbalance, num_classes)
+        part = mislabelled(part, data.label_noise, data.noise_type, num_classes, mistaken)
+    except ValueError as error:
+        raise BadInput(f"data: {error}") from error
+    return part, held_out
 
 
 def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
