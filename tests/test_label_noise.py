@@ -194,6 +194,14 @@ def test_a_wrong_value_is_refused(line, message):
         config(line)
 
 
+def test_a_single_class_can_be_neither_mistaken_nor_thinned_out():
+    alone = split_of([10])
+    with pytest.raises(ValueError, match="label_noise must be 0"):
+        mislabelled(alone, 0.1, "symmetric", 1)
+    with pytest.raises(ValueError, match="imbalance must be 1"):
+        long_tailed(alone, 2, 1)
+
+
 def test_a_tail_too_thin_for_an_image_is_refused():
     with pytest.raises(BadInput, match="data: imbalance must leave an image to every class, got 500"):
         build(config(f"{SYNTHETIC} --imbalance 500 --device cpu"), torch.device("cpu"), print)

@@ -187,7 +187,7 @@ def test_what_makes_no_loss_is_refused(name, options):
         losses[name].build(**options)
 
 
-@pytest.mark.parametrize("name", losses.names())
+@pytest.mark.parametrize("name", [*losses.names(), "ce", "lsr"])
 def test_every_loss_trains_from_the_command_line_by_the_older_flag_too(name, tiny):
     line = f"--config {tiny} --epochs 0.5 --milestones 0.5 --mixup --output-dir run --crit {name}"
     assert train.main(line.split()) == 0

@@ -12,6 +12,7 @@ import torch
 from timm.scheduler import TanhLRScheduler
 
 import train
+from lib.build import build_schedule
 from lib.cli import parse
 from lib.optim.schedules import Cosine, Warmup
 from lib.registry import schedules
@@ -242,6 +243,32 @@ def test_every_sched_of_older_projects_trains(value, tiny):
     extra = " --milestones 0.5" if value in ("warmup", "multistep") else ""
     assert train.main((line + extra).split()) == 0
     assert json.loads(Path("run/result.json").read_text())["status"] == "ok"
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: path.stem)
+def test_every_recipes_schedule_fits_its_budget(path):
+    build_schedule(parse(["--config", str(path)]).config())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rates"),
+    [
+        ("darts", {0: 0.025, 100: 0.013, 200: 0.001}),
+        ("resnet", {99.9: 0.1, 100: 0.01, 150: 0.001}),
+        ("wrn", {59.9: 0.1, 60: 0.02, 120: 0.004, 160: 0.0008}),
+        ("densenet", {149.9: 0.1, 150: 0.01, 225: 0.001}),
+        ("superconvergence", {0: 1e-8, 15: 0.4, 35: 0.01}),
+        ("pprp", {58.9: 0.1, 59: 0.02, 119: 0.004, 159: 0.0008}),
+        ("hysts", {79.9: 0.1, 80: 0.01, 120: 0.001}),
+    ],
+)
+def test_a_published_recipe_has_the_published_rates(recipe, rates):
+    config = parse(["--config", str(ROOT / f"configs/recipes/{recipe}.yaml")]).config()
+    schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
+    assert {time: lr * schedule(time, config.train.epochs) for time in rates} == pytest.approx(rates)
 
 
 def test_no_warm_up_is_the_schedule_itself():

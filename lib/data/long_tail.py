@@ -7,6 +7,7 @@ in the last one. With CIFAR-10 and an imbalance of 100 that leaves 5,000, 2,997,
 import torch
 
 from lib.data.base import Split, stratified_order
+from lib.errors import require
 
 
 def long_tailed(split: Split, imbalance: float, num_classes: int) -> Split:
@@ -15,15 +16,14 @@ def long_tailed(split: Split, imbalance: float, num_classes: int) -> Split:
     Args:
         imbalance: the shares that the first and the last class keep, one divided by the other; 1 keeps all.
     Raises:
-        ValueError: a class would keep no image.
+        ValueError: a class would keep no image, or there is but one class.
     """
     if imbalance == 1:
         return split
+    require(num_classes > 1, "imbalance", "1 where there is one class only", imbalance)
     sizes = split.y.bincount(minlength=num_classes)
     shares = (1 / imbalance) ** (torch.arange(num_classes).double() / (num_classes - 1))
-    keep = (
-        sizes * shares + 1e-9
-    ).long()  # whole numbers down, as the authors do, lest rounding takes one more
+    keep = (sizes * shares + 1e-9).long()  # rounded down, as in the authors' counts, but no 50 to 49
     if not keep.all():
         fewest = int(keep.argmin())
         raise ValueError(

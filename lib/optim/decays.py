@@ -13,7 +13,7 @@ from lib.registry import schedules
 @schedules.register("polynomial", aliases=("poly",), paper="Chen et al. 2016, arXiv:1606.00915, section 4.1")
 @dataclass(frozen=True)
 class Polynomial:
-    """A fall from 1 to `end` along a power of the time that is left."""
+    """A fall from 1 to `end` along a power of the time that is left; linear is power 1."""
 
     power: float = 0.9  # 1 is a straight line; above, the rate falls fast at first
     end: float = 0.0  # the last factor
