@@ -82,6 +82,7 @@ def test_the_lowest_and_the_steepest_point_of_a_known_curve_are_found(noise):
 STATES = {
     "sgd": "",
     "sam": "--sam",
+    "fp16, whose scale moves": "--precision fp16",
     "adamw in bf16": "--optim adamw --precision bf16",
     "micro-batches, clipped": "--accumulate 2 --clip 1",
     "with an average": "--ema",
@@ -96,6 +97,7 @@ def test_a_run_goes_on_as_if_no_rate_had_been_sought(extra):
     before = {key: value.clone() for key, value in sought.model.state_dict().items()}
     find(sought, 0.1, 1e-6, 1.0, 10)
     assert all(torch.equal(value, before[key]) for key, value in sought.model.state_dict().items())
+    assert plain.scaler.state_dict() == sought.scaler.state_dict()
     losses = [[train_step(run, step).item() for step in (1, 2)] for run in (plain, sought)]
     assert losses[0] == losses[1]
     states = ([run.model, *run.averages.values()] for run in (plain, sought))

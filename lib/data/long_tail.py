@@ -1,4 +1,4 @@
-"""Long-tailed sets (Cui et al. 2019, arXiv:1901.05555, section 5.1): ever fewer images, class by class.
+"""Long-tailed sets (Cui et al. 2019, arXiv:1901.05555): ever fewer images, class by class.
 
 The share of its images that a class keeps falls exponentially, from all in the first class to 1 / imbalance
 in the last one. With CIFAR-10 and an imbalance of 100 that leaves 5,000, 2,997, 1,796 ... 50 images.

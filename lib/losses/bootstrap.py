@@ -1,4 +1,4 @@
-"""Bootstrapping of noisy labels (Reed et al. 2014, arXiv:1412.6596, section 3.2).
+"""Bootstrapping of noisy labels (Reed et al. 2014, arXiv:1412.6596).
 
 The target is part the given label and part what the network itself believes: its probabilities (soft) or its
 most likely class (hard). The soft target is part of what is differentiated, as in the paper's objective, so
@@ -12,7 +12,7 @@ from lib.batch import Batch
 from lib.errors import require
 from lib.registry import losses
 
-PAPER = "Reed et al. 2014, arXiv:1412.6596, section 3.2"
+PAPER = "Reed et al. 2014, arXiv:1412.6596"
 
 
 @losses.register("bootstrap_soft", paper=PAPER)

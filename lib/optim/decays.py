@@ -10,7 +10,7 @@ from lib.optim.schedules import in_epochs
 from lib.registry import schedules
 
 
-@schedules.register("polynomial", aliases=("poly",), paper="Chen et al. 2016, arXiv:1606.00915, section 4.1")
+@schedules.register("polynomial", aliases=("poly",), paper="Chen et al. 2016, arXiv:1606.00915")
 @dataclass(frozen=True)
 class Polynomial:
     """A fall from 1 to `end` along a power of the time that is left; linear is power 1."""
