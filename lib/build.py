@@ -17,6 +17,8 @@ from lib.batch import Batch
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
 from lib.data.base import Dataset, Split, data_root, fraction, hold_out
+from lib.data.label_noise import mislabelled
+from lib.data.long_tail import long_tailed
 from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.log import Clock
@@ -98,15 +100,24 @@ def build_dataset(config: Config) -> Dataset:
 def build_data(config: Config, dataset: Dataset, device: torch.device) -> tuple[Resident, dict[str, Split]]:
     """The training batches, and what is evaluated: test, and val where a part of train is held out."""
     train, num_classes = config.train, len(dataset.classes)
-    try:
-        part, held_out = hold_out(dataset.train, config.data.val, num_classes)
-        part = fraction(part, config.data.fraction)
-    except ValueError as error:
-        raise BadInput(f"data: {error}") from error
+    part, held_out = training_part(config, dataset.train, num_classes)
     splits = {"val": held_out} if config.data.val else {}
     splits["test"] = dataset.test
     data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
     return data, {name: split.to(device) for name, split in splits.items()}
+
+
+def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:
+    """What is trained on, thinned out and with its wrong labels, and what is held out, which has neither."""
+    data, mistaken = config.data, config.chosen["data"].entry.facts.get("mistaken")
+    try:
+        part, held_out = hold_out(split, data.val, num_classes)
+        part = fraction(part, data.fraction)
+        part = long_tailed(part, data.imbalance, num_classes)
+        part = mislabelled(part, data.label_noise, data.noise_type, num_classes, mistaken)
+    except ValueError as error:
+        raise BadInput(f"data: {error}") from error
+    return part, held_out
 
 
 def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -> nn.Module:

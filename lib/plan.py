@@ -9,8 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.augment.pipeline import Normalize, describe, ordered
-from lib.build import build_dataset, build_model, build_schedule, build_steps
+from lib.build import build_dataset, build_model, build_schedule, build_steps, training_part
 from lib.config import Config, to_yaml
+from lib.data.base import Split
 from lib.errors import BadInput
 
 
@@ -53,22 +54,23 @@ def count_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
     return counter.get_total_flops() // 2
 
 
-def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], int]:
-    """The model, the shape of its images and the number of training ones; facts stand in for the data."""
+def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], Split]:
+    """The model, the shape of its images, and the training ones; where facts can stand in, without pixels."""
     facts = config.chosen["data"].entry.facts
-    if "shape" in facts:
-        return build_model(config, facts["shape"], facts["num_classes"]), facts["shape"], facts["train"]
-    dataset = build_dataset(config)
-    shape = tuple(dataset.train.x.shape[1:])
-    return build_model(config, shape, len(dataset.classes)), shape, len(dataset.train)
+    # How many images each class has matters only where classes are thinned out.
+    if "shape" in facts and (facts.get("balanced") or config.data.imbalance == 1):
+        shape, classes, images = facts["shape"], facts["num_classes"], facts["train"]
+        split = Split(torch.empty(images, 0), torch.arange(images) % classes)
+    else:
+        dataset = build_dataset(config)
+        shape, classes, split = tuple(dataset.train.x.shape[1:]), len(dataset.classes), dataset.train
+    return build_model(config, shape, classes), shape, training_part(config, split, classes)[0]
 
 
 def dry_run(config: Config) -> str:
     """The configuration, what differs from the defaults, and what the run would amount to."""
-    model, shape, images = _model_alone(config)
-    data, train = config.data, config.train
-    images -= round(data.val * images if data.val < 1 else data.val)
-    images = round(images * data.fraction)
+    model, shape, split = _model_alone(config)
+    train, images = config.train, len(split)
     if train.batch_size > images:
         raise BadInput(
             f"train.batch_size {train.batch_size} is more than the {images} training images; make it smaller"

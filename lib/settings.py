@@ -10,6 +10,9 @@ from lib.errors import require
 class DataSettings:
     fraction: float = 1.0  # train on this stratified part of the training images
     val: float = 0.0  # hold out a fixed part of the training images: a share below 1, or a number of images
+    imbalance: float = 1.0  # a long tail: of its images the first class keeps all, the last 1 / imbalance
+    label_noise: float = 0.0  # share of the training images with a wrong label, the same for every seed
+    noise_type: Literal["symmetric", "asymmetric"] = "symmetric"  # any other class, or the usual mistake
     normalize: Literal["standard", "legacy"] = "standard"  # the set's own mean and std, or older projects'
     root: str | None = None  # where data lie or are put; else $DATA_DIR, else ./data
     offline: bool = False  # never download
@@ -17,6 +20,8 @@ class DataSettings:
     def __post_init__(self):
         require(0 < self.fraction <= 1, "fraction", "above 0 and at most 1", self.fraction)
         require(self.val >= 0, "val", "at least 0", self.val)
+        require(self.imbalance >= 1, "imbalance", "at least 1", self.imbalance)
+        require(0 <= self.label_noise <= 1, "label_noise", "from 0 to 1", self.label_noise)
 
 
 @dataclass(frozen=True)

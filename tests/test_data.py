@@ -44,6 +44,8 @@ def test_a_set_that_can_be_had_keeps_the_contract(name):
         assert len(split.x) == len(split.y) == len(split)
         assert split.y.unique().tolist() == list(range(len(data.classes)))
         assert split.x.shape[1:] == data.train.x.shape[1:]
+    if datasets[name].facts.get("balanced"):
+        assert len(data.train.y.bincount().unique()) == 1
     mean, std = channel_statistics(data.train.x)
     assert data.mean == pytest.approx(mean, abs=2e-3)
     assert data.std == pytest.approx(std, abs=2e-3)

@@ -1,137 +1,17 @@
-"""Schedules against closed forms, optimizers on convex losses, wrappers and averages by hand."""
+"""Optimizers on convex losses, wrappers and averages by hand."""
 
 import copy
 import io
 import math
 import random
 
-import numpy as np
 import pytest
 import torch
 from references import moving_average
 from torch import Tensor, nn
 
 from lib.optim.groups import ParamGroups
-from lib.optim.schedules import Cosine, Warmup
-from lib.registry import averages, optimizers, schedules, wrappers
-
-# Schedules
-
-
-def schedule_of(name: str, warmup: float | None = None, **options):
-    """The schedule as a run has it: within the warm-up that it brings along."""
-    usual = schedules[name].facts.get("warmup", 0.0)
-    return Warmup(usual if warmup is None else warmup)(schedules[name].build(**options))
-
-
-@pytest.mark.parametrize("name", schedules.names())
-@pytest.mark.parametrize("epochs", [12, 30.5, 200])
-def test_every_schedule_is_a_finite_factor_over_its_budget_and_a_function_of_time_alone(name, epochs):
-    times = [epochs * i / 97 for i in range(97)]
-    factors = {time: schedule_of(name)(time, epochs) for time in times}
-    assert all(math.isfinite(factor) and 0 <= factor <= 1 for factor in factors.values())
-    assert max(factors.values()) > 0.9
-    schedule = schedule_of(name)
-    for time in random.Random(0).sample(times, len(times)):
-        assert schedule(time, epochs) == factors[time]
-
-
-# The first cosine of SGDR is so many epochs long, as in its paper.
-@pytest.mark.parametrize("name", [n for n in schedules.names() if n != "sgdr"])
-def test_a_schedule_in_shares_of_the_budget_stretches_with_it(name):
-    short, long = ([schedule_of(name)(epochs * i / 64, epochs) for i in range(64)] for epochs in (10, 320))
-    assert short == pytest.approx(long)
-
-
-def torch_factors(scheduler, steps: int, **options) -> list[float]:
-    """The factors of one of torch's schedulers."""
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    stepper, found = scheduler(optimizer, **options), []
-    for _ in range(steps):
-        found.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        stepper.step()
-    return found
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "scheduler", "theirs"),
-    [
-        ("cosine", {}, "CosineAnnealingLR", {"T_max": 40}),
-        ("cosine", {"end": 0.1}, "CosineAnnealingLR", {"T_max": 40, "eta_min": 0.1}),
-        (
-            "multistep",
-            {"milestones": (10, 25, 30)},
-            "MultiStepLR",
-            {"milestones": [10, 25, 30], "gamma": 0.2},
-        ),
-        ("multistep", {"gamma": 0.1}, "MultiStepLR", {"milestones": [12, 24, 32], "gamma": 0.1}),
-        ("sgdr", {"first": 5}, "CosineAnnealingWarmRestarts", {"T_0": 5, "T_mult": 2}),
-        ("sgdr", {"first": 0.25, "growth": 1}, "CosineAnnealingWarmRestarts", {"T_0": 10, "T_mult": 1}),
-        ("constant", {}, "ConstantLR", {"factor": 1.0}),
-    ],
-)
-def test_a_schedule_is_torchs_own_where_torch_has_one(name, options, scheduler, theirs):
-    ours = [schedules[name].build(**options)(epoch, 40) for epoch in range(40)]
-    expected = torch_factors(getattr(torch.optim.lr_scheduler, scheduler), 40, **theirs)
-    assert ours == pytest.approx(expected, abs=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "points"),
-    [
-        ("cosine", {}, {0: 1, 50: (2 + 2**0.5) / 4, 100: 0.5, 150: (2 - 2**0.5) / 4, 200: 0}),
-        ("cosine", {"end": 0.2}, {0: 1, 100: 0.6, 200: 0.2}),
-        ("multistep", {}, {0: 1, 59.9: 1, 60: 0.2, 119.9: 0.2, 120: 0.04, 159.9: 0.04, 160: 0.008}),
-        ("sgdr", {}, {0: 1, 5: 0.5, 9.999: 0, 10: 1, 20: 0.5, 30: 1, 50: 0.5, 70: 1, 150: 1}),
-        ("onecycle", {}, {0: 0.04, 30: 0.52, 60: 1, 130: 0.5, 200: 0}),
-        ("onecycle", {"peak": 50, "start": 0, "end": 0.1}, {0: 0, 25: 0.5, 50: 1, 125: 0.55, 200: 0.1}),
-        ("onecycle", {"shape": "cosine", "start": 0}, {15: (2 - 2**0.5) / 4, 30: 0.5, 60: 1, 130: 0.5}),
-        ("piecewise", {}, {0: 0, 20: 0.5, 40: 1, 120: 0.5, 200: 0}),
-        ("warmcosine", {}, {0: 0, 20: (1 + math.cos(math.pi / 10)) / 2, 100: 0.5, 200: 0}),
-    ],
-)
-def test_a_schedule_takes_the_values_of_its_closed_form(name, options, points):
-    schedule = schedule_of(name, **options)
-    assert {time: schedule(time, 200) for time in points} == pytest.approx(points, abs=1e-6)
-
-
-def test_milestones_in_epochs_and_as_shares_of_the_budget_agree():
-    by_epoch, by_share = (schedule_of("multistep", milestones=m) for m in ((60, 120, 160), (0.3, 0.6, 0.8)))
-    assert all(by_epoch(t / 4, 200) == by_share(t / 4, 200) for t in range(800))
-
-
-def test_milestones_as_shares_fit_into_a_budget_of_less_than_an_epoch():
-    factors = [schedule_of("multistep")(0.5 * share, 0.5) for share in (0, 0.29, 0.31, 0.61, 0.81)]
-    assert factors == pytest.approx([1, 1, 0.2, 0.04, 0.008])
-
-
-@pytest.mark.parametrize(
-    ("points", "factors"), [((0.0, 0.2), (0, 1, 0)), ((0.0, 5, 0.5, 30), (0.1, 1, 0.4, 0.4, 0))]
-)
-def test_a_piecewise_schedule_is_numpys_interpolation(points, factors):
-    knots = [*(p * 40 if p < 1 else p for p in points), 40]
-    times = np.linspace(0, 40, 173)
-    schedule = schedule_of("piecewise", points=points, factors=factors)
-    assert [schedule(t, 40) for t in times] == pytest.approx(np.interp(times, knots, factors), abs=1e-12)
-
-
-@pytest.mark.parametrize("name", schedules.names())
-@pytest.mark.parametrize(("warmup", "length"), [(5, 5), (0.1, 4)])
-@pytest.mark.parametrize("start", [0.0, 0.3])
-def test_a_warm_up_rises_linearly_to_the_schedule_and_then_leaves_it_alone(name, warmup, length, start):
-    plain = schedules[name].build()
-    warmed = Warmup(warmup, start)(plain)
-    goal = plain(length, 40)
-    for share in (0, 0.25, 0.5, 0.999999):
-        assert warmed(share * length, 40) == pytest.approx(start + (goal - start) * share, abs=1e-5)
-    for time in np.linspace(length, 39.9, 50):
-        assert warmed(time, 40) == plain(time, 40)
-
-
-def test_no_warm_up_is_the_schedule_itself():
-    assert Warmup(0)(schedule := Cosine()) is schedule
-
+from lib.registry import averages, optimizers, wrappers
 
 # Optimizers
 

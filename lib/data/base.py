@@ -57,7 +57,7 @@ def hold_out(split: Split, val: float, num_classes: int) -> tuple[Split, Split]:
             f"val must be 0, a share below 1 or a number of images, and leave an image a class to both parts "
             f"({num_classes} to {len(split) - num_classes} of {len(split)} images), got {val}"
         )
-    order = _stratified_order(split.y)
+    order = stratified_order(split.y)
     held, kept = order[: int(count)], order[int(count) :]
     return split.take(kept.sort().values), split.take(held.sort().values)
 
@@ -71,7 +71,7 @@ def fraction(split: Split, share: float) -> Split:
     count = round(share * len(split))
     if not 0 < share <= 1 or not count:
         raise ValueError(f"share must be above 0, at most 1 and leave an image of {len(split)}, got {share}")
-    return split.take(_stratified_order(split.y)[:count].sort().values)
+    return split.take(stratified_order(split.y)[:count].sort().values)
 
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -86,7 +86,7 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     return tuple(means), tuple(stds)
 
 
-def _stratified_order(y: Tensor) -> Tensor:
+def stratified_order(y: Tensor) -> Tensor:
     """A fixed permutation of the images, of which any first part holds each class in its share."""
     shuffled = Rng("stratify").permutation(len(y))
     by_class = shuffled[y[shuffled].argsort(stable=True)]

@@ -91,10 +91,16 @@ SHARED = {
     "shape": (3, 32, 32),
     "train": 50_000,
     "test": 10_000,
+    "balanced": True,
     "augment": ("crop", "flip"),
     "compat": {"pprp-2021": {"normalize": "legacy"}},
     "paper": "Krizhevsky 2009",
 }
+
+
+# Truck for automobile, bird for airplane, deer for horse, cat for dog and dog for cat: the asymmetric label
+# noise of Patrini et al. 2017 (arXiv:1609.03683).
+MISTAKEN = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 
 
 # `legacy` is what many older projects divide by: for CIFAR-10 the mean of the images' own deviations, which
@@ -105,6 +111,7 @@ SHARED = {
     mean=CIFAR10.mean,
     std=CIFAR10.std,
     legacy=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    mistaken=MISTAKEN,
     **SHARED,
 )
 def cifar10(root: Path, offline: bool) -> Dataset:

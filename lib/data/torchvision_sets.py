@@ -33,13 +33,15 @@ def mnist(root: Path, offline: bool) -> Dataset:
     return _grey("MNIST", root, offline, **MNIST)
 
 
-@datasets.register("fashion_mnist", augment=("crop", "flip"), paper="Xiao et al. 2017", **GREY, **FASHION)
+@datasets.register(
+    "fashion_mnist", balanced=True, augment=("crop", "flip"), paper="Xiao et al. 2017", **GREY, **FASHION
+)
 def fashion_mnist(root: Path, offline: bool) -> Dataset:
     """70,000 pieces of clothing, grey, 28x28."""
     return _grey("FashionMNIST", root, offline, **FASHION)
 
 
-@datasets.register("kmnist", augment=("crop",), paper="Clanuwat et al. 2018", **GREY, **KMNIST)
+@datasets.register("kmnist", balanced=True, augment=("crop",), paper="Clanuwat et al. 2018", **GREY, **KMNIST)
 def kmnist(root: Path, offline: bool) -> Dataset:
     """70,000 cursive Japanese characters, grey, 28x28."""
     return _grey("KMNIST", root, offline, **KMNIST)

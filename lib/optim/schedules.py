@@ -31,9 +31,7 @@ class Constant:
         return 1.0
 
 
-@schedules.register(
-    "multistep", aliases=("step",), paper="Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 3"
-)
+@schedules.register("multistep", paper="Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 3")
 @dataclass(frozen=True)
 class MultiStep:
     milestones: tuple[float, ...] = (0.3, 0.6, 0.8)  # when the rate drops: epochs, or shares of the budget
@@ -61,50 +59,6 @@ class Cosine:
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-@schedules.register("sgdr", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
-@dataclass(frozen=True)
-class SGDR:
-    first: float = 10.0  # length of the first cosine, in epochs or as a share of the budget
-    growth: float = 2.0  # each one is that much longer than the one before
-    end: float = 0.0  # the last factor of every cosine
-
-    def __post_init__(self):
-        require(self.first > 0, "first", "above 0", self.first)
-        require(self.growth >= 1, "growth", "at least 1", self.growth)
-        require(self.end >= 0, "end", "at least 0", self.end)
-
-    def __call__(self, epoch: float, epochs: float) -> float:
-        length = in_epochs(self.first, epochs)
-        require(length <= epochs, "first", f"at most the budget of {epochs:g} epochs", self.first)
-        while epoch >= length:
-            epoch, length = epoch - length, length * self.growth
-        return Cosine(self.end)(epoch, length)
-
-
-@schedules.register("onecycle", aliases=("one_cycle", "custom"), paper="Smith & Topin 2017, arXiv:1708.07120")
-@dataclass(frozen=True)
-class OneCycle:
-    peak: float = 0.3  # when the rate is highest: epochs, or a share of the budget
-    start: float = 0.04  # the first factor
-    end: float = 0.0  # the last factor
-    shape: Literal["linear", "cosine"] = "linear"  # of the way up and the way down
-
-    def __post_init__(self):
-        require(self.start >= 0, "start", "at least 0", self.start)
-        require(self.end >= 0, "end", "at least 0", self.end)
-
-    def __call__(self, epoch: float, epochs: float) -> float:
-        peak = in_epochs(self.peak, epochs)
-        require(0 <= peak < epochs, "peak", f"within the budget of {epochs:g} epochs", self.peak)
-        if epoch < peak:
-            first, last, share = self.start, 1.0, epoch / peak
-        else:
-            first, last, share = 1.0, self.end, (epoch - peak) / (epochs - peak)
-        if self.shape == "cosine":
-            share = (1 - math.cos(math.pi * share)) / 2
-        return first + (last - first) * share
-
-
 @schedules.register("piecewise", aliases=("piecewise_linear",))
 @dataclass(frozen=True)
 class PiecewiseLinear:
@@ -127,7 +81,7 @@ class PiecewiseLinear:
         return self.factors[left] + (self.factors[right] - self.factors[left]) * share
 
 
-# `warmup` is the default of the section's own field below: 20 epochs of 200, as the older projects have it.
+# `warmup` is the default of the section's own field below, here the 20 epochs of 200 of older projects.
 schedules.register(
     "warmcosine", Cosine, warmup=0.1, paper="Goyal et al. 2017, arXiv:1706.02677, section 2.2; 1608.03983"
 )
@@ -135,12 +89,16 @@ schedules.register(
 
 @dataclass(frozen=True)
 class Warmup:
-    warmup: float = 0.0  # a linear rise to the schedule: epochs, or a share of the budget
+    warmup: float = 0.0  # a rise to the schedule: epochs, or a share of the budget
     warmup_start: float = 0.0  # the factor that it starts from
+    warmup_shape: Literal["linear", "exponential"] = "linear"  # of the rise: the same step, or the same ratio
 
     def __post_init__(self):
         require(self.warmup >= 0, "warmup", "at least 0", self.warmup)
         require(self.warmup_start >= 0, "warmup_start", "at least 0", self.warmup_start)
+        if self.warmup_shape == "exponential":
+            rule = "above 0, as 1e-3, for a rise by ratios"
+            require(self.warmup_start > 0, "warmup_start", rule, self.warmup_start)
 
     def __call__(self, schedule: Schedule) -> Schedule:
         """The schedule with its beginning replaced by the rise; its own clock does not move."""
@@ -152,6 +110,9 @@ class Warmup:
             require(length < epochs, "warmup", f"shorter than the budget of {epochs:g} epochs", self.warmup)
             if epoch >= length:
                 return schedule(epoch, epochs)
-            return self.warmup_start + (schedule(length, epochs) - self.warmup_start) * epoch / length
+            start, goal, share = self.warmup_start, schedule(length, epochs), epoch / length
+            if self.warmup_shape == "exponential":
+                return start * (goal / start) ** share
+            return start + (goal - start) * share
 
         return warmed

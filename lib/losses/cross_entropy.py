@@ -1,4 +1,4 @@
-"""Losses: `(logits, batch) -> (B,)`, one value a sample, so that terms add and the step alone reduces."""
+"""The soft cross-entropy -sum_k y_k log p_k, for targets that are probabilities."""
 
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,0 +1,192 @@
+"""`python -m scripts.lr_find --model X ...`: a learning rate from one short run in which it rises.
+
+The range test of Smith 2015 (arXiv:1506.01186, section 3.3), with a rate that rises by the same ratio each
+step. It is the training step itself under another schedule, so wrappers, precision, accumulation, clipping
+and augmentations are those of the run that the same flags would train. Everything is put back afterwards.
+"""
+
+import argparse
+import copy
+import io
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from lib.build import build, build_device
+from lib.cli import parse
+from lib.errors import BadInput, require
+from lib.files import write_atomic
+from lib.optim.decays import Exponential
+from lib.step import Run, train_step
+
+DIVERGED = 4.0  # times the lowest smoothed loss: from there on nothing more is to be seen
+SMOOTHING = 0.9  # of the running mean by which divergence is told
+
+
+@dataclass(frozen=True)
+class Finding:
+    rates: list[float]  # of each step that was taken
+    losses: list[float]  # of its batch, before the step
+    smooth: list[float]  # the same without the noise of single batches
+    lowest: float  # the rate where the smoothed loss is lowest
+    steepest: float  # the rate where it falls fastest
+    diverged: bool  # whether the loss rose out of sight before the last step
+
+    @property
+    def suggestion(self) -> float:
+        """A tenth of the lowest point's rate: where the loss still falls, and far from where it stops to.
+
+        The steepest point is the other common choice. It is a derivative, hence noisier, and after a flat
+        beginning may lie at a rate that is much too small.
+        """
+        return self.lowest / 10
+
+    def remarks(self) -> list[str]:
+        """What is to be said against the suggestion."""
+        found = []
+        if self.lowest == self.rates[0]:
+            found.append("the loss never fell: give a smaller --min-lr, or more --steps")
+        if not self.diverged and self.lowest == self.rates[-1]:
+            found.append("the loss still fell at the end: give a larger --max-lr")
+        return found
+
+
+def find(run: Run, base: float, low: float, high: float, steps: int) -> Finding:
+    """Raise the rate from `low` to `high` over so many steps; `run` is left as it was.
+
+    Args:
+        base: the optimizer's own rate: groups with a factor of their own keep it.
+    Raises:
+        ValueError: the bounds are no range, the steps too few to show a slope, or the first ones diverge.
+    """
+    require(0 < low < high, "min-lr", f"above 0 and below max-lr {high:g}", low)
+    require(steps >= 10, "steps", "at least 10", steps)
+    ramp = Exponential(start=low / base, end=high / base)
+    # The last step is to have the highest rate. No average watches weights that are thrown away.
+    epochs = (steps - 1) / run.data.steps_per_epoch
+    trial = replace(run, schedule=ramp, epochs=epochs, averages={})
+    rates: list[float] = []
+    losses: list[float] = []
+    mean, best, diverged = 0.0, math.inf, False
+    with restored(run):
+        for step in range(steps):
+            # The host waits for each loss: whether to go on hangs on it.
+            loss = train_step(trial, step).item()
+            mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+            unbiased = mean / (1 - SMOOTHING ** (step + 1))
+            if diverged := not unbiased < DIVERGED * best:  # so that no number counts too
+                break
+            rates.append(base * ramp(step / run.data.steps_per_epoch, epochs))
+            losses.append(loss)
+            best = min(best, unbiased)
+    require(len(losses) >= 3, "min-lr", "so small that the first steps do not diverge", low)
+    return judge(rates, losses, diverged)
+
+
+def judge(rates: list[float], losses: list[float], diverged: bool = False) -> Finding:
+    """Where the smoothed loss is lowest, and where before that it falls fastest along the log of the rate."""
+    smooth = centred_mean(np.array(losses), max(1, len(losses) // 20))
+    lowest = int(smooth.argmin())
+    slope = np.gradient(smooth, np.log(rates))
+    steepest = int(slope[: max(1, lowest)].argmin())
+    return Finding(rates, losses, smooth.tolist(), rates[lowest], rates[steepest], diverged)
+
+
+def centred_mean(values: np.ndarray, reach: int) -> np.ndarray:
+    """The mean of each value and its `reach` neighbours on both sides, of fewer at the ends."""
+    window = np.ones(2 * reach + 1)
+    counts = np.convolve(np.ones(len(values)), window)[reach : reach + len(values)]
+    return np.convolve(values, window)[reach : reach + len(values)] / counts
+
+
+@contextmanager
+def restored(run: Run) -> Iterator[None]:
+    """Weights, statistics, the optimizer's state and the loss scale are afterwards what they were."""
+    parts = (run.model, run.optimizer, run.scaler)
+    before = [copy.deepcopy(part.state_dict()) for part in parts]
+    try:
+        yield
+    finally:
+        for part, state in zip(parts, before, strict=True):
+            part.load_state_dict(state)
+        run.optimizer.zero_grad(set_to_none=True)
+
+
+def draw(finding: Finding, title: str) -> bytes:
+    """The loss over the rate as a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    panel = figure.subplots()
+    panel.plot(finding.rates, finding.losses, color="0.75", linewidth=1, label="loss of each step")
+    panel.plot(finding.rates, finding.smooth, color="C0", linewidth=2, label="smoothed")
+    for rate, color, style, name in (
+        (finding.suggestion, "C2", "-", "suggested: a tenth of the lowest point's"),
+        (finding.steepest, "C1", "--", "steepest fall"),
+        (finding.lowest, "C3", ":", "lowest point"),
+    ):
+        panel.axvline(rate, color=color, linestyle=style, label=f"{name}, {rate:.3g}")
+    panel.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
+    # The last losses before the end may be many times the others, which then would be one flat line.
+    low, high = min(finding.losses), max(finding.losses)
+    span = max(finding.smooth[0] - low, 0.1 * abs(low), 1e-3)
+    panel.set_ylim(low - 0.1 * span, min(low + 2 * span, high + 0.1 * span))
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def lr_find(argv: list[str]) -> Finding:
+    """What the command line asks for: prints the suggestion, draws the curve, and gives the finding."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.lr_find",
+        description=__doc__.partition(": ")[2].partition("\n")[0],
+        epilog="All flags of train.py are understood too: --model, --optim, --batch-size, --precision...",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("lr_find.png"), help="the curve, a PNG")
+    parser.add_argument("--min-lr", "--base-lr", "--base_lr", type=float, default=1e-7, help="the first rate")
+    parser.add_argument("--max-lr", "--max_lr", type=float, default=10.0, help="the last rate")
+    parser.add_argument("--steps", "--num-iter", "--num_iter", type=int, default=100, help="steps in all")
+    options, rest = parser.parse_known_args(argv)
+    command = parse(rest)
+    if command.action != "train":
+        raise BadInput(f"--{command.action} is a matter of train.py; leave it out here")
+    config = command.config()
+    run = build(config, build_device(config.run.device), print)
+    base = config.chosen["optim"].options["lr"]
+    try:
+        finding = find(run, base, options.min_lr, options.max_lr, options.steps)
+    except ValueError as error:
+        raise BadInput(str(error)) from error
+    for note in (*config.notes, *finding.remarks()):
+        print(f"note: {note}")
+    ended = "the loss diverged" if finding.diverged else "it ended"
+    rates = finding.rates
+    print(f"{len(rates)} steps from learning rate {rates[0]:.3g} to {rates[-1]:.3g}, where {ended}")
+    print(f"lowest loss at {finding.lowest:.3g}, steepest fall at {finding.steepest:.3g}")
+    print(f"suggested learning rate (a tenth of the lowest point's): {finding.suggestion:.3g}")
+    title = ", ".join(config.chosen[section].entry.name for section in ("model", "data", "optim"))
+    write_atomic(options.output, draw(finding, title))
+    print(f"curve: {options.output}")
+    return finding
+
+
+def main(argv: list[str]) -> int:
+    try:
+        lr_find(argv)
+    except BadInput as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,275 @@
+"""Schedules against closed forms, torch's and timm's own, and the command line's names for them."""
+
+import itertools
+import json
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from timm.scheduler import TanhLRScheduler
+
+import train
+from lib.build import build_schedule
+from lib.cli import parse
+from lib.optim.schedules import Cosine, Warmup
+from lib.registry import schedules
+
+
+def schedule_of(name: str, warmup: float | None = None, **options):
+    """The schedule as a run has it: within the warm-up that it brings along."""
+    usual = schedules[name].facts.get("warmup", 0.0)
+    return Warmup(usual if warmup is None else warmup)(schedules[name].build(**options))
+
+
+@pytest.mark.parametrize("name", schedules.names())
+@pytest.mark.parametrize("epochs", [12, 30.5, 200])
+def test_every_schedule_is_a_finite_factor_over_its_budget_and_a_function_of_time_alone(name, epochs):
+    times = [epochs * i / 97 for i in range(97)]
+    factors = {time: schedule_of(name)(time, epochs) for time in times}
+    assert all(math.isfinite(factor) and 0 <= factor <= 1 for factor in factors.values())
+    assert max(factors.values()) > 0.9
+    schedule = schedule_of(name)
+    for time in random.Random(0).sample(times, len(times)):
+        assert schedule(time, epochs) == factors[time]
+
+
+# The first cosine of SGDR is so many epochs long, as in its paper.
+@pytest.mark.parametrize("name", [n for n in schedules.names() if n != "sgdr"])
+def test_a_schedule_in_shares_of_the_budget_stretches_with_it(name):
+    short, long = ([schedule_of(name)(epochs * i / 64, epochs) for i in range(64)] for epochs in (10, 320))
+    assert short == pytest.approx(long)
+
+
+def sgd() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+
+
+def torch_factors(scheduler, steps: int, **options) -> list[float]:
+    """The factors of one of torch's schedulers."""
+    optimizer = sgd()
+    stepper, found = scheduler(optimizer, **options), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        stepper.step()
+    return found
+
+
+CYCLIC = {"base_lr": 0.1, "max_lr": 1.0, "step_size_up": 4, "cycle_momentum": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "scheduler", "theirs"),
+    [
+        ("cosine", {}, "CosineAnnealingLR", {"T_max": 40}),
+        ("cosine", {"end": 0.1}, "CosineAnnealingLR", {"T_max": 40, "eta_min": 0.1}),
+        (
+            "multistep",
+            {"milestones": (10, 25, 30)},
+            "MultiStepLR",
+            {"milestones": [10, 25, 30], "gamma": 0.2},
+        ),
+        ("multistep", {"gamma": 0.1}, "MultiStepLR", {"milestones": [12, 24, 32], "gamma": 0.1}),
+        ("sgdr", {"first": 5}, "CosineAnnealingWarmRestarts", {"T_0": 5, "T_mult": 2}),
+        ("sgdr", {"first": 0.25, "growth": 1}, "CosineAnnealingWarmRestarts", {"T_0": 10, "T_mult": 1}),
+        ("constant", {}, "ConstantLR", {"factor": 1.0}),
+        ("linear", {"end": 0.1}, "LinearLR", {"start_factor": 1.0, "end_factor": 0.1, "total_iters": 40}),
+        ("polynomial", {"power": 2.5}, "PolynomialLR", {"power": 2.5, "total_iters": 40}),
+        ("exponential", {"end": 0.9**40}, "ExponentialLR", {"gamma": 0.9}),
+        ("step", {"every": 7}, "StepLR", {"step_size": 7, "gamma": 0.1}),
+        ("step", {"every": 0.1, "gamma": 0.5}, "StepLR", {"step_size": 4, "gamma": 0.5}),
+        ("cyclic", {}, "CyclicLR", CYCLIC),
+        ("cyclic", {"policy": "triangular2"}, "CyclicLR", {**CYCLIC, "mode": "triangular2"}),
+        (
+            "cyclic",
+            {"policy": "exp_range", "gamma": 0.9},
+            "CyclicLR",
+            {**CYCLIC, "mode": "exp_range", "gamma": 0.9},
+        ),
+        # Theirs ends with its last step, ours with the budget, which is one step later.
+        (
+            "onecycle",
+            {"peak": 12, "shape": "cosine", "start": 1 / 25, "end": 1 / 25e4},
+            "OneCycleLR",
+            {"max_lr": 1.0, "total_steps": 41, "pct_start": 13 / 41, "cycle_momentum": False},
+        ),
+    ],
+)
+def test_a_schedule_is_torchs_own_where_torch_has_one(name, options, scheduler, theirs):
+    ours = [schedules[name].build(**options)(epoch, 40) for epoch in range(40)]
+    expected = torch_factors(getattr(torch.optim.lr_scheduler, scheduler), 40, **theirs)
+    assert ours == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "points"),
+    [
+        ("cosine", {}, {0: 1, 50: (2 + 2**0.5) / 4, 100: 0.5, 150: (2 - 2**0.5) / 4, 200: 0}),
+        ("cosine", {"end": 0.2}, {0: 1, 100: 0.6, 200: 0.2}),
+        ("multistep", {}, {0: 1, 59.9: 1, 60: 0.2, 119.9: 0.2, 120: 0.04, 159.9: 0.04, 160: 0.008}),
+        ("sgdr", {}, {0: 1, 5: 0.5, 9.999: 0, 10: 1, 20: 0.5, 30: 1, 50: 0.5, 70: 1, 150: 1}),
+        ("onecycle", {}, {0: 0.04, 30: 0.52, 60: 1, 130: 0.5, 200: 0}),
+        ("onecycle", {"peak": 50, "start": 0, "end": 0.1}, {0: 0, 25: 0.5, 50: 1, 125: 0.55, 200: 0.1}),
+        ("onecycle", {"shape": "cosine", "start": 0}, {15: (2 - 2**0.5) / 4, 30: 0.5, 60: 1, 130: 0.5}),
+        ("piecewise", {}, {0: 0, 20: 0.5, 40: 1, 120: 0.5, 200: 0}),
+        ("linear", {}, {0: 1, 50: 0.75, 150: 0.25, 200: 0}),
+        ("polynomial", {"power": 2, "end": 0.2}, {0: 1, 100: 0.4, 150: 0.25, 200: 0.2}),
+        ("exponential", {}, {0: 1, 100: 1000**-0.5, 200: 0.001}),
+        ("exponential", {"start": 1e-6, "end": 100}, {0: 1e-6, 50: 1e-4, 100: 0.01, 200: 100}),
+        ("step", {}, {0: 1, 59.99: 1, 60: 0.1, 119.99: 0.1, 120: 0.01, 180: 0.001, 200: 0.001}),
+        ("step", {"every": 30}, {29.99: 1, 30: 0.1, 60: 0.01, 90: 0.001}),
+        # tanh(log 2) is 3/5: the middle of a line from -3 log 2 to log 2 lies at -log 2.
+        (
+            "htd",
+            {"lower": -3 * math.log(2), "upper": math.log(2), "end": 0.5},
+            {0: 0.5 + 0.5 * 64 / 65, 100: 0.9, 150: 0.75, 200: 0.6},
+        ),
+        ("wsd", {}, {0: 0, 5: 0.5, 10: 1, 179: 1, 180: 1, 190: 0.5, 200: 0}),
+        ("wsd", {"cooldown": 100, "end": 0.2}, {99: 1, 100: 1, 150: 0.6, 175: 0.4, 200: 0.2}),
+        ("wsd", {"cooldown": 100, "shape": "sqrt"}, {100: 1, 125: 0.5, 149: 0.3, 181: 0.1, 200: 0}),
+        ("wsd", {"cooldown": 100, "shape": "cosine"}, {100: 1, 150: 0.5, 175: (2 - 2**0.5) / 4, 200: 0}),
+        ("cyclic", {"half": 20, "start": 0}, {0: 0, 10: 0.5, 20: 1, 40: 0, 60: 1, 195: 0.25, 200: 0}),
+        ("warmcosine", {}, {0: 0, 20: (1 + math.cos(math.pi / 10)) / 2, 100: 0.5, 200: 0}),
+    ],
+)
+def test_a_schedule_takes_the_values_of_its_closed_form(name, options, points):
+    schedule = schedule_of(name, **options)
+    assert {time: schedule(time, 200) for time in points} == pytest.approx(points, abs=1e-6)
+
+
+def test_milestones_in_epochs_and_as_shares_of_the_budget_agree():
+    by_epoch, by_share = (schedule_of("multistep", milestones=m) for m in ((60, 120, 160), (0.3, 0.6, 0.8)))
+    assert all(by_epoch(t / 4, 200) == by_share(t / 4, 200) for t in range(800))
+
+
+def test_milestones_as_shares_fit_into_a_budget_of_less_than_an_epoch():
+    factors = [schedule_of("multistep")(0.5 * share, 0.5) for share in (0, 0.29, 0.31, 0.61, 0.81)]
+    assert factors == pytest.approx([1, 1, 0.2, 0.04, 0.008])
+
+
+@pytest.mark.parametrize(
+    ("points", "factors"), [((0.0, 0.2), (0, 1, 0)), ((0.0, 5, 0.5, 30), (0.1, 1, 0.4, 0.4, 0))]
+)
+def test_a_piecewise_schedule_is_numpys_interpolation(points, factors):
+    knots = [*(p * 40 if p < 1 else p for p in points), 40]
+    times = np.linspace(0, 40, 173)
+    schedule = schedule_of("piecewise", points=points, factors=factors)
+    assert [schedule(t, 40) for t in times] == pytest.approx(np.interp(times, knots, factors), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", schedules.names())
+@pytest.mark.parametrize(("warmup", "length"), [(5, 5), (0.1, 4)])
+@pytest.mark.parametrize("start", [0.0, 0.3])
+def test_a_warm_up_rises_linearly_to_the_schedule_and_then_leaves_it_alone(name, warmup, length, start):
+    plain = schedules[name].build()
+    warmed = Warmup(warmup, start)(plain)
+    goal = plain(length, 40)
+    for share in (0, 0.25, 0.5, 0.999999):
+        assert warmed(share * length, 40) == pytest.approx(start + (goal - start) * share, abs=1e-5)
+    for time in np.linspace(length, 39.9, 50):
+        assert warmed(time, 40) == plain(time, 40)
+
+
+@pytest.mark.parametrize("name", ["cosine", "constant", "wsd", "htd"])
+def test_an_exponential_warm_up_rises_by_the_same_ratio_and_then_leaves_the_schedule_alone(name):
+    plain = schedules[name].build()
+    warmed = Warmup(4, 0.001, "exponential")(plain)
+    rates = [warmed(epoch, 40) for epoch in (0, 1, 2, 3, 4)]
+    assert rates[0] == pytest.approx(0.001)
+    assert rates[4] == plain(4, 40)
+    assert [b / a for a, b in itertools.pairwise(rates)] == pytest.approx([(plain(4, 40) * 1000) ** 0.25] * 4)
+    for time in np.linspace(4, 39.9, 50):
+        assert warmed(time, 40) == plain(time, 40)
+
+
+def test_an_exponential_warm_up_cannot_start_from_nothing():
+    with pytest.raises(ValueError, match="warmup_start must be above 0"):
+        Warmup(5, 0.0, "exponential")
+
+
+def test_the_hyperbolic_tangent_is_timms():
+    theirs = TanhLRScheduler(optimizer := sgd(), t_initial=40, lb=-6.0, ub=3.0, lr_min=0.1)
+    for epoch in range(40):
+        theirs.step(epoch)
+        rate = schedules["htd"].build(end=0.1)(epoch, 40)
+        assert rate == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "fault"),
+    [
+        ("polynomial", {"power": 0}, "power"),
+        ("exponential", {"end": 0}, "end"),
+        ("exponential", {"start": 0}, "start"),
+        ("step", {"every": 0}, "every"),
+        ("step", {"every": 41}, "every"),
+        ("htd", {"lower": 3}, "lower"),
+        ("wsd", {"cooldown": 0}, "cooldown"),
+        ("wsd", {"cooldown": 41}, "cooldown"),
+        ("cyclic", {"half": 41}, "half"),
+        ("cyclic", {"start": 1.1}, "start"),
+    ],
+)
+def test_what_makes_no_schedule_of_the_budget_is_refused(name, options, fault):
+    with pytest.raises(ValueError, match=f"^{fault} must be .*, got {options[fault]:g}"):
+        schedules[name].build(**options)(0, 40)
+
+
+# The values of --sched and --crit in an older project's commands, and what they come to over 200 epochs.
+
+
+@pytest.mark.parametrize(
+    ("value", "points"),
+    [
+        ("multistep", {0: 1, 59: 1, 60: 0.2, 160: 0.008}),
+        ("warmup", {0: 0, 10: 0.5, 20: 1, 60: 0.2, 160: 0.008}),
+        ("cosine", {0: 1, 100: 0.5, 200: 0}),
+        ("warmcosine", {0: 0, 100: 0.5, 200: 0}),
+        ("custom", {0: 0.04, 60: 1, 130: 0.5, 200: 0}),
+    ],
+)
+def test_every_sched_of_older_projects_is_understood(value, points):
+    config = parse(["--sched", value]).config()
+    schedule = config.settings["schedule"](config.chosen["schedule"].build())
+    assert {time: schedule(time, 200) for time in points} == pytest.approx(points)
+
+
+@pytest.mark.parametrize("value", ["warmup", "multistep", "cosine", "warmcosine", "custom"])
+def test_every_sched_of_older_projects_trains(value, tiny):
+    line = f"--config {tiny} --sched {value} --crit lsr --smooth-factor 0.2 --epochs 1 --output-dir run"
+    extra = " --milestones 0.5" if value in ("warmup", "multistep") else ""
+    assert train.main((line + extra).split()) == 0
+    assert json.loads(Path("run/result.json").read_text())["status"] == "ok"
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.yaml")), ids=lambda path: path.stem)
+def test_every_recipes_schedule_fits_its_budget(path):
+    build_schedule(parse(["--config", str(path)]).config())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rates"),
+    [
+        ("darts", {0: 0.025, 100: 0.013, 200: 0.001}),
+        ("resnet", {99.9: 0.1, 100: 0.01, 150: 0.001}),
+        ("wrn", {59.9: 0.1, 60: 0.02, 120: 0.004, 160: 0.0008}),
+        ("densenet", {149.9: 0.1, 150: 0.01, 225: 0.001}),
+        ("superconvergence", {0: 1e-8, 15: 0.4, 35: 0.01}),
+        ("pprp", {58.9: 0.1, 59: 0.02, 119: 0.004, 159: 0.0008}),
+        ("hysts", {79.9: 0.1, 80: 0.01, 120: 0.001}),
+    ],
+)
+def test_a_published_recipe_has_the_published_rates(recipe, rates):
+    config = parse(["--config", str(ROOT / f"configs/recipes/{recipe}.yaml")]).config()
+    schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
+    assert {time: lr * schedule(time, config.train.epochs) for time in rates} == pytest.approx(rates)
+
+
+def test_no_warm_up_is_the_schedule_itself():
+    assert Warmup(0)(schedule := Cosine()) is schedule
