@@ -202,6 +202,7 @@ def test_adaptive_clipping_bounds_each_neuron_by_its_own_weights_but_spares_the_
     with torch.no_grad():
         model.filters.weight[0] = 0.0  # counts with eps
         model.filters.weight[1] *= 100  # and this one is within its bound
+        model.head.weight *= 0.01  # and this one would not be
     optimizer, step, values = wrapped("agc", model, clip=clip, eps=eps), SGD(), values_of(model)
     names = [name for name, _ in model.named_parameters()]
     clipped = []
