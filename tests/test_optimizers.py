@@ -334,6 +334,25 @@ def test_a_parameter_that_has_no_gradient_for_once_keeps_its_own_count(name):
     assert torch.equal(w, alone)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("wrapper", [None, *wrappers.names()])
+def test_the_closure_may_build_a_graph(name, wrapper):
+    # The loss is scaled within it, which without gradients would leave nothing to go back through.
+    w = torch.ones(3, requires_grad=True)
+    optimizer = optimizers[name].build(params=[{"params": [w]}])
+    if wrapper:
+        optimizer = wrappers[wrapper].build(base=optimizer, model=nn.Module())
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        assert torch.is_grad_enabled()
+        loss = (w**2).sum()
+        (loss * 2).backward()
+        return loss.detach()
+
+    assert optimizer.step(closure) == 3
+
+
 def run_of(settings: dict):
     return build(config_of(SMALL | {"model.name": TINY} | settings), torch.device("cpu"), note=pytest.fail)
 

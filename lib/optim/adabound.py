@@ -5,19 +5,17 @@ these are `final_lr (1 - 1 / (gamma t + 1))` and `final_lr (1 + 1 / (gamma t))`,
 correction. Neither torch nor timm has it.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from lib.errors import require
 from lib.optim.optimizers import check
+from lib.optim.own import OwnOptimizer
 from lib.registry import optimizers
 
 
 @optimizers.register("adabound", paper="Luo et al. 2019, arXiv:1902.09843")
-class AdaBound(Optimizer):
+class AdaBound(OwnOptimizer):
     """Adam with bounds on each weight's rate that close in on SGD's; the decay is a part of the gradient."""
 
     decoupled = False
@@ -40,30 +38,14 @@ class AdaBound(Optimizer):
         for group in self.param_groups:
             group.setdefault("initial_lr", group["lr"])
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        loss = closure() if closure else None
-        for group in self.param_groups:
-            if params := [p for p in group["params"] if p.grad is not None]:
-                self._move(params, group)
-        return loss
-
-    def _move(self, params: list[Tensor], group: dict) -> None:
+    def move(self, params: list[Tensor], group: dict) -> None:
         lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
         gradients = [p.grad for p in params]
         if decay and self.decoupled:
             torch._foreach_mul_(params, 1 - lr * decay)
         elif decay:
             gradients = torch._foreach_add(gradients, params, alpha=decay)
-        for p in params:
-            if not self.state[p]:
-                self.state[p] = {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
-            self.state[p]["step"] += 1
-        steps = [self.state[p]["step"] for p in params]
-        means, squares = ([self.state[p][key] for p in params] for key in ("mean", "square"))
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        means, squares, steps = self.moments(params, gradients, group["betas"])
 
         rates = torch._foreach_sqrt(squares)
         torch._foreach_add_(rates, group["eps"])

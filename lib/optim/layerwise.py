@@ -6,19 +6,17 @@ whether a group decays, so that without decay they adapt nothing, and with it bi
 counts a step that an fp16 overflow has left without gradients. Hence they are written out here.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from lib.errors import require
 from lib.optim.optimizers import check
+from lib.optim.own import OwnOptimizer
 from lib.registry import optimizers
 
 
 @optimizers.register("lars", paper="You et al. 2017, arXiv:1708.03888")
-class LARS(Optimizer):
+class LARS(OwnOptimizer):
     """SGD at a rate for each layer: `trust` times the norm of its weights over that of its gradient.
 
     You et al. 2017, arXiv:1708.03888, algorithm 1.
@@ -41,17 +39,12 @@ class LARS(Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust, "eps": eps}
         super().__init__(params, defaults)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        loss = closure() if closure else None
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            layers, vectors = [p for p in params if p.ndim > 1], [p for p in params if p.ndim <= 1]
-            if layers:
-                self._move(layers, group, self._rates(layers, group))
-            if vectors:
-                self._move(vectors, group, group["lr"])
-        return loss
+    def move(self, params: list[Tensor], group: dict) -> None:
+        layers, vectors = [p for p in params if p.ndim > 1], [p for p in params if p.ndim <= 1]
+        if layers:
+            self._move_by(self._rates(layers, group), layers, group)
+        if vectors:
+            self._move_by(group["lr"], vectors, group)
 
     def _rates(self, layers: list[Tensor], group: dict) -> list[Tensor]:
         """A rate, still on the device, for each of the layers."""
@@ -63,17 +56,14 @@ class LARS(Optimizer):
         # A layer of zeros, or one without slope, has no measure of its own.
         return list(torch.where((weights > 0) & (slopes > 0), rates, lr).unbind())
 
-    def _move(self, params: list[Tensor], group: dict, rates: list[Tensor] | float) -> None:
+    def _move_by(self, rates: list[Tensor] | float, params: list[Tensor], group: dict) -> None:
         changes = torch._foreach_add([p.grad for p in params], params, alpha=group["weight_decay"])
         torch._foreach_mul_(changes, rates)
         if not group["momentum"]:
             torch._foreach_sub_(params, changes)
             return
-        for p in params:
-            if not self.state[p]:
-                self.state[p]["velocity"] = torch.zeros_like(p)
         # The velocity is in units of the weights, rates included: a change of rate leaves it alone.
-        velocities = [self.state[p]["velocity"] for p in params]
+        velocities = self.velocities(params)
         torch._foreach_mul_(velocities, group["momentum"])
         torch._foreach_add_(velocities, changes)
         torch._foreach_sub_(params, velocities)
@@ -98,7 +88,7 @@ class LARC(LARS):
 
 
 @optimizers.register("lamb", paper="You et al. 2019, arXiv:1904.00962")
-class LAMB(Optimizer):
+class LAMB(OwnOptimizer):
     """Adam whose step in each layer has the norm of the layer's weights, times lr.
 
     You et al. 2019, arXiv:1904.00962, algorithm 2, with the identity for the scaling function.
@@ -115,26 +105,10 @@ class LAMB(Optimizer):
         check(lr, weight_decay, betas)
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        loss = closure() if closure else None
-        for group in self.param_groups:
-            if params := [p for p in group["params"] if p.grad is not None]:
-                self._move(params, group)
-        return loss
-
-    def _move(self, params: list[Tensor], group: dict) -> None:
+    def move(self, params: list[Tensor], group: dict) -> None:
         lr, (beta1, beta2) = group["lr"], group["betas"]
         gradients = [p.grad for p in params]
-        for p in params:
-            if not self.state[p]:
-                self.state[p] = {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
-            self.state[p]["step"] += 1
-        steps = [self.state[p]["step"] for p in params]
-        means, squares = ([self.state[p][key] for p in params] for key in ("mean", "square"))
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        means, squares, steps = self.moments(params, gradients, group["betas"])
 
         spread = torch._foreach_sqrt(squares)
         torch._foreach_div_(spread, [(1 - beta2**t) ** 0.5 for t in steps])

@@ -15,12 +15,13 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from lib.errors import require
 from lib.optim.optimizers import check
+from lib.optim.own import OwnOptimizer
 from lib.registry import optimizers
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0 of the quintics that stay near 1
 
 
-class HiddenMuon(Optimizer):
+class HiddenMuon(OwnOptimizer):
     """Muon proper. A group's `matrices` say how many each of its parameters holds, one below the other."""
 
     def __init__(
@@ -35,20 +36,8 @@ class HiddenMuon(Optimizer):
         defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "iterations": iterations}
         super().__init__(params, {**defaults, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        loss = closure() if closure else None
-        for group in self.param_groups:
-            pairs = zip(group["params"], group["matrices"], strict=True)
-            if pairs := [(p, count) for p, count in pairs if p.grad is not None]:
-                self._move(*zip(*pairs, strict=True), group)
-        return loss
-
-    def _move(self, params: tuple[Tensor, ...], counts: tuple[int, ...], group: dict) -> None:
-        for p in params:
-            if not self.state[p]:
-                self.state[p]["velocity"] = torch.zeros_like(p)
-        gradients, velocities = [p.grad for p in params], [self.state[p]["velocity"] for p in params]
+    def move(self, params: list[Tensor], group: dict) -> None:
+        gradients, velocities = [p.grad for p in params], self.velocities(params)
         torch._foreach_lerp_(velocities, gradients, 1 - group["momentum"])
         if group["nesterov"]:
             directions = torch._foreach_lerp(gradients, velocities, group["momentum"])
@@ -58,8 +47,9 @@ class HiddenMuon(Optimizer):
 
         # Matrices of one shape are orthogonalized together: a network has few shapes and many matrices.
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-        for p, direction, count in zip(params, directions, counts, strict=True):
-            stack = direction.reshape(count, len(p) // count, -1)
+        counts = dict(zip(group["params"], group["matrices"], strict=True))
+        for p, direction in zip(params, directions, strict=True):
+            stack = direction.reshape(counts[p], len(p) // counts[p], -1)
             shapes.setdefault(tuple(stack.shape[1:]), []).append((p, stack))
         for (rows, columns), members in shapes.items():
             steps = orthogonalized(torch.cat([stack for _, stack in members]), group["iterations"])
