@@ -164,7 +164,7 @@ def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> N
 
 
 def _optimizer(config: Config, model: nn.Module) -> Stepper:
-    """The base optimizer inside its wrappers."""
+    """The base optimizer inside its wrappers, which stand in an order of their own."""
     optimizer = config.chosen["optim"].build(params=config.settings["optim"](model))
     wrappers = config.tricks["wrap"]
     climbing = [name for name, choice in wrappers.items() if choice.entry.facts.get("climbs")]
@@ -172,7 +172,7 @@ def _optimizer(config: Config, model: nn.Module) -> Stepper:
         raise BadInput(
             f"{' and '.join(climbing)} are two ways to climb before the one step; choose one of them"
         )
-    for choice in wrappers.values():
+    for choice in sorted(wrappers.values(), key=lambda choice: choice.entry.facts["order"]):
         optimizer = choice.build(base=optimizer, model=model)
     return optimizer
 

@@ -14,7 +14,7 @@ from lib.config import Config
 from lib.log import Log, Scalars
 from lib.record import Record
 from lib.runfolder import RunFolder
-from lib.step import Run, train_step
+from lib.step import Run, current_lr, train_step
 
 
 class Diverged(Exception):
@@ -38,7 +38,7 @@ def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: 
     try:
         for step in _progress(start, run.total):
             loss = train_step(run, step)
-            lr = run.optimizer.param_groups[0]["lr"]
+            lr = current_lr(run.optimizer)
             losses.add(step, lr, loss)
             last = step + 1 == run.total
             if (step + 1) % run.data.steps_per_epoch and not last:

@@ -27,6 +27,7 @@ ALIASES: dict[str, Path] = {
     "beta": ("augment", "cutmix", "alpha"),
     "train.lr": ("optim", "lr"),
     "train.base_lr": ("optim", "lr"),
+    "train.optimizer": ("optim", "name"),
     "train.output_dir": ("run", "output_dir"),
     "train.device": ("run", "device"),
     "schedule.type": ("schedule", "name"),

@@ -111,7 +111,14 @@ def train_step(run: Run, step: int) -> Tensor:
 
 def set_lr(optimizer: Stepper, factor: float) -> None:
     for group in optimizer.param_groups:
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+        # A group that learns at another rate than the rest has a factor of its own.
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0) * factor
+
+
+def current_lr(optimizer: Stepper) -> float:
+    """The rate of what has no factor of its own."""
+    group = optimizer.param_groups[0]
+    return group["lr"] / group.get("lr_scale", 1.0)
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:

@@ -33,13 +33,13 @@ def closure_of(optimizer, w: Tensor, loss=quadratic):
 
 
 def lowers(optimizer, w: Tensor) -> bool:
-    """Whether each of ten steps lowers the loss, and is told the loss before it."""
+    """Whether ten steps lower the loss and none ends above the start; each must tell the loss before it."""
     before = [quadratic(w).item()]
     for _ in range(10):
         told = optimizer.step(closure_of(optimizer, w))
         assert told.item() == pytest.approx(before[-1])
         before.append(quadratic(w).item())
-    return before == sorted(before, reverse=True) and before[-1] < before[0]
+    return max(before) == before[0] and before[-1] < before[0]  # Lookahead goes back a part of its way
 
 
 OPTIMIZERS = [*optimizers.names(), "timm/lamb", "timm/lion"]
@@ -263,8 +263,8 @@ def test_a_climber_comes_home_bit_for_bit_and_moves_the_statistics_once(name):
     assert model[1].num_batches_tracked == 1
 
 
-@pytest.mark.parametrize("name", CLIMBING)
-def test_a_climber_has_no_state_but_its_bases(name):
+@pytest.mark.parametrize("name", ["sam", "asam"])
+def test_a_climber_that_keeps_nothing_has_no_state_but_its_bases(name):
     model, x = with_norm()
     base = sgd(list(model.parameters()), momentum=0.9)
     optimizer = wrap(name, [], model, base=base)

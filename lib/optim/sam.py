@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lib.errors import require
+from lib.optim.order import Order
+from lib.optim.wrapper import Wrapper
 from lib.registry import wrappers
 
 
-@wrappers.register("sam", climbs=True, paper="Foret et al. 2020, arXiv:2010.01412")
-class SAM:
+@wrappers.register("sam", climbs=True, order=Order.CLIMB, paper="Foret et al. 2020, arXiv:2010.01412")
+class SAM(Wrapper):
     """Climb by rho along the gradient, take the gradient there, and step from home with it."""
-
-    # It holds no state of its own: its state is the base's.
 
     def __init__(
         self,
@@ -26,27 +26,21 @@ class SAM:
         rho: float = 0.05,  # radius of the neighbourhood; 0.05 in the paper
     ):
         require(rho > 0, "rho", "above 0", rho)
-        self.base, self.model, self.rho = base, model, rho
-
-    @property
-    def param_groups(self) -> list[dict]:
-        return self.base.param_groups
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self.base.zero_grad(set_to_none)
-
-    def state_dict(self) -> dict:
-        return self.base.state_dict()
-
-    def load_state_dict(self, state: dict) -> None:
-        self.base.load_state_dict(state)
+        super().__init__(base)
+        self.model, self.rho = model, rho
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:
         """Two gradients and one step; returns the loss at home, not at the top."""
         loss = closure()
-        params = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        params = [p for p in self.params if p.grad is not None]
         if not params:  # fp16 overflow: nothing to climb or step
             return loss
+        self._gradient_at_the_top(closure, params)
+        self.base.step()
+        return loss
+
+    def _gradient_at_the_top(self, closure: Callable[[], Tensor], params: list[Tensor]) -> None:
+        """Climb, leave the gradient found there in every `p.grad`, and come home."""
         with torch.no_grad():
             # Buffers too: the statistics of BatchNorm are updated once a step, with the weights that stay.
             home = [(t, t.clone()) for t in (*params, *self.model.buffers())]
@@ -55,8 +49,6 @@ class SAM:
         with torch.no_grad():
             for tensor, start in home:  # copied, not subtracted: w + e - e != w
                 tensor.copy_(start)
-        self.base.step()
-        return loss
 
     def _climb(self, params: list[Tensor]) -> None:
         """w += rho * g / |g|"""
@@ -65,7 +57,7 @@ class SAM:
         torch._foreach_add_(params, torch._foreach_mul(gradients, self.rho / (steepness + 1e-12)))
 
 
-@wrappers.register("asam", climbs=True, paper="Kwon et al. 2021, arXiv:2102.11600")
+@wrappers.register("asam", climbs=True, order=Order.CLIMB, paper="Kwon et al. 2021, arXiv:2102.11600")
 class ASAM(SAM):
     """SAM in a neighbourhood that scales with each weight, so rescaling a layer changes nothing."""
 
