@@ -56,14 +56,14 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     if train.compile:
         _compile(model, normalize.pixels(data.at(0).x), train.precision, note)
     optimizer = _optimizer(config, model)
-    return Run(
+    run = Run(
         model=model,
         data=data,
         prepare=prepare,
         loss=reduce(lambda loss, step: step.map.loss(loss), augmentations, config.chosen["loss"].build()),
         optimizer=optimizer,
         schedule=build_schedule(config),
-        averages={name: choice.build(model=model) for name, choice in config.tricks["average"].items()},
+        averages={},
         views={name: choice.build for name, choice in config.tricks["views"].items()},
         scaler=LossScaler(train.precision),
         epochs=train.epochs,
@@ -75,6 +75,11 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         normalize=normalize.pixels,
         splits={name: split.to(device) for name, split in splits.items()},
     )
+    time = {"steps_per_epoch": data.steps_per_epoch, "total": run.total}
+    run.averages = {
+        name: choice.build(model=model, **time) for name, choice in config.tricks["average"].items()
+    }
+    return run
 
 
 def build_device(name: str) -> torch.device:

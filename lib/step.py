@@ -24,6 +24,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class Batches(Protocol):
     """Training batches as a function of the step."""
 
+    split: Split
     steps_per_epoch: int
 
     def at(self, step: int) -> Batch: ...
@@ -44,6 +45,7 @@ class Average(Protocol):
     """Watches the weights, and gives a model of its own."""
 
     model: nn.Module
+    needs_statistics: bool  # whether BatchNorm's must be measured before the model is used
 
     def update(self, model: nn.Module, step: int) -> None: ...
     def state_dict(self) -> dict: ...
