@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lib.augment.pipeline import BatchMap, Normalize, Step, pipeline
 from lib.augment.stage import Stage
+from lib.batch import Loss
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
 from lib.data.base import Dataset, data_root, fraction, hold_out
@@ -18,8 +19,11 @@ from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
+from lib.registry import distillations
 from lib.rng import Rng
+from lib.saved import saved
 from lib.step import LossScaler, Precision, Run, Stepper, autocast
+from lib.teacher import Renormalized, Teach
 
 
 def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
@@ -50,7 +54,8 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
     normalize = _normalize(config, dataset, device)
     augmentations = _augmentations(config)
-    prepare = pipeline([Step("normalize", Stage.NORMALIZE, normalize), *augmentations])
+    teachers = _teachers(config, dataset, normalize)
+    prepare = pipeline([Step("normalize", Stage.NORMALIZE, normalize), *augmentations, *teachers])
     _try_out(model, prepare, data, train.accumulate)
 
     if train.compile:
@@ -60,7 +65,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         model=model,
         data=data,
         prepare=prepare,
-        loss=reduce(lambda loss, step: step.map.loss(loss), augmentations, config.chosen["loss"].build()),
+        loss=_loss(config, augmentations),
         optimizer=optimizer,
         schedule=build_schedule(config),
         averages={},
@@ -124,6 +129,58 @@ def _augmentations(config: Config) -> list[Step]:
         Step(name, choice.entry.facts["stage"], choice.build())
         for name, choice in config.tricks["augment"].items()
     ]
+
+
+def _loss(config: Config, augmentations: list[Step]) -> Loss:
+    """The loss, in the augmentations that change it, in the distillations."""
+    loss = reduce(lambda loss, step: step.map.loss(loss), augmentations, config.chosen["loss"].build())
+    # In the order of their names, whatever the order of the flags: one may weigh what stands before it.
+    for _, choice in sorted(config.tricks["distill"].items()):
+        loss = choice.build()(loss, config.train.epochs)
+    return loss
+
+
+def _teachers(config: Config, dataset: Dataset, normalize: Normalize) -> list[Step]:
+    """The step in which the teachers add their logits, where a distillation is on."""
+    asked, given = config.tricks["distill"], config.settings["teachers"]
+    if bool(asked) != bool(given.teacher):
+        raise BadInput(
+            f"{' and '.join(asked)} needs a teacher: give --teacher <run folder or checkpoint>"
+            if asked
+            else f"--teacher {','.join(given.teacher)} has nothing to do: switch on one of "
+            f"{', '.join(f'--{name}' for name in distillations.names())}, or give --teacher none"
+        )
+    models = [_teacher(config, path, dataset, normalize) for path in given.teacher or ()]
+    teach = Teach(models=models, precision=config.train.precision)
+    return [Step("teacher", Stage.TEACH, teach)] if models else []
+
+
+def _teacher(config: Config, path: str, dataset: Dataset, here: Normalize) -> nn.Module:
+    """The network in a run folder or checkpoint, for images that are normalised as `here`."""
+    source = saved(path, config.settings["teachers"].teacher_weights)
+    mine, theirs = config.chosen["data"], source.config.chosen["data"]
+    if theirs.entry.form != mine.entry.form:
+        raise BadInput(
+            f"--teacher {path} has learned {theirs.entry.name}, but the data here are {mine.entry.name}; "
+            "give a teacher of the same data"
+        )
+    # Where the facts do not tell, other options may mean other images.
+    same = "shape" in mine.entry.facts or (mine.entry, mine.options) == (theirs.entry, theirs.options)
+    learned = dataset if same else build_dataset(source.config)
+    shape, expected = (tuple(d.train.x.shape[1:]) for d in (learned, dataset))
+    if shape != expected or learned.classes != dataset.classes:
+        raise BadInput(
+            f"--teacher {path} has learned images of {shape} in {len(learned.classes)} classes, but here "
+            f"they are of {expected} in {len(dataset.classes)}"
+            f"{', of other names' if len(learned.classes) == len(dataset.classes) else ''}"
+        )
+    model = build_model(source.config, shape, len(dataset.classes))
+    load_weights(model, source.weights, source.path)
+    there = _normalize(source.config, learned, here.mean.device)
+    if not (torch.equal(here.mean, there.mean) and torch.equal(here.std, there.std)):
+        model = Renormalized(model, here, there)
+    layout = torch.channels_last if config.train.channels_last else torch.preserve_format
+    return model.eval().requires_grad_(False).to(here.mean.device, memory_format=layout)
 
 
 def _normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from lib.batch import Batch
+from lib.batch import Batch, Loss
 from lib.data.base import Split
 from lib.log import Clock
 from lib.rng import Rng
@@ -59,7 +59,7 @@ class Run:
     model: nn.Module
     data: Batches
     prepare: Callable[[Batch, Rng], Batch]
-    loss: Callable[[Tensor, Batch], Tensor]  # (B, K) -> (B,)
+    loss: Loss
     optimizer: Stepper
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
     averages: dict[str, Average]
