@@ -14,7 +14,7 @@ from lib.augment.stage import Stage
 from lib.batch import Loss
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
-from lib.data.base import Dataset, data_root, fraction, hold_out
+from lib.data.base import Dataset, Split, data_root, fraction, hold_out
 from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.log import Clock
@@ -44,15 +44,9 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         load_weights(model, load(path)["model"], path)
     model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
 
-    try:
-        part, held_out = hold_out(dataset.train, config.data.val, num_classes)
-        part = fraction(part, config.data.fraction)
-    except ValueError as error:
-        raise BadInput(f"data: {error}") from error
-    splits = {"val": held_out} if config.data.val else {}
-    splits["test"] = dataset.test
+    part, splits = build_splits(config, dataset)
     data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
-    normalize = _normalize(config, dataset, device)
+    normalize = build_normalize(config, dataset, device)
     augmentations = _augmentations(config)
     teachers = _teachers(config, dataset, normalize)
     prepare = pipeline([Step("normalize", Stage.NORMALIZE, normalize), *augmentations, *teachers])
@@ -105,11 +99,33 @@ def build_dataset(config: Config) -> Dataset:
     return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
 
 
+def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Split]]:
+    """The images to train on, and those to evaluate: the test part, and one that is held out if so asked."""
+    try:
+        part, held_out = hold_out(dataset.train, config.data.val, len(dataset.classes))
+        part = fraction(part, config.data.fraction)
+    except ValueError as error:
+        raise BadInput(f"data: {error}") from error
+    return part, ({"val": held_out} if config.data.val else {}) | {"test": dataset.test}
+
+
 def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
     """The network for images of `shape` (C, H, W); its weights are a function of the seed."""
     channels, height, _ = shape
     Rng(config.train.seed, "init").seed_noise()
     return config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
+
+
+def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
+    """The map to pixels of mean 0 and variance 1, by the statistics that are asked for."""
+    mean, std = dataset.mean, dataset.std
+    if config.data.normalize == "legacy":
+        entry = config.chosen["data"].entry
+        if "legacy" not in entry.facts:
+            raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
+        mean, std = entry.facts["legacy"]
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    return Normalize(mean, std)
 
 
 def build_schedule(config: Config) -> Schedule:
@@ -176,22 +192,11 @@ def _teacher(config: Config, path: str, dataset: Dataset, here: Normalize) -> nn
         )
     model = build_model(source.config, shape, len(dataset.classes))
     load_weights(model, source.weights, source.path)
-    there = _normalize(source.config, learned, here.mean.device)
+    there = build_normalize(source.config, learned, here.mean.device)
     if not (torch.equal(here.mean, there.mean) and torch.equal(here.std, there.std)):
         model = Renormalized(model, here, there)
     layout = torch.channels_last if config.train.channels_last else torch.preserve_format
     return model.eval().requires_grad_(False).to(here.mean.device, memory_format=layout)
-
-
-def _normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
-    mean, std = dataset.mean, dataset.std
-    if config.data.normalize == "legacy":
-        entry = config.chosen["data"].entry
-        if "legacy" not in entry.facts:
-            raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
-        mean, std = entry.facts["legacy"]
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    return Normalize(mean, std)
 
 
 def _optimizer(config: Config, model: nn.Module) -> Stepper:

@@ -12,7 +12,7 @@ from lib.config import Config
 from lib.errors import BadInput
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Saved:
     path: Path  # of the checkpoint
     config: Config  # what it was trained with
