@@ -21,6 +21,8 @@ from lib.data.base import Split
 from lib.evaluate import refresh_statistics
 from lib.registry import averages
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 START = {"weight": 5.0, "bias": -2.0, "running_mean": 0.5, "running_var": 3.0}  # a BatchNorm
 
 

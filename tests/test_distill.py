@@ -24,6 +24,8 @@ from lib.rng import Rng
 from lib.step import Run, autocast, train_step
 from lib.teacher import Renormalized, Teach
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 B, K = 12, 5
 CPU = torch.device("cpu")
 

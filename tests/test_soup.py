@@ -17,6 +17,8 @@ from lib.cli import parse
 from lib.saved import Saved
 from scripts import soup
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CPU = torch.device("cpu")
 RUNS = {
     "start": "--val 0.25 --ema",
