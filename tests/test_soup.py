@@ -126,6 +126,8 @@ def test_the_greedy_recipe_goes_from_the_best_run_down_and_keeps_what_does_not_h
     # 1.25 and 0.75 are equally good, so the first of them begins; their mean is 1, which nothing betters.
     assert scale.tried == [[2, 3], [2, 3, 1], [2, 3, 0], [2, 3, 4]]
     assert [run.step for run in taken] == [2, 3]
+    alike = [Saved(Path(name), None, {"w": torch.tensor([2.0])}, 0) for name in "ab"]
+    assert soup.greedy(alike, [-1.0, -1.0], Scale()) == alike  # no worse is good enough
 
 
 def test_the_averages_of_runs_can_be_averaged(runs, capsys):
