@@ -7,6 +7,7 @@ the record of what went in.
 
 The mean of weights is of use where the runs lie in one basin of the loss: as a rule because they started from
 the same trained weights (--init-from). Of runs that started at random it is usually worse than each of them.
+For an honest greedy soup these weights must not have learned the held-out images either: nothing checks that.
 """
 
 import argparse

@@ -20,7 +20,7 @@ from lib.registry import distillations
 @dataclass(frozen=True)
 class DKD:
     alpha: float = 1.0  # weight of the target class's part
-    beta: float = 8.0  # weight of the other classes' part; best of those the paper tries on CIFAR-100
+    beta: float = 8.0  # weight of the other classes' part; the paper fits it to the teacher
     temperature: float = 4.0  # what both networks' logits are divided by
     warmup: float = 0.08  # a linear rise of both weights: epochs, or a share of the budget (20 of 240 there)
 
