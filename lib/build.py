@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lib.augment.pipeline import BatchMap, Normalize, Step, pipeline
 from lib.augment.stage import Stage
-from lib.batch import Batch
+from lib.batch import Batch, Loss
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
 from lib.data.base import Dataset, Split, data_root, fraction, hold_out
@@ -23,8 +23,11 @@ from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
+from lib.registry import distillations
 from lib.rng import Rng
+from lib.saved import saved
 from lib.step import LossScaler, Precision, Run, Stepper, autocast
+from lib.teacher import Renormalized, Teach
 
 
 def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
@@ -47,7 +50,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
 
     data, splits = build_data(config, dataset, device)
     normalize = build_normalize(config, dataset, device)
-    steps = build_steps(config, normalize)
+    steps = [*build_steps(config, normalize), *_teachers(config, dataset, normalize)]
     prepare = pipeline(steps)
     views = {name: choice.build for name, choice in config.tricks["views"].items()}
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
@@ -58,14 +61,14 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     if train.compile:
         _compile(model, normalize.pixels(data.at(0).x), train.precision, note)
     optimizer = _optimizer(config, model)
-    return Run(
+    run = Run(
         model=model,
         data=data,
         prepare=prepare,
-        loss=reduce(lambda loss, step: step.map.loss(loss), steps, config.chosen["loss"].build()),
+        loss=_loss(config, steps),
         optimizer=optimizer,
         schedule=build_schedule(config),
-        averages={name: choice.build(model=model) for name, choice in config.tricks["average"].items()},
+        averages={},
         views=views,
         scaler=LossScaler(train.precision),
         epochs=train.epochs,
@@ -77,6 +80,11 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         normalize=normalize.pixels,
         splits=splits,
     )
+    time = {"steps_per_epoch": data.steps_per_epoch, "total": run.total}
+    run.averages = {
+        name: choice.build(model=model, **time) for name, choice in config.tricks["average"].items()
+    }
+    return run
 
 
 def build_device(name: str) -> torch.device:
@@ -99,12 +107,15 @@ def build_dataset(config: Config) -> Dataset:
 
 def build_data(config: Config, dataset: Dataset, device: torch.device) -> tuple[Resident, dict[str, Split]]:
     """The training batches, and what is evaluated: test, and val where a part of train is held out."""
-    train, num_classes = config.train, len(dataset.classes)
-    part, held_out = training_part(config, dataset.train, num_classes)
-    splits = {"val": held_out} if config.data.val else {}
-    splits["test"] = dataset.test
-    data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
+    part, splits = build_splits(config, dataset)
+    data = Resident(part.to(device), len(dataset.classes), config.train.batch_size, config.train.seed)
     return data, {name: split.to(device) for name, split in splits.items()}
+
+
+def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Split]]:
+    """The images to train on, and those to evaluate: the test part, and one that is held out if so asked."""
+    part, held_out = training_part(config, dataset.train, len(dataset.classes))
+    return part, ({"val": held_out} if config.data.val else {}) | {"test": dataset.test}
 
 
 def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:
@@ -125,6 +136,18 @@ def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -
     channels, height, _ = shape
     Rng(config.train.seed, "init").seed_noise()
     return config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
+
+
+def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
+    """The map to pixels of mean 0 and variance 1, by the statistics that are asked for."""
+    mean, std = dataset.mean, dataset.std
+    if config.data.normalize == "legacy":
+        entry = config.chosen["data"].entry
+        if "legacy" not in entry.facts:
+            raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
+        mean, std = entry.facts["legacy"]
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    return Normalize(mean, std)
 
 
 def build_schedule(config: Config) -> Schedule:
@@ -161,6 +184,58 @@ def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> N
         mean, std = entry.facts["legacy"]
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
     return Normalize(mean, std)
+
+
+def _loss(config: Config, steps: list[Step]) -> Loss:
+    """The loss, in the augmentations that change it, in the distillations."""
+    loss = reduce(lambda loss, step: step.map.loss(loss), steps, config.chosen["loss"].build())
+    # In the order of their names, whatever the order of the flags: one may weigh what stands before it.
+    for _, choice in sorted(config.tricks["distill"].items()):
+        loss = choice.build()(loss, config.train.epochs)
+    return loss
+
+
+def _teachers(config: Config, dataset: Dataset, normalize: Normalize) -> list[Step]:
+    """The step in which the teachers add their logits, where a distillation is on."""
+    asked, given = config.tricks["distill"], config.settings["teachers"]
+    if bool(asked) != bool(given.teacher):
+        raise BadInput(
+            f"{' and '.join(asked)} needs a teacher: give --teacher <run folder or checkpoint>"
+            if asked
+            else f"--teacher {','.join(given.teacher)} has nothing to do: switch on one of "
+            f"{', '.join(f'--{name}' for name in distillations.names())}, or give --teacher none"
+        )
+    models = [_teacher(config, path, dataset, normalize) for path in given.teacher or ()]
+    teach = Teach(models=models, precision=config.train.precision)
+    return [Step("teacher", Stage.TEACH, teach)] if models else []
+
+
+def _teacher(config: Config, path: str, dataset: Dataset, here: Normalize) -> nn.Module:
+    """The network in a run folder or checkpoint, for images that are normalised as `here`."""
+    source = saved(path, config.settings["teachers"].teacher_weights)
+    mine, theirs = config.chosen["data"], source.config.chosen["data"]
+    if theirs.entry.form != mine.entry.form:
+        raise BadInput(
+            f"--teacher {path} has learned {theirs.entry.name}, but the data here are {mine.entry.name}; "
+            "give a teacher of the same data"
+        )
+    # Where the facts do not tell, other options may mean other images.
+    same = "shape" in mine.entry.facts or (mine.entry, mine.options) == (theirs.entry, theirs.options)
+    learned = dataset if same else build_dataset(source.config)
+    shape, expected = (tuple(d.train.x.shape[1:]) for d in (learned, dataset))
+    if shape != expected or learned.classes != dataset.classes:
+        raise BadInput(
+            f"--teacher {path} has learned images of {shape} in {len(learned.classes)} classes, but here "
+            f"they are of {expected} in {len(dataset.classes)}"
+            f"{', of other names' if len(learned.classes) == len(dataset.classes) else ''}"
+        )
+    model = build_model(source.config, shape, len(dataset.classes))
+    load_weights(model, source.weights, source.path)
+    there = build_normalize(source.config, learned, here.mean.device)
+    if not (torch.equal(here.mean, there.mean) and torch.equal(here.std, there.std)):
+        model = Renormalized(model, here, there)
+    layout = torch.channels_last if config.train.channels_last else torch.preserve_format
+    return model.eval().requires_grad_(False).to(here.mean.device, memory_format=layout)
 
 
 def _optimizer(config: Config, model: nn.Module) -> Stepper:

@@ -23,6 +23,7 @@ from lib.registry import (
     augmentations,
     averages,
     datasets,
+    distillations,
     losses,
     models,
     optimizers,
@@ -30,7 +31,7 @@ from lib.registry import (
     test_views,
     wrappers,
 )
-from lib.settings import DataSettings, RunSettings, TrainSettings
+from lib.settings import DataSettings, RunSettings, TeacherSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ SECTIONS = {
     "wrap": Section("wrappers around the optimizer: --<name> switches one on", wrappers),
     "schedule": Section("the learning rate over time", schedules, "multistep", Warmup),
     "average": Section("averages of the weights: --<name> switches one on", averages),
+    "distill": Section("distillation from a --teacher: --<name> switches one on", distillations),
+    "teachers": Section("the teachers of a distillation", settings=TeacherSettings),
     "views": Section("test-time views: --<name> evaluates their mean in the end", test_views),
     "train": Section("how the gradient is computed, and for how long", settings=TrainSettings),
     "run": Section("where and how the run is carried out", settings=RunSettings),

@@ -171,7 +171,8 @@ losses = Registry("loss", "lib.losses")
 optimizers = Registry("optimizer", "lib.optim", given=("params",))
 wrappers = Registry("wrapper", "lib.optim", given=("base", "model"))
 schedules = Registry("schedule", "lib.optim")
-averages = Registry("average", "lib.optim", given=("model",))
+averages = Registry("average", "lib.optim", given=("model", "steps_per_epoch", "total"))
+distillations = Registry("distillation", "lib.distill")
 test_views = Registry("view", "lib.augment", given=("model",))
 
 REGISTRIES = {
@@ -185,6 +186,7 @@ REGISTRIES = {
         wrappers,
         schedules,
         averages,
+        distillations,
         test_views,
     )
 }

@@ -29,7 +29,7 @@ def test_help_names_every_setting(shown):
     text = shown("--help")
     for kind, registry in REGISTRIES.items():
         for entry in registry.entries():
-            if kind in ("augmentation", "wrapper", "average"):
+            if kind in ("augmentation", "wrapper", "average", "distillation"):
                 assert f"--{entry.name.replace('_', '-')} " in text
             for field in entry.fields if kind not in ("model", "dataset") else ():
                 assert f"{field.replace('_', '-')} " in text

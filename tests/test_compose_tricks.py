@@ -2,13 +2,16 @@
 
 import contextlib
 import inspect
-from functools import partial
+import tempfile
+from functools import cache, partial
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+import lib.checkpoint
 from lib.augment.stage import Stage
 from lib.batch import Batch
 from lib.build import build
@@ -36,7 +39,7 @@ def switch(section: str, name: str) -> dict:
 # Each trick with the setting that switches it on; of the kinds of which one is chosen, every choice.
 TRICKS = {
     f"{section}.{name}": switch(section, name)
-    for section in ("augment", "wrap", "average", "loss", "optim")
+    for section in ("augment", "wrap", "average", "distill", "loss", "optim")
     for name in SECTIONS[section].registry.names()
 }
 
@@ -78,9 +81,24 @@ def config_of(settings: dict) -> Config:
     return parse([f"{key}={value}" for key, value in settings.items()]).config()
 
 
+TEACHERS = tempfile.TemporaryDirectory()  # until the tests end
+
+
+@cache
+def teacher(data: tuple[tuple[str, object], ...]) -> str:
+    """The checkpoint of a tiny network for images of these settings."""
+    config = config_of(SMALL | {"model.name": TINY} | dict(data))
+    path = Path(TEACHERS.name, f"{config.digest()}.pt")
+    lib.checkpoint.save(path, build(config, CPU, note=pytest.fail), 0, config.tree(), best=None, code="")
+    return str(path)
+
+
 def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
     """Build a run as the command line does, and take its first steps; the weights that it ends with."""
     merged = SMALL | {"model.name": model} | {key: value for each in settings for key, value in each.items()}
+    if any(section_of(key) == "distill" for key in merged):
+        data = tuple((key, value) for key, value in merged.items() if section_of(key) == "data")
+        merged["teachers.teacher"] = teacher(data)
     run = build(config_of(merged), CPU, note=pytest.fail)
     before, prepare = weights_of(run), run.prepare
 

@@ -12,13 +12,13 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
     ("errors", "files", "fields", "rng", "batch", "registry"),
-    ("models", "augment", "optim", "losses", "data", "settings"),
+    ("models", "augment", "optim", "losses", "data", "distill", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
-    ("build", "plan", "report", "environment", "runfolder", "record"),
+    ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "record"),
     ("fit",),
     ("launch",),
 )
-PACKAGES = ("models", "augment", "optim", "data", "losses")
+PACKAGES = ("models", "augment", "optim", "data", "losses", "distill")
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
@@ -74,14 +74,16 @@ def test_every_module_says_what_it_is(path):
 
 
 def test_the_step_never_waits_for_the_device():
-    for path in [ROOT / "lib/step.py", *ROOT.glob("lib/augment/*.py"), *ROOT.glob("lib/optim/*.py")]:
+    places = ("lib/step.py", "lib/teacher.py", "lib/augment/*.py", "lib/optim/*.py", "lib/distill/*.py")
+    for path in [path for place in places for path in ROOT.glob(place)]:
         assert not re.search(r"\.item\(\)|\.cpu\(\)|\.tolist\(\)|\.numpy\(\)", path.read_text()), path
 
 
 def test_no_trick_is_named_in_the_loop():
-    from lib.registry import augmentations, averages, wrappers
+    from lib.registry import augmentations, averages, distillations, wrappers
 
-    names = [name for registry in (augmentations, wrappers, averages) for name in registry.names()]
+    named = (augmentations, wrappers, averages, distillations)
+    names = [name for registry in named for name in registry.names()]
     for file in ("lib/fit.py", "lib/build.py", "train.py"):
         words = set(re.findall(r"\w+", (ROOT / file).read_text().lower()))
         assert not words & set(names)

@@ -365,7 +365,8 @@ def test_a_step_depends_on_its_number_and_the_weights_and_not_on_the_steps_befor
 @pytest.mark.parametrize("name", averages.names())
 def test_averages_see_the_weights_after_each_step_once(name):
     model = dense(nn.BatchNorm1d(16))
-    average, by_hand = (averages[name].build(model=model) for _ in range(2))
+    time = {"steps_per_epoch": 2, "total": 4}
+    average, by_hand = (averages[name].build(model=model, **time) for _ in range(2))
     run = run_of(model, "crop", averages={name: average}, wrapper=wrappers.names()[0])
     for step in range(4):
         train_step(run, step)
