@@ -138,18 +138,6 @@ def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -
     return config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
 
 
-def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
-    """The map to pixels of mean 0 and variance 1, by the statistics that are asked for."""
-    mean, std = dataset.mean, dataset.std
-    if config.data.normalize == "legacy":
-        entry = config.chosen["data"].entry
-        if "legacy" not in entry.facts:
-            raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
-        mean, std = entry.facts["legacy"]
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
-    return Normalize(mean, std)
-
-
 def build_schedule(config: Config) -> Schedule:
     """`(epoch, epochs) -> factor`, tried over the whole budget so that a bad point in time shows at once."""
     schedule = config.settings["schedule"](config.chosen["schedule"].build())
