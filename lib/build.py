@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 import torch
@@ -12,14 +12,17 @@ from torch import Tensor, nn
 from lib.augment.pipeline import BatchMap, Normalize, Step, pipeline
 from lib.augment.stage import Stage
 from lib.checkpoint import load, load_weights, weights_file
-from lib.config import Config
-from lib.data.base import Dataset, data_root, fraction, hold_out
+from lib.config import Choice, Config
+from lib.data.base import Dataset, Split, data_root, fraction, hold_out
 from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
 from lib.rng import Rng
 from lib.step import LossScaler, Precision, Run, Stepper, autocast
+
+SAMPLE = 5_000 * 3 * 32 * 32  # numbers in the images that initial weights may depend on
+NOISE = 64  # images of noise that stand in for them where nothing is trained
 
 
 def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
@@ -34,12 +37,6 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         torch.use_deterministic_algorithms(True)
     dataset = build_dataset(config)
     shape, num_classes = tuple(dataset.train.x.shape[1:]), len(dataset.classes)
-    model = build_model(config, shape, num_classes)
-    if train.init_from:
-        path = weights_file(Path(train.init_from))
-        load_weights(model, load(path)["model"], path)
-    model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
-
     try:
         part, held_out = hold_out(dataset.train, config.data.val, num_classes)
         part = fraction(part, config.data.fraction)
@@ -47,6 +44,15 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         raise BadInput(f"data: {error}") from error
     splits = {"val": held_out} if config.data.val else {}
     splits["test"] = dataset.test
+
+    model = build_model(config, shape, num_classes, lambda: _sample(config, dataset, part))
+    if train.init_from:
+        path = weights_file(Path(train.init_from))
+        load_weights(model, load(path)["model"], path)
+        if names := ", ".join(config.tricks["init"]):
+            note(f"the weights of train.init_from take the place of what init drew: {names}")
+    model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
+
     data = Resident(part.to(device), num_classes, train.batch_size, train.seed)
     normalize = _normalize(config, dataset, device)
     augmentations = _augmentations(config)
@@ -95,11 +101,39 @@ def build_dataset(config: Config) -> Dataset:
     return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
 
 
-def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -> nn.Module:
-    """The network for images of `shape` (C, H, W); its weights are a function of the seed."""
+def build_model(
+    config: Config,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    images: Callable[[], Tensor] | None = None,
+) -> nn.Module:
+    """The network for images of `shape` (C, H, W), with its surgery; its weights are a function of the seed.
+
+    Args:
+        images: gives normalised training images for the initial weights; none for a network that is only
+            looked at, to which noise will do.
+    """
     channels, height, _ = shape
-    Rng(config.train.seed, "init").seed_noise()
-    return config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
+    init = Rng(config.train.seed, "init")
+    init.seed_noise()
+    model = config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
+    for name, choice in _in_order(config.tricks["surgery"], "order"):
+        own = [
+            option for option in choice.entry.facts.get("own", ()) if option in config.chosen["model"].options
+        ]
+        init.fold(name).seed_noise()
+        try:
+            model = choice.build(model=model, shape=shape)
+        except BadInput as error:
+            hint = f"; it has an option of its own, --model.{own[0].replace('_', '-')}" if own else ""
+            raise BadInput(f"{error}{hint}") from error
+    drawing = _in_order(config.tricks["init"], "turn")
+    _only_one(config.tricks["init"], "draws", "draw all weights")
+    for name, choice in drawing:
+        init.fold(name).seed_noise()
+        noise = partial(init.fold("images").uniform, NOISE, *shape, like=torch.empty(0))
+        model = choice.build(model=model, shape=shape, images=images or noise)
+    return model
 
 
 def build_schedule(config: Config) -> Schedule:
@@ -112,6 +146,25 @@ def build_schedule(config: Config) -> Schedule:
     except ValueError as error:
         raise BadInput(f"schedule {config.chosen['schedule'].entry.name}: {error}") from error
     return schedule
+
+
+def _in_order(choices: dict[str, Choice], fact: str) -> list[tuple[str, Choice]]:
+    """The tricks in the order that a fact of each decides, whatever that of the flags."""
+    return sorted(choices.items(), key=lambda item: (item[1].entry.facts[fact], item[0]))
+
+
+def _only_one(choices: dict[str, Choice], fact: str, what: str) -> None:
+    """Refuse two tricks that are alternatives."""
+    names = [name for name, choice in choices.items() if choice.entry.facts.get(fact)]
+    if len(names) > 1:
+        raise BadInput(f"{' and '.join(names)} are two ways to {what}; choose one of them")
+
+
+def _sample(config: Config, dataset: Dataset, part: Split) -> Tensor:
+    """Normalised training images from all over the set, as many as have the pixels of 5,000 of CIFAR."""
+    count = min(len(part), max(1, SAMPLE // part.x[0].numel()))
+    x = part.x[:: len(part) // count][:count]
+    return _normalize(config, dataset, x.device).pixels(x).cpu()
 
 
 def _augmentations(config: Config) -> list[Step]:
@@ -136,11 +189,7 @@ def _optimizer(config: Config, model: nn.Module) -> Stepper:
     """The base optimizer inside its wrappers."""
     optimizer = config.chosen["optim"].build(params=config.settings["optim"](model))
     wrappers = config.tricks["wrap"]
-    climbing = [name for name, choice in wrappers.items() if choice.entry.facts.get("climbs")]
-    if len(climbing) > 1:
-        raise BadInput(
-            f"{' and '.join(climbing)} are two ways to climb before the one step; choose one of them"
-        )
+    _only_one(wrappers, "climbs", "climb before the one step")
     for choice in wrappers.values():
         optimizer = choice.build(base=optimizer, model=model)
     return optimizer

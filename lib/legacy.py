@@ -6,6 +6,7 @@ from typing import Any
 from lib.compose import Path
 from lib.errors import BadInput
 from lib.fields import coerce
+from lib.registry import initialisations
 
 SECTION_NAMES = {
     "dataset": "data",
@@ -23,6 +24,7 @@ ALIASES: dict[str, Path] = {
     "random_erase_sh": ("augment", "random_erasing", "area_max"),
     "random_erase_r": ("augment", "random_erasing", "ratio_min"),
     "smooth_factor": ("augment", "label_smoothing", "epsilon"),
+    "init.mode": ("init", "kaiming", "mode"),
     "beta": ("augment", "cutmix", "alpha"),
     "train.lr": ("optim", "lr"),
     "train.base_lr": ("optim", "lr"),
@@ -57,6 +59,12 @@ def _fast(value: Any) -> list[tuple[Path, Any]]:
     return [(("data", "fraction"), 0.5)] if coerce(value, bool) else []
 
 
+def _init(value: Any) -> list[tuple[Path, Any]]:
+    """`--init kaiming`, `--init kaiming,zero_gamma`."""
+    names = [] if value == "default" else coerce(value, tuple[str, ...])
+    return [(("init", initialisations[name].name), True) for name in names]
+
+
 def _gpu(value: Any) -> list[tuple[Path, Any]]:
     return [(("run", "device"), f"cuda:{value}")]
 
@@ -81,6 +89,7 @@ TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {
     "amp": _half,
     "fast": _fast,
     "gpu": _gpu,
+    "init": _init,
     "autoaugment": _later,
     "autoaugmentation": _later,
 }
