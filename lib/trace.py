@@ -34,6 +34,7 @@ class Trace:
     modules: dict[str, nn.Module]  # of the network itself, not of the copy
     parents: list[tuple[int, ...]] = field(default_factory=list)
     operations: list[str] = field(default_factory=list)  # aten's names, without the _ of those in place
+    firsts: list[int] = field(default_factory=list)  # the first of the nodes that come of one operation
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)  # in the order in which they end: inner ones first
     image: int = 0
@@ -52,10 +53,10 @@ class Trace:
 
     @cached_property
     def readers(self) -> list[list[int]]:
-        """For each node the operations that read it."""
+        """For each node the operations that read it: the first node of what each gives."""
         found: list[list[int]] = [[] for _ in self.parents]
         for node, parents in enumerate(self.parents):
-            for parent in set(parents):
+            for parent in set(parents) if self.firsts[node] == node else ():
                 found[parent].append(node)
         return found
 
@@ -103,8 +104,9 @@ class _Recorder(TorchDispatchMode):
             self.add(tensor, "leaf", ())
         return self.nodes[id(tensor)]
 
-    def add(self, tensor: Tensor, operation: str, parents: tuple[int, ...]) -> None:
+    def add(self, tensor: Tensor, operation: str, parents: tuple[int, ...], later: int = 0) -> None:
         self.alive.append(tensor)
+        self.trace.firsts.append(len(self.trace.parents) - later)
         self.nodes[id(tensor)] = len(self.trace.parents)
         self.trace.parents.append(parents)
         self.trace.operations.append(operation)
@@ -116,9 +118,9 @@ class _Recorder(TorchDispatchMode):
         parents = tuple(self.node_of(t) for t in tensors)
         results = function(*args, **kwargs)
         name = function.overloadpacket.__name__.rstrip("_")
-        for result in tree_leaves(results):
-            if isinstance(result, Tensor):
-                self.add(result, name, parents)
+        tensors = [t for t in tree_leaves(results) if isinstance(t, Tensor)]
+        for i, tensor in enumerate(tensors):  # a norm gives its statistics too
+            self.add(tensor, name, parents, later=i)
         return results
 
 

@@ -11,14 +11,14 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
-    ("errors", "files", "fields", "rng", "batch", "registry"),
-    ("models", "augment", "optim", "losses", "data", "settings"),
+    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches"),
+    ("models", "surgery", "init", "augment", "optim", "losses", "data", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("build", "plan", "report", "environment", "runfolder", "record"),
     ("fit",),
     ("launch",),
 )
-PACKAGES = ("models", "augment", "optim", "data", "losses")
+PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses")
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
@@ -74,14 +74,16 @@ def test_every_module_says_what_it_is(path):
 
 
 def test_the_step_never_waits_for_the_device():
-    for path in [ROOT / "lib/step.py", *ROOT.glob("lib/augment/*.py"), *ROOT.glob("lib/optim/*.py")]:
+    folders = ("augment", "optim", "surgery")
+    for path in [ROOT / "lib/step.py", *(p for name in folders for p in ROOT.glob(f"lib/{name}/*.py"))]:
         assert not re.search(r"\.item\(\)|\.cpu\(\)|\.tolist\(\)|\.numpy\(\)", path.read_text()), path
 
 
 def test_no_trick_is_named_in_the_loop():
-    from lib.registry import augmentations, averages, wrappers
+    from lib.registry import augmentations, averages, initialisations, surgeries, wrappers
 
-    names = [name for registry in (augmentations, wrappers, averages) for name in registry.names()]
+    registries = (augmentations, wrappers, averages, surgeries, initialisations)
+    names = [name for registry in registries for name in registry.names()]
     for file in ("lib/fit.py", "lib/build.py", "train.py"):
         words = set(re.findall(r"\w+", (ROOT / file).read_text().lower()))
         assert not words & set(names)

@@ -24,15 +24,11 @@ ACTIVATIONS = (
 
 
 class Blur(nn.Module):
-    """A binomial filter and a stride of 2. At the border the weights of what is inside add up to 1 again.
+    """A binomial filter and a stride of 2. At the border the weights of what is inside add up to 1 again."""
 
-    Args:
-        ceil: give one pixel more where the stride does not come out even, as a pooling in ceil mode does.
-    """
-
-    def __init__(self, size: int, ceil: bool = False):
+    def __init__(self, size: int):
         super().__init__()
-        self.padding, self.ceil = size // 2, ceil
+        self.padding = size // 2
         row = torch.ones(1)
         for _ in range(size - 1):
             row = F.pad(row, (0, 1)) + F.pad(row, (1, 0))  # the next row of Pascal's triangle
@@ -42,9 +38,6 @@ class Blur(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H/2, W/2)
         C, H, W = x.shape[1:]
         inside = torch.ones(1, 1, H, W, device=x.device)
-        if self.ceil:
-            more = (0, (W - 1) % 2, 0, (H - 1) % 2)
-            x, inside = F.pad(x, more), F.pad(inside, more)
         kernel = self.kernel.to(x.dtype).expand(C, -1, -1, -1)
         blurred = F.conv2d(x, kernel, stride=2, padding=self.padding, groups=C)
         covered = F.conv2d(inside, self.kernel, stride=2, padding=self.padding)
@@ -66,6 +59,8 @@ def blurpool(
     known = (nn.Conv2d, StandardizedConv2d, *POOLS)
     if foreign := {type(m).__name__ for _, m in strided if type(m) not in known}:
         raise ValueError(f"the model has convolutions of its own kind, {', '.join(sorted(foreign))}")
+    if any(type(m) is nn.AvgPool2d and m.ceil_mode for _, m in strided):
+        raise ValueError("the model has average poolings in ceil mode, whose windows differ in size")
     for call, module in strided:
         if _pair(module.stride) != (2, 2):  # called more than once: it is done
             continue
@@ -75,7 +70,10 @@ def blurpool(
         elif isinstance(module, nn.Conv2d):
             behind(_activated(graph, call), "blur", Blur(size))
         else:
-            behind(module, "blur", Blur(size, module.ceil_mode))
+            if module.ceil_mode:  # windows may reach over the edge by one pixel: densely, that is a padding
+                before(module, "edge", nn.ConstantPad2d((0, 1, 0, 1), -torch.inf))
+                module.ceil_mode = False
+            behind(module, "blur", Blur(size))
     return model
 
 
