@@ -118,22 +118,25 @@ def build_model(
     init.seed_noise()
     model = config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
     for name, choice in _in_order(config.tricks["surgery"], "order"):
-        own = [
-            option for option in choice.entry.facts.get("own", ()) if option in config.chosen["model"].options
-        ]
         init.fold(name).seed_noise()
-        try:
-            model = choice.build(model=model, shape=shape)
-        except BadInput as error:
-            hint = f"; it has an option of its own, --model.{own[0].replace('_', '-')}" if own else ""
-            raise BadInput(f"{error}{hint}") from error
-    drawing = _in_order(config.tricks["init"], "turn")
+        model = _operate(config, choice, model, shape)
     _only_one(config.tricks["init"], "draws", "draw all weights")
-    for name, choice in drawing:
+    noise = partial(init.fold("images").uniform, NOISE, *shape, like=torch.empty(0))
+    for name, choice in _in_order(config.tricks["init"], "turn"):
         init.fold(name).seed_noise()
-        noise = partial(init.fold("images").uniform, NOISE, *shape, like=torch.empty(0))
         model = choice.build(model=model, shape=shape, images=images or noise)
     return model
+
+
+def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+    """The model after one surgery; a refusal names the option that the model has for the same."""
+    try:
+        return choice.build(model=model, shape=shape)
+    except BadInput as error:
+        options, facts = config.chosen["model"].options, choice.entry.facts
+        own = [f"--model.{name.replace('_', '-')}" for name in facts.get("own", ()) if name in options]
+        hint = f"; it has an option of its own, {own[0]}" if own else ""
+        raise BadInput(f"{error}{hint}") from error
 
 
 def build_schedule(config: Config) -> Schedule:
