@@ -1,7 +1,7 @@
 """Dirac initialisation (Zagoruyko & Komodakis 2017, arXiv:1706.00388): convolutions that pass their input on.
 
 The first filters become the identity; where there are more filters than inputs, the others stay as they were
-drawn, as in airbench (Jordan 2024, arXiv:2404.00498, section 3.2).
+drawn, as in airbench (Jordan 2024, arXiv:2404.00498, section 3).
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Orthogonal initialisation (Saxe et al. 2013, arXiv:1312.6120, section 3).
+"""Orthogonal initialisation (Saxe et al. 2013, arXiv:1312.6120).
 
 Each weight is a matrix of outputs by inputs, drawn uniformly among those whose rows, or columns where these
 are fewer, are orthonormal. A convolution with groups has one matrix for each.

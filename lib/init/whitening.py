@@ -1,4 +1,4 @@
-"""Patch whitening of the first convolution (Jordan 2024, arXiv:2404.00498, section 3.1; Page 2018).
+"""Patch whitening of the first convolution (Jordan 2024, arXiv:2404.00498, section 3; Page 2018).
 
 Its filters become the principal components of the training images' patches, each divided by the square root
 of its eigenvalue, and then the negatives of these. Where there are fewer filters, the largest components are

@@ -1,7 +1,7 @@
 """BlurPool (Zhang 2019, arXiv:1904.11486, section 3.2): blur before every second pixel is dropped.
 
 What has stride 2 gets stride 1, and a blur of stride 2 follows: behind the max of a pooling, and behind the
-norm and the activation that a convolution feeds where these are modules of their own (equations 4 to 6), else
+norm and the activation that a convolution feeds where these are modules of their own, else
 right behind it. A 1x1 convolution, of a shortcut, is blurred in front: the same function of a quarter's work.
 """
 
