@@ -24,10 +24,12 @@ from lib.registry import (
     averages,
     datasets,
     distillations,
+    initialisations,
     losses,
     models,
     optimizers,
     schedules,
+    surgeries,
     test_views,
     wrappers,
 )
@@ -57,6 +59,8 @@ class Section:
 SECTIONS = {
     "model": Section("the network", models, "wideresnet"),
     "data": Section("the data set", datasets, "cifar10", DataSettings),
+    "surgery": Section("changes of the network, whatever its family: --<name> makes one", surgeries),
+    "init": Section("initial weights, else as the network's author has them: --init <name>", initialisations),
     "augment": Section("augmentations, each on its own: --<name> switches it on", augmentations),
     "loss": Section("the loss", losses, "cross_entropy"),
     "optim": Section("the optimizer", optimizers, "sgd", ParamGroups),

@@ -166,6 +166,8 @@ def _index() -> dict[str, dict[str, Entry]]:
 
 models = Registry("model", "lib.models", given=("num_classes", "in_channels", "image_size"))
 datasets = Registry("dataset", "lib.data", given=("root", "offline"))
+surgeries = Registry("surgery", "lib.surgery", given=("model", "shape"))
+initialisations = Registry("initialisation", "lib.init", given=("model", "shape", "images"))
 augmentations = Registry("augmentation", "lib.augment")
 losses = Registry("loss", "lib.losses")
 optimizers = Registry("optimizer", "lib.optim", given=("params",))
@@ -180,6 +182,8 @@ REGISTRIES = {
     for registry in (
         models,
         datasets,
+        surgeries,
+        initialisations,
         augmentations,
         losses,
         optimizers,
