@@ -24,6 +24,9 @@ from scripts.trials import Settings, config_of, section_of, start, tricks
 
 TITLE = "## Tricks"
 EPOCHS = 2  # of a round
+BARE: Settings = {
+    "data.name": "synthetic", "optim.name": "sgd", "schedule.name": "constant", "train.epochs": EPOCHS,
+}  # fmt: skip
 # What is not timed, and why its step is the bare one.
 UNTIMED = {"schedule": "one multiplication of the rate a step", "init": "drawn before the first step"}
 AGAIN = "the bare step again"  # the row that shows how much is chance
@@ -54,6 +57,8 @@ def main() -> None:
         parser.error("--write puts the whole table in docs/benchmarks.md; leave the patterns out")
     if options.steps < EPOCHS or options.steps % EPOCHS or options.rounds < 1:
         parser.error(f"--steps must be a multiple of {EPOCHS} and --rounds at least 1")
+    if options.batch * options.steps < 40 * EPOCHS:
+        parser.error(f"--batch times --steps must be at least {40 * EPOCHS}, so that every class is there")
 
     chosen = select(timed(), options.patterns)
     if not chosen:
@@ -68,8 +73,15 @@ def main() -> None:
 
 def timed() -> dict[str, Settings]:
     """All that is measured, with the setting that switches it on."""
-    steps = {name: on for name, on in tricks().items() if section_of(name) not in UNTIMED}
+    steps = {
+        name: on for name, on in tricks().items() if section_of(name) not in UNTIMED and not in_bare_step(on)
+    }
     return steps | {name: {name: value} for name, value in SETTINGS.items()}
+
+
+def in_bare_step(on: Settings) -> bool:
+    """Whether this is what the bare step does anyway."""
+    return config_of(BARE | on).digest() == config_of(BARE).digest()
 
 
 def select(rows: dict[str, Settings], patterns: list[str]) -> dict[str, Settings]:
@@ -84,11 +96,9 @@ def select(rows: dict[str, Settings], patterns: list[str]) -> dict[str, Settings
 
 def settings_of(model: str, options: argparse.Namespace) -> Settings:
     """The bare run: so many images that a round is its two epochs."""
-    return {
-        "model.name": model, "optim.name": "sgd", "schedule.name": "constant",
-        "data.name": "synthetic", "data.size": max(options.batch * options.steps // EPOCHS, 40),
-        "train.batch_size": options.batch, "train.epochs": EPOCHS, "train.precision": options.precision,
-    }  # fmt: skip
+    size = options.batch * options.steps // EPOCHS
+    given = {"data.size": size, "train.batch_size": options.batch, "train.precision": options.precision}
+    return {"model.name": model, **BARE, **given}
 
 
 def measure_all(
@@ -97,10 +107,8 @@ def measure_all(
     """The times by trick; None where the model refuses it."""
     base, times = start(bare, device), {}
     for row, on in {AGAIN: {}, **rows}.items():
-        if row != AGAIN and config_of(bare | on).digest() == config_of(bare).digest():
-            continue  # the bare step has it
         try:
-            run = start(bare | on, device)
+            run = start(bare | on, device, teacher=bare["model.name"])
         except BadInput as error:
             times[row] = None
             print(f"{row}: {error}", file=sys.stderr, flush=True)

@@ -25,7 +25,8 @@ SMALL: Settings = {
     "train.batch_size": 4, "train.epochs": 1, "schedule.name": "constant",
     "augment.crop": False, "augment.flip": False,
 }  # fmt: skip
-# Small, and with all that a trick may look for in a network: filters, BatchNorm, branches that end in one.
+TINY = "wrn_10_1"  # 0.08 M parameters, for what does not depend on the model
+# Small too, with all that a trick may look for in a network: filters, BatchNorm, branches that end in one.
 HOST: Settings = {
     "model.name": "resnet_preact", "model.depth": 8, "model.initial_channels": 8, "model.add_last_bn": True,
 }  # fmt: skip
@@ -57,15 +58,18 @@ def config_of(settings: Settings) -> Config:
     return parse([f"{key}={value}" for key, value in settings.items()]).config()
 
 
-def start(settings: Settings, device: torch.device = CPU) -> Run:
-    """The run of these settings; a distillation gets an untrained teacher of the same model and data.
+def start(settings: Settings, device: torch.device = CPU, teacher: str = TINY) -> Run:
+    """The run of these settings.
 
+    Args:
+        teacher: the model of which a distillation gets an untrained network for the same images.
     Raises:
         BadInput: the settings contradict one another, or the model or the images.
     """
     if any(section_of(key) == "distill" for key in settings):
-        bare = {k: v for k, v in settings.items() if section_of(k) in ("model", "data")}
-        settings = settings | {"teachers.teacher": _teacher(tuple(bare.items()))}
+        data = tuple((key, value) for key, value in settings.items() if section_of(key) == "data")
+        network = ("model.name", teacher), ("train.batch_size", 2), *data
+        settings = settings | {"teachers.teacher": _teacher(network)}
     return build(config_of(settings), device, note=_refuse_note)
 
 
