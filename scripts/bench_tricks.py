@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("patterns", nargs="*", help="of names or sections: sam, 'cut*', wrap; default all")
     parser.add_argument("--models", default="wrn_16_2,cct_2", help="names, with commas between")
-    parser.add_argument("--batch", type=int, default=64, help="images a step")
+    parser.add_argument("--batch", type=int, default=32, help="images a step")
     parser.add_argument("--steps", type=int, default=10, help="steps of a round, even")
     parser.add_argument("--rounds", type=int, default=3, help="measured rounds; one more warms up")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))

@@ -1,7 +1,7 @@
 """`python -m scripts.tricks_doc`: write docs/tricks.md, with its picture, from the registries.
 
-Trying all pairs takes minutes; with `--keep-pairs` those stay as the last trial has found them. What a step
-costs is read from docs/benchmarks.md, where `scripts.bench_tricks` has put it.
+Trying all pairs takes minutes; with `--keep-pairs` only those are tried that no earlier trial has. What a
+step costs is read from docs/benchmarks.md, where `scripts.bench_tricks` has put it.
 """
 
 import argparse
@@ -32,9 +32,9 @@ Costs = dict[str, dict[str, str]]  # the ratio of a step to the bare one, by tri
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--keep-pairs", action="store_true", help="do not try the pairs again")
-    if not parser.parse_args().keep_pairs:
-        tricks_pairs.save(tricks_pairs.try_all())
+    parser.add_argument("--keep-pairs", action="store_true", help="try no pair a second time")
+    known = tricks_pairs.load() if parser.parse_args().keep_pairs else None
+    tricks_pairs.save(tricks_pairs.try_all(known))
     write_atomic(PICTURE, picture())
     write_atomic(DOC, page(tricks_pairs.load(), bench_tricks.written()))
 

@@ -41,13 +41,19 @@ def together(*names: str) -> str | None:
     return refusal(settings)
 
 
-def try_all() -> Pairs:
-    """Try every trick by itself, and every pair of those that can be had."""
+def try_all(known: Pairs | None = None) -> Pairs:
+    """Try every trick by itself, and every pair of those that can be had.
+
+    Args:
+        known: the outcome of an earlier trial, which is believed as far as it goes.
+    """
     names = list(tricks())
+    old: dict[tuple[str, str], str | None] = dict.fromkeys(known.pairs) if known else {}
+    old |= {(one, other): reason for one, other, reason in known.refused} if known else {}
     alone = {name: reason for name in names if (reason := together(name))}
     pairs, refused = Pairs(names, alone, []).pairs, []
     for number, (one, other) in enumerate(pairs, start=1):
-        if reason := together(one, other):
+        if reason := old[one, other] if (one, other) in old else together(one, other):
             refused.append([one, other, reason])
         if number % 100 == 0 or number == len(pairs):
             print(f"{number} of {len(pairs)} pairs, {len(refused)} refused", file=sys.stderr, flush=True)
