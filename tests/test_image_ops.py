@@ -163,15 +163,6 @@ def test_bicubic_shear_is_pillows_to_one_in_255(name, shape):
     assert (off.abs() > 1).any(1).float().mean() < 5e-3
 
 
-@pytest.mark.parametrize("threshold", [0, 128, 255])
-def test_adding_below_a_threshold_is_the_sum_cut_at_the_ends(threshold):
-    x = pictures(3, 9, 8)
-    addition = torch.tensor([0, 1, 50, 110, -30, 200, 3])
-    for image, amount, ours in zip(x, addition, image_ops.solarize_add(x, addition, threshold), strict=True):
-        expected = np.clip(image.numpy().astype(int) + int(amount), 0, 255)
-        assert np.array_equal(ours, np.where(image < threshold, expected, image))
-
-
 def test_no_bits_are_black_and_bits_are_rounded():
     x = pictures(1, 5, 4)[:3]
     ours = image_ops.posterize(x, torch.tensor([0.2, 6.4, 7.6]))

@@ -86,13 +86,16 @@ def brightness(x: Tensor, factor: Tensor) -> Tensor:
 def contrast(x: Tensor, factor: Tensor) -> Tensor:
     """0 is the mean of the image in grey."""
     pixels = x.shape[2] * x.shape[3]
-    total = _grey(x).sum((1, 2, 3), keepdim=True)  # int64
-    return _blend(((2 * total + pixels) // (2 * pixels)).float(), x, factor)
+    total = (
+        _grey(x.float()).sum(3, keepdim=True).long().sum(2, keepdim=True)
+    )  # a row's sum is exact in a float
+    mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor")
+    return _blend(mean.float(), x, factor)
 
 
 def color(x: Tensor, factor: Tensor) -> Tensor:
     """0 is the image in grey. An image of one channel stays what it is."""
-    return _blend(_grey(x).float(), x, factor)
+    return _blend(_grey(x.float()), x, factor)
 
 
 def hue(x: Tensor, turn: Tensor) -> Tensor:
@@ -122,7 +125,7 @@ def sharpness(x: Tensor, factor: Tensor) -> Tensor:
     rows = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
     box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
     smooth = x.float()
-    smooth[:, :, 1:-1, 1:-1] = box.add_(4 * wide[:, :, 1:-1, 1:-1]).float().div_(13).add_(0.5).floor_()
+    smooth[:, :, 1:-1, 1:-1] = box.add_(4 * wide[:, :, 1:-1, 1:-1]).float().mul_(1 / 13).add_(0.5).floor_()
     return _blend(smooth, x, factor)
 
 
@@ -140,11 +143,12 @@ def _per_image(value: Tensor, x: Tensor) -> Tensor:
 
 
 def _grey(x: Tensor) -> Tensor:
-    """(n, 1, H, W) int32 luma (ITU-R BT.601) in 16-bit fixed point, rounded."""
+    """(n, 1, H, W) luma (ITU-R BT.601) of float pixels, in Pillow's 16-bit fixed point."""
     if x.shape[1] == 1:
-        return x.int()
-    red, green, blue = x.int().split(1, 1)
-    return (red * 19595 + green * 38470 + blue * 7471 + 2**15) >> 16
+        return x
+    red, green, blue = x.split(1, 1)
+    # Whole numbers below 2^24: exact in a float.
+    return (red * 19595).add_(green * 38470).add_(blue * 7471).add_(2**15).mul_(2**-16).floor_()
 
 
 # Functions of a pixel's value
@@ -166,11 +170,6 @@ def solarize(x: Tensor, threshold: Tensor) -> Tensor:
     # Compared as bytes: above one less than the first inverted value, or above nothing at all.
     inverted = (x > (first - 1).clamp(0, 255).to(torch.uint8)) | (first <= 0)
     return x ^ inverted.to(torch.uint8).neg_()
-
-
-def solarize_add(x: Tensor, addition: Tensor, threshold: int = 128) -> Tensor:
-    """Adds to the pixels below the threshold."""
-    return _clipped((x < threshold).float().mul_(_per_image(addition, x)).add_(x))
 
 
 def autocontrast(x: Tensor) -> Tensor:

@@ -103,9 +103,9 @@ class Drawn:
             # Images of one operation side by side: a view each, and one copy of the batch for all.
             order = torch.argsort(self.operation[lies, k], stable=True)
             lies = lies[order]
-            counts = torch.bincount(self.operation[:, k], minlength=len(OPERATIONS)).tolist()
+            ends = torch.bincount(self.operation[:, k], minlength=len(OPERATIONS)).cumsum(0)[:-1]
             x = x.index_select(0, order.to(x.device, non_blocking=True))
-            groups = zip(OPERATIONS.values(), x.split(counts), lies.split(counts), strict=True)
+            groups = zip(OPERATIONS.values(), x.tensor_split(ends), lies.tensor_split(ends), strict=True)
             x = torch.cat(
                 [self._one(k, function, *group, fill) for function, *group in groups if len(group[0])]
             )
