@@ -287,9 +287,9 @@ def test_images_of_a_batch_are_drawn_apart_and_one_alone_is_a_batch(name):
         ("rotation", {"degrees": 181.0}, "degrees"),
         ("rotation", {"fill": 256}, "fill"),
         ("affine", {"translate": 1.1}, "translate"),
-        ("affine", {"scale_min": 0.0}, "scale_min"),
+        ("affine", {"scale_min": 0.05}, "scale_min"),
         ("affine", {"scale_min": 1.2}, "scale_min"),
-        ("affine", {"shear": 90.0}, "shear"),
+        ("affine", {"shear": 80.5}, "shear"),
         ("translate", {"pixels": 0}, "pixels"),
         ("random_resized_crop", {"scale_min": 0.0}, "scale_min"),
         ("random_resized_crop", {"scale_max": 1.5}, "scale_max"),
@@ -331,4 +331,4 @@ def test_the_device_gives_what_the_cpu_gives_without_being_waited_for(name, opti
         torch.cuda.set_sync_debug_mode("default")
     off = (out.cpu().int() - augment(batch_of(x), Rng(0)).x.int()).abs()
     # Devices round sums of products apart: of what they mix, a tie may come out one higher.
-    assert (off > (options == {} and name != "random_resized_crop")).float().mean() < 1e-3
+    assert (off > 0).float().mean() < 1e-3

@@ -31,9 +31,10 @@ class Affine(Augmentation):
         super().__post_init__()
         require(0 <= self.degrees <= 180, "degrees", "from 0 to 180", self.degrees)
         require(0 <= self.translate <= 1, "translate", "from 0 to 1", self.translate)
-        rule = f"above 0 and at most scale_max {self.scale_max}"
-        require(0 < self.scale_min <= self.scale_max, "scale_min", rule, self.scale_min)
-        require(0 <= self.shear < 90, "shear", "from 0 to below 90", self.shear)
+        # The rest of the range leaves hardly a pixel, and places too far away for 16 bits.
+        rule = f"at least 0.1 and at most scale_max {self.scale_max}"
+        require(0.1 <= self.scale_min <= self.scale_max, "scale_min", rule, self.scale_min)
+        require(0 <= self.shear <= 80, "shear", "from 0 to 80", self.shear)
         require(0 <= self.fill <= 255, "fill", "from 0 to 255", self.fill)
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:

@@ -1,4 +1,4 @@
-"""AugMix (Hendrycks et al. 2019, arXiv:1912.02781, algorithm 1): a mean of augmented images, one the image.
+"""AugMix (Hendrycks et al. 2019, arXiv:1912.02781, algorithm 1): the mean of an image and edits of it.
 
 Each image gets the Dirichlet-weighted mean of `width` chains of operations, and of that and itself a
 Beta-weighted mean. The operations are AutoAugment's without those that resemble a corruption of ImageNet-C
@@ -102,7 +102,7 @@ class AugMix(Augmentation):
             # A later map may have made views of the views: then a place among those comes last.
             logits_of = logits.float().unflatten(0, (-1, VIEWS, batch.views // VIEWS))
             clean = torch.arange(len(logits), device=logits.device).view(logits_of.shape[:3])[:, 0].flatten()
-            loss = base(logits[clean], batch.take(clean).replace(views=batch.views // VIEWS))
+            loss = base(logits_of[:, 0].flatten(0, 1), batch.take(clean).replace(views=batch.views // VIEWS))
             loss = loss + self.consistency * jensen_shannon(logits_of).flatten()
             # The step takes the mean over all views: each has the loss of its image.
             return loss.view(len(logits_of), 1, -1).expand(logits_of.shape[:3]).flatten()

@@ -1,7 +1,7 @@
-"""Colour jitter (Howard 2013, arXiv:1312.5402, section 2): each image's enhancements, in an order of its own.
+"""Colour jitter (Howard 2013, arXiv:1312.5402): four enhancements of each image, in an order of its own.
 
 The ranges are those that SimCLR (Chen et al. 2020, arXiv:2002.05709, appendix A) has at strength 0.5, its
-choice for CIFAR-10. Every image is jittered; what SimCLR leaves as it is in a fifth of the draws, is not.
+choice for CIFAR-10. SimCLR jitters four images in five, this every one.
 """
 
 from dataclasses import dataclass

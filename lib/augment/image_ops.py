@@ -107,16 +107,18 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
     if x.shape[1] == 1:
         return x
     red, green, blue = x.float().split(1, 1)
-    low, high = x.aminmax(dim=1, keepdim=True)
-    high, chroma = high.float(), (high - low).float()
+    high = torch.maximum(torch.maximum(red, green), blue)
+    chroma = high - torch.minimum(torch.minimum(red, green), blue)
     # In sixths of the circle from red. Grey has none, and stays what it is with a chroma of 0.
-    sixth = torch.where(high == green, (blue - red).div_(chroma) + 2, (red - green).div_(chroma) + 4)
-    sixth = torch.where(high == red, (green - blue).div_(chroma), sixth).nan_to_num_(0)
+    scale = chroma.clamp(min=1).reciprocal_()
+    sixth = torch.where(high == green, (blue - red).mul_(scale).add_(2), (red - green).mul_(scale).add_(4))
+    sixth = torch.where(high == red, (green - blue).mul_(scale), sixth)
     # Red, green and blue are full over two sixths, absent over two, and change linearly between.
     start = 5 - 2 * torch.arange(3, device=x.device)[:, None, None]
-    place = (sixth + 6 * _per_image(turn, x) + start).remainder_(6)
+    place = sixth + 6 * _per_image(turn, x) + start
+    place.sub_((place * (1 / 6)).floor_().mul_(6))  # a third of the time of the remainder
     absent = torch.minimum(place, 4 - place).clamp_(0, 1)
-    return (high - chroma * absent).add_(0.5).to(torch.uint8)
+    return absent.mul_(-chroma).add_(high).add_(0.5).to(torch.uint8)
 
 
 def sharpness(x: Tensor, factor: Tensor) -> Tensor:
