@@ -16,7 +16,7 @@ from lib.augment.stage import Stage
 from lib.batch import Batch, PixelScale
 from lib.build import build as build_run
 from lib.cli import parse
-from lib.losses import cross_entropy
+from lib.losses.cross_entropy import cross_entropy
 from lib.registry import augmentations
 from lib.rng import Rng
 from lib.step import Run, train_step

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from model_references import Weights, build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
-from lib.models import efficientnet, nasnet, regnet, shufflenet, shufflenet_v2
-from lib.models.layers import DropPath
+from lib.models import nasnet, regnet, shufflenet, shufflenet_v2
+from lib.models.layers import DropPath, SqueezeExcite
 from scripts.counterparts import COUNTERPARTS
 
 # Other libraries, with the strides of small images.
@@ -97,10 +97,10 @@ def test_shufflenet_equals_its_reference(groups):
 
 
 @pytest.mark.parametrize(
-    ("module", "activation"), [(efficientnet, lambda x: x * torch.sigmoid(x)), (regnet, torch.relu)]
+    ("module", "activation"), [(nn.SiLU(), lambda x: x * torch.sigmoid(x)), (nn.ReLU(), torch.relu)]
 )
 def test_squeeze_excite_scales_each_channel_by_its_gate(module, activation):
-    gate, x = module.SqueezeExcite(6, 2), torch.randn(3, 6, 4, 4)
+    gate, x = SqueezeExcite(6, 2, module), torch.randn(3, 6, 4, 4)
     squeeze, excite = gate.gate[0], gate.gate[2]
     for image, out in zip(x, gate(x), strict=True):
         squeezed = activation(squeeze.weight.view(2, 6) @ image.mean((1, 2)) + squeeze.bias)

@@ -50,18 +50,18 @@ class Exponential:
 class Step:
     """A drop every so many epochs."""
 
-    every: float = 0.3  # time between two drops: epochs, or a share of the budget
+    period: float = 0.3  # time between two drops: epochs, or a share of the budget
     gamma: float = 0.1  # what the rate is multiplied by
 
     def __post_init__(self):
-        require(self.every > 0, "every", "above 0", self.every)
+        require(self.period > 0, "period", "above 0", self.period)
         require(self.gamma > 0, "gamma", "above 0", self.gamma)
 
     def __call__(self, epoch: float, epochs: float) -> float:
-        every = in_epochs(self.every, epochs)
-        require(every <= epochs, "every", f"at most the budget of {epochs:g} epochs", self.every)
+        period = in_epochs(self.period, epochs)
+        require(period <= epochs, "period", f"at most the budget of {epochs:g} epochs", self.period)
         # A share of a budget seldom is a number that floats hold, so a drop may seem to lie just ahead.
-        return self.gamma ** math.floor(epoch / every + 1e-9)
+        return self.gamma ** math.floor(epoch / period + 1e-9)
 
 
 @schedules.register("htd", aliases=("tanh",), paper="Hsueh et al. 2018, arXiv:1806.01593")
