@@ -24,7 +24,7 @@ from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
 from lib.rng import Rng
-from lib.step import LossScaler, Precision, Run, Stepper, autocast
+from lib.step import Average, LossScaler, Precision, Run, Stepper, autocast
 
 
 def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
@@ -49,11 +49,11 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     normalize = build_normalize(config, dataset, device)
     steps = build_steps(config, normalize)
     prepare = pipeline(steps)
-    views = {name: choice.build for name, choice in config.tricks["views"].items()}
+    views = build_views(config)
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
     batch = _try_out(model, pipeline(s for s in steps if s not in resizing), data, train.accumulate)
     _try_sizes(model, resizing, batch, math.ceil(train.epochs))
-    _try_views(views, data)
+    try_views(views, data)
 
     if train.compile:
         _compile(model, normalize.pixels(data.at(0).x), train.precision, note)
@@ -65,7 +65,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         loss=reduce(lambda loss, step: step.map.loss(loss), steps, config.chosen["loss"].build()),
         optimizer=optimizer,
         schedule=build_schedule(config),
-        averages={name: choice.build(model=model) for name, choice in config.tricks["average"].items()},
+        averages=build_averages(config, model),
         views=views,
         scaler=LossScaler(train.precision),
         epochs=train.epochs,
@@ -125,6 +125,14 @@ def build_model(config: Config, shape: tuple[int, int, int], num_classes: int) -
     channels, height, _ = shape
     Rng(config.train.seed, "init").seed_noise()
     return config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
+
+
+def build_averages(config: Config, model: nn.Module) -> dict[str, Average]:
+    return {name: choice.build(model=model) for name, choice in config.tricks["average"].items()}
+
+
+def build_views(config: Config) -> dict[str, Callable[..., nn.Module]]:
+    return {name: choice.build for name, choice in config.tricks["views"].items()}
 
 
 def build_schedule(config: Config) -> Schedule:
@@ -228,7 +236,7 @@ def _try_forward(model: nn.Module, x: Tensor, images: str) -> None:
 
 
 @torch.no_grad()
-def _try_views(views: dict[str, Callable[..., nn.Module]], data: Resident) -> None:
+def try_views(views: dict[str, Callable[..., nn.Module]], data: Resident) -> None:
     """Refuse views that these images do not have, rather than in the end of the run."""
     x = data.at(0).x[:1].float()
     for name, view in views.items():

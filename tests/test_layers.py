@@ -11,12 +11,12 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
-    ("errors", "files", "fields", "rng", "batch", "registry"),
+    ("errors", "files", "fields", "rng", "batch", "registry", "metrics"),
     ("models", "augment", "optim", "losses", "data", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("build", "plan", "report", "environment", "runfolder", "record"),
-    ("fit",),
-    ("launch",),
+    ("fit", "trained"),
+    ("launch", "assess"),
 )
 PACKAGES = ("models", "augment", "optim", "data", "losses")
 

@@ -1,0 +1,280 @@
+"""What is told of a trained network beside its accuracy."""
+
+import contextlib
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+from torch import Tensor
+
+import train
+from lib.metrics import (
+    best_temperature,
+    beyond_accuracy,
+    calibration_error,
+    class_accuracy,
+    confusion,
+    nll,
+    top_k,
+)
+from lib.report.confusion import confusion_text
+
+
+def sure(*confidences: float, K: int = 2) -> Tensor:
+    """Logits of class 0 with these probabilities, and of the other classes with equal shares of the rest."""
+    p = torch.tensor(confidences, dtype=torch.float64)[:, None]
+    return torch.cat((p, ((1 - p) / (K - 1)).expand(-1, K - 1)), 1).log()
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+# Metrics
+
+
+def test_top_five_counts_the_images_whose_class_has_one_of_the_five_highest_logits():
+    logits = torch.arange(10.0).expand(4, 10)  # class 9 first, class 0 last
+    assert top_k(logits, torch.tensor([9, 5, 4, 0]), 5) == 50
+    assert top_k(logits, torch.tensor([9, 5, 4, 0]), 1) == 25
+    assert top_k(logits, torch.tensor([9, 5, 4, 0]), 10) == 100
+
+
+def test_the_calibration_error_of_two_bins_by_hand():
+    # Of the four that are 70 % sure half are right, the gap is 20 points; of the one that is 95 % sure, 5.
+    logits, y = sure(0.7, 0.7, 0.7, 0.7, 0.95), torch.tensor([0, 0, 1, 1, 0])
+    assert calibration_error(logits, y) == pytest.approx(0.8 * 20 + 0.2 * 5)
+    # In one bin all meet: 60 % are right and the mean confidence is 75 %.
+    assert calibration_error(logits, y, bins=1) == pytest.approx(15)
+
+
+def test_errors_in_both_directions_cancel_within_a_bin_only():
+    logits, y = sure(0.62, 0.64), torch.tensor([0, 1])  # both in the tenth bin of 15, (0.6, 0.667]
+    assert calibration_error(logits, y) == pytest.approx(abs(1 - 1.26) / 2 * 100)
+    logits = sure(0.62, 0.68)
+    assert calibration_error(logits, y) == pytest.approx((0.38 + 0.68) / 2 * 100)
+
+
+def test_a_network_that_is_right_as_often_as_it_is_sure_has_no_calibration_error():
+    assert calibration_error(sure(*[0.75] * 4, K=10), torch.tensor([0, 0, 0, 3])) == pytest.approx(
+        0, abs=1e-9
+    )
+
+
+def test_the_calibration_error_of_many_images_is_that_of_a_loop_over_bins():
+    logits, y = 3 * noise(500, 7), torch.arange(500) % 7
+    p = torch.softmax(logits.double(), 1).numpy()
+    confidence, right = p.max(1), p.argmax(1) == y.numpy()
+    expected = 0.0
+    for b in range(15):
+        inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert calibration_error(logits, y) == pytest.approx(100 * expected)
+
+
+def test_the_best_temperature_of_equal_logits_has_a_closed_form():
+    # Three of four are right, so the best confidence is 3/4: 4 / T = log 3.
+    logits, y = torch.tensor([[4.0, 0.0]]).expand(4, 2), torch.tensor([0, 0, 0, 1])
+    temperature = best_temperature(logits, y)
+    assert temperature == pytest.approx(4 / math.log(3), rel=1e-6)
+    assert nll(logits, y, temperature) == pytest.approx(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+    assert calibration_error(logits, y, temperature) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+def test_a_known_temperature_is_recovered(temperature):
+    logits = 2 * noise(40_000, 5)
+    y = torch.multinomial(logits.softmax(1), 1, generator=torch.Generator().manual_seed(1))[:, 0]
+    found = best_temperature(logits * temperature, y)
+    assert found == pytest.approx(temperature, rel=0.02)
+    for other in (0.97 * found, 1.03 * found):
+        assert nll(logits * temperature, y, found) < nll(logits * temperature, y, other)
+
+
+def test_a_network_that_is_always_right_is_sharpened_to_the_bound():
+    assert best_temperature(torch.eye(3), torch.arange(3), low=0.01) == pytest.approx(0.01)
+
+
+def test_confusion_has_the_true_class_down_and_the_guess_across():
+    guesses, y = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
+    counts = confusion(torch.eye(4)[guesses], y)
+    assert counts.tolist() == [[1, 0, 1, 0], [1, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 0]]
+    shares = class_accuracy(counts).tolist()
+    assert shares[:3] == [50, 50, 100] and math.isnan(shares[3])
+
+
+def test_top_five_of_few_classes_says_nothing_and_is_left_out():
+    assert beyond_accuracy(noise(20, 9), torch.arange(20) % 9).keys() == {"ece"}
+    assert beyond_accuracy(noise(20, 10), torch.arange(20) % 10).keys() == {"top5", "ece"}
+
+
+# The record of a run
+
+
+def test_a_record_holds_top_five_and_calibration_of_the_last_epoch(tiny):
+    line = "--data.classes 10 --ema --val 0.25 --output-dir run"
+    assert train.main(["--config", tiny, *line.split()]) == 0
+    with open("run/result.json") as file:
+        result = json.load(file)
+    with np.load("run/predictions.npz") as arrays:
+        predicted = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    for prefix in ("", "ema_"):
+        best = predicted[f"{prefix}logits"].argsort(1, descending=True)[:, :5]
+        among = [int(k) in row for k, row in zip(predicted["y"], best.tolist(), strict=True)]
+        assert result[f"{prefix}test_top5"] == pytest.approx(100 * sum(among) / len(among))
+        error = calibration_error(predicted[f"{prefix}logits"], predicted["y"])
+        assert result[f"{prefix}test_ece"] == pytest.approx(error)
+        assert f"{prefix}val_top5" in result
+    with open("run/metrics.jsonl") as file:
+        first, last = map(json.loads, file)
+    assert not [key for key in first if key.endswith(("top5", "ece"))]
+    assert last["test_ece"] == result["test_ece"]
+
+
+# `--evaluate RUN`
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a tiny run with an average and a held-out part. Only to be copied."""
+    place = tmp_path_factory.mktemp("trained")
+    with contextlib.chdir(place):
+        Path("tiny.yaml").write_text(TINY)
+        line = "--data.size 120 --data.classes 10 --ema --val 0.25 --tta-flip --output-dir run"
+        assert train.main(["--config", "tiny.yaml", *line.split()]) == 0
+    return place / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """A copy of it in an empty folder, to which the test goes."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained, "run"))
+
+
+def test_evaluation_of_a_run_gives_what_the_run_recorded(run, capsys):
+    result = json.loads((run / "result.json").read_text())
+    assert train.main(["--evaluate", "run", "--device", "cpu", "--tta-shifts"]) == 0
+    text = capsys.readouterr().out
+    report = json.loads((run / "evaluation.json").read_text())
+    names = {"last": "", "ema": "ema_", "tta_flip": "tta_flip_", "ema_tta_flip": "ema_tta_flip_"}
+    assert report["networks"].keys() == {*names, "tta_shifts", "ema_tta_shifts"}  # what was asked anew too
+    for name, prefix in names.items():
+        for split in ("val", "test"):
+            found = report["networks"][name][split]
+            for key in ("accuracy", "loss", "top5", "ece"):
+                assert found[key] == pytest.approx(result[f"{prefix}{split}_{key}"], rel=1e-6)
+            assert found["recorded_accuracy"] == found["accuracy"]
+    assert report["networks"]["tta_shifts"]["test"]["recorded_accuracy"] is None
+    assert f"{result['test_accuracy']:.2f}" in text and "points off" not in text
+
+
+def test_the_temperature_is_fitted_on_the_held_out_part(run, capsys):
+    assert train.main(["--evaluate", "run", "--device", "cpu"]) == 0
+    assert "held-out part" in capsys.readouterr().out
+    test = json.loads((run / "evaluation.json").read_text())["networks"]["last"]["test"]
+    assert test["scaled"]["fitted_on"] == "val" and "oracle_scaled" not in test
+
+
+def test_a_temperature_fitted_on_the_test_images_is_called_an_oracle(tiny, capsys):
+    assert train.main(["--config", tiny, "--output-dir", "run"]) == 0
+    assert train.main(["--evaluate", "run"]) == 0
+    assert "oracle" in capsys.readouterr().out
+    test = json.loads(Path("run/evaluation.json").read_text())["networks"]["last"]["test"]
+    assert test["oracle_scaled"]["fitted_on"] == "test" and "scaled" not in test
+    with np.load("run/predictions.npz") as arrays:
+        logits, y = arrays["logits"].astype(np.float64), arrays["y"]
+    logits /= test["oracle_scaled"]["temperature"]
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    assert test["oracle_scaled"]["loss"] == pytest.approx(-log_p[np.arange(len(y)), y].mean())
+    assert test["oracle_scaled"]["loss"] <= test["loss"]
+
+
+def test_classes_and_confusion_are_counted_from_the_predictions(run, capsys):
+    assert train.main(["--evaluate", "run", "--device", "cpu"]) == 0
+    test = json.loads((run / "evaluation.json").read_text())["networks"]["ema"]["test"]
+    with np.load(run / "predictions.npz") as arrays:
+        guess, y = arrays["ema_logits"].argmax(1), arrays["y"]
+    counts = [[int(((y == true) & (guess == k)).sum()) for k in range(10)] for true in range(10)]
+    assert test["confusion"] == counts
+    assert test["class_accuracy"] == pytest.approx([100 * c[k] / sum(c) for k, c in enumerate(counts)])
+    assert "class 9" in capsys.readouterr().out
+    with Image.open(run / "confusion.png") as picture:
+        assert picture.format == "PNG" and min(picture.size) > 500
+
+
+def test_the_most_confused_of_many_classes_are_told_in_order():
+    counts = torch.diag(torch.full((30,), 90))
+    counts[4, 7], counts[2, 1] = 10, 30
+    lines = confusion_text(counts, tuple(f"c{k}" for k in range(30))).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["c2,", "c1", "30", "25.00"],
+        ["c4,", "c7", "10", "10.00"],
+    ]
+
+
+def test_an_evaluation_leaves_the_run_as_it_was(run):
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert train.main(["--evaluate", "run", "--device", "cpu"]) == 0
+    after = {path.name: path.read_bytes() for path in run.iterdir()}
+    assert after.keys() - before.keys() == {"evaluation.json", "confusion.png"}
+    assert before.items() <= after.items()
+
+
+def test_a_run_that_is_not_complete_is_evaluated_as_far_as_it_came(run, capsys):
+    (run / "result.json").unlink()
+    assert train.main(["--evaluate", "run", "--device", "cpu"]) == 0
+    assert "not complete" in capsys.readouterr().out
+
+
+REFUSED = {
+    "no folder": ("--evaluate nowhere", "nowhere is no run folder", "no such folder"),
+    "a folder without a run": ("--evaluate .", "no run folder", "config.yaml"),
+    "no folder said": ("--evaluate", "--evaluate needs a value"),
+    "a setting of training": ("--evaluate run --lr 0.2", "--lr (command line)", "settled by the run in run"),
+    "an augmentation": ("--evaluate run --cutout 8", "--cutout", "settled", "views"),
+    "a file of settings": ("--config x.yaml --evaluate run", "--config", "leave it out"),
+    "two actions": ("--evaluate run --dry-run", "--evaluate and --dry-run", "two things"),
+    "an unknown view": ("--evaluate run --tta-flop", "unknown setting 'tta-flop'", "tta_flip"),
+}
+
+
+@pytest.mark.parametrize("line", REFUSED.values(), ids=REFUSED)
+def test_what_makes_no_sense_beside_evaluate_is_refused_in_one_line(run, capsys, line):
+    line, *parts = line
+    assert train.main(line.split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and all(part in error for part in parts), error
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("last.pt", None, "there is no checkpoint run/last.pt"),
+        ("last.pt", b"PK\3\4", "run/last.pt cannot be read as a checkpoint"),
+        ("config.yaml", b"", "run/config.yaml is empty"),
+        ("config.yaml", b"\xff\xfe", "holds no run that this version can read: run/config.yaml"),
+        ("config.yaml", b"lr: {base: 3}\n", "holds no run that this version can read: lr.base"),
+        ("result.json", b"{}", "run/result.json cannot be read"),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_one_line(run, capsys, name, content, said):
+    (run / name).unlink() if content is None else (run / name).write_bytes(content)
+    assert train.main(["--evaluate", "run", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error, error
+    assert not (run / "evaluation.json").exists()
+
+
+def test_a_configuration_of_another_model_is_refused(run, capsys):
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("resnet20", "resnet32"))
+    assert train.main(["--evaluate", "run", "--device", "cpu"]) == 2
+    assert "another model's" in capsys.readouterr().err
