@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import train
+from lib.data.synthetic import synthetic
 from lib.metrics import (
     best_temperature,
     beyond_accuracy,
@@ -24,6 +26,7 @@ from lib.metrics import (
     top_k,
 )
 from lib.report.confusion import confusion_text
+from scripts import predict
 
 
 def sure(*confidences: float, K: int = 2) -> Tensor:
@@ -278,3 +281,95 @@ def test_a_configuration_of_another_model_is_refused(run, capsys):
     (run / "config.yaml").write_text(text.replace("resnet20", "resnet32"))
     assert train.main(["--evaluate", "run", "--device", "cpu"]) == 2
     assert "another model's" in capsys.readouterr().err
+
+
+# `python -m scripts.predict RUN image...`
+
+
+def picture(mode: str, size: tuple[int, int] = (8, 8)) -> Image.Image:
+    """Random pixels, in any of Pillow's modes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    if mode.startswith("I"):
+        return Image.fromarray(np.array(image.convert("L")).astype(np.uint16) * 256)
+    if mode in ("RGBA", "LA", "PA"):
+        image = image.convert("RGBA" if mode == "PA" else mode)
+        image.putalpha(Image.fromarray(pixels[:, :, 0]))
+        return image.quantize(16) if mode == "PA" else image
+    return image.convert(mode)
+
+
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_image_of_any_mode_and_size_is_read(mode, channels, tmp_path):
+    suffix = ".tif" if mode in ("CMYK", "YCbCr") else ".png"
+    for size in ((8, 8), (1, 1), (50, 20), (3, 90)):
+        path = tmp_path / f"image{suffix}"
+        picture(mode, size).save(path)
+        x = predict.read(path, (channels, 8, 8))
+        assert x.shape == (channels, 8, 8) and x.dtype == torch.uint8
+
+
+def test_an_image_of_the_right_size_keeps_its_pixels(tmp_path):
+    for mode, expected in (("RGB", picture("RGB")), ("L", picture("L")), ("I;16", picture("L"))):
+        picture(mode).save(tmp_path / "image.png")
+        x = predict.read(tmp_path / "image.png", (3, 8, 8)).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(x, np.array(expected.convert("RGB")))
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    image = picture("RGBA")
+    image.putalpha(0)
+    image.save(tmp_path / "image.png")
+    assert predict.read(tmp_path / "image.png", (3, 8, 8)).eq(255).all()
+
+
+def test_images_are_told_in_a_line_each_and_a_bad_file_is_skipped(run, capsys):
+    names = []
+    for n, mode in enumerate(MODES[:6]):
+        names.append(f"{n}.png")
+        picture(mode, (11, 9)).save(names[-1])
+    Path("bad.png").write_text("no image")
+    assert predict.main(["run", *names, "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == names
+    for line in lines:
+        shares = [float(share) for share in re.findall(r"class \d ([\d.]+) %", line)]
+        assert len(shares) == 3 and shares == sorted(shares, reverse=True) and sum(shares) <= 100.2
+    assert predict.main(["run", "bad.png", "0.png", "none.png", "--device", "cpu", "--network", "ema"]) == 2
+    out, err = capsys.readouterr()
+    assert out.startswith("0.png: class ") and out.count("\n") == 1
+    assert [line.split()[:2] for line in err.splitlines()] == [
+        ["skipped:", "bad.png"],
+        ["skipped:", "none.png"],
+    ]
+
+
+def test_the_images_of_the_test_set_are_taken_for_what_the_run_took_them_for(run, capsys):
+    x = synthetic(Path(), True, size=120, image_size=8).test.x
+    with np.load(run / "predictions.npz") as arrays:
+        logits = torch.from_numpy(arrays["logits"])
+    names = [f"{n}.png" for n in range(6)]
+    for n, name in enumerate(names):
+        Image.fromarray(x[n].permute(1, 2, 0).numpy()).save(name)
+    assert predict.main(["run", *names, "--device", "cpu"]) == 0
+    for line, row in zip(capsys.readouterr().out.splitlines(), logits, strict=False):
+        share, k = row.softmax(0).max(0)
+        assert line.partition(": ")[2].startswith(f"class {k} {100 * share:.1f} %")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("nowhere 0.png", "nowhere is no run folder"),
+        ("run 0.png --network swa", "run has no such network; it has last, ema"),
+        ("run 0.png --device tpux", "'tpux' is none of"),
+    ],
+)
+def test_predictions_of_no_network_are_refused_in_one_line(run, capsys, line, said):
+    assert predict.main(line.split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error
