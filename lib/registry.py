@@ -173,6 +173,7 @@ wrappers = Registry("wrapper", "lib.optim", given=("base", "model"))
 schedules = Registry("schedule", "lib.optim")
 averages = Registry("average", "lib.optim", given=("model",))
 test_views = Registry("view", "lib.augment", given=("model",))
+corruptions = Registry("corruption", "lib.corruptions", given=("x", "severity", "rng"))
 
 REGISTRIES = {
     registry.kind: registry
@@ -186,5 +187,6 @@ REGISTRIES = {
         schedules,
         averages,
         test_views,
+        corruptions,
     )
 }

@@ -12,13 +12,13 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
     ("errors", "files", "fields", "rng", "batch", "registry", "metrics"),
-    ("models", "augment", "optim", "losses", "data", "settings"),
+    ("models", "augment", "optim", "losses", "data", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("build", "plan", "report", "environment", "runfolder", "record"),
     ("fit", "trained"),
     ("launch", "assess"),
 )
-PACKAGES = ("models", "augment", "optim", "data", "losses")
+PACKAGES = ("models", "augment", "optim", "data", "losses", "corruptions")
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
@@ -74,7 +74,12 @@ def test_every_module_says_what_it_is(path):
 
 
 def test_the_step_never_waits_for_the_device():
-    for path in [ROOT / "lib/step.py", *ROOT.glob("lib/augment/*.py"), *ROOT.glob("lib/optim/*.py")]:
+    for path in [
+        ROOT / "lib/step.py",
+        *ROOT.glob("lib/augment/*.py"),
+        *ROOT.glob("lib/optim/*.py"),
+        *ROOT.glob("lib/corruptions/*.py"),
+    ]:
         assert not re.search(r"\.item\(\)|\.cpu\(\)|\.tolist\(\)|\.numpy\(\)", path.read_text()), path
 
 
