@@ -15,6 +15,7 @@ from lib.files import write_atomic
 from lib.metrics import best_temperature, beyond_accuracy, calibration_error, class_accuracy, confusion, nll
 from lib.report.confusion import confusion_text, draw_confusion
 from lib.report.table import aligned, percent
+from lib.robustness import corruption_error, robustness, robustness_text
 from lib.runfolder import read_result
 from lib.trained import Trained, load_trained
 
@@ -44,6 +45,9 @@ def assess(config: Config, folder: Path) -> str:
             }
             for name, model in trained.models.items()
         }
+        robust = {}
+        if config.evaluate.corruptions:
+            robust = robustness(trained.models, trained.splits["test"], trained.normalize, trained.precision)
     except torch.OutOfMemoryError as error:
         raise BadInput("the device is out of memory; use --device cpu") from error
     report = {
@@ -54,6 +58,9 @@ def assess(config: Config, folder: Path) -> str:
         "networks": {name: _worth(name, splits, result) for name, splits in found.items()},
         "environment": environment(trained.device),
     }
+    for name, accuracies in robust.items():
+        error = {"corruption_error": corruption_error(accuracies), "corruptions": accuracies}
+        report["networks"][name]["test"] |= error
     counts = confusion(found["last"]["test"].logits, found["last"]["test"].y)
     what = f"{config.chosen['model'].entry.name} on {config.chosen['data'].entry.name}"
     accuracy = found["last"]["test"].accuracy
@@ -69,6 +76,7 @@ def assess(config: Config, folder: Path) -> str:
             _table(report, result),
             _class_table(report, trained),
             confusion_text(counts, trained.classes),
+            *([robustness_text(robust)] if robust else []),
             f"record: {folder / 'evaluation.json'}\nconfusion: {folder / 'confusion.png'}",
         ]
     )

@@ -13,6 +13,7 @@ from lib.evaluate import Evaluation, evaluate, networks
 from lib.log import Log
 from lib.metrics import beyond_accuracy
 from lib.report.curves import draw_curves
+from lib.robustness import corruption_error, robustness, robustness_text
 from lib.runfolder import RESULT_FORMAT, RunFolder
 from lib.step import Run
 
@@ -103,7 +104,23 @@ class Record:
         evaluations = self.newest.get("test") or self._evaluations("test", last=True)
         arrays = {f"{prefix}logits": evaluation.logits.numpy() for prefix, evaluation in evaluations.items()}
         self.folder.write_predictions(arrays | {"y": self.run.splits["test"].y.cpu().numpy()})
-        return {key: value for key, value in self.rows[-1].items() if key.endswith(COLUMNS)}
+        columns = {key: value for key, value in self.rows[-1].items() if key.endswith(COLUMNS)}
+        return columns | (self._corruptions() if self.config.evaluate.corruptions else {})
+
+    def _corruptions(self) -> dict[str, Any]:
+        """What the weights and their averages are worth on corrupted test images."""
+        run = self.run
+        models = {"last": run.model} | {name: average.model for name, average in run.averages.items()}
+        found = robustness(models, run.splits["test"], run.normalize, run.precision)
+        for line in robustness_text(found).splitlines():
+            self.log(line)
+        errors = {
+            "test_corruption_error" if name == "last" else f"{name}_test_corruption_error": corruption_error(
+                of
+            )
+            for name, of in found.items()
+        }
+        return errors | {"corruptions": found}
 
     def finish(self, status: str, outcome: dict[str, Any]) -> dict[str, Any]:
         """Draw the curves, and write the result last."""

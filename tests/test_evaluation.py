@@ -25,7 +25,9 @@ from lib.metrics import (
     nll,
     top_k,
 )
+from lib.registry import corruptions
 from lib.report.confusion import confusion_text
+from lib.robustness import corrupted, corruption_error, robustness
 from scripts import predict
 
 
@@ -373,3 +375,75 @@ def test_predictions_of_no_network_are_refused_in_one_line(run, capsys, line, sa
     assert predict.main(line.split()) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and said in error
+
+
+# `--evaluate.corruptions True`
+
+CORRUPTIONS = corruptions.names()
+
+
+@pytest.fixture
+def three(monkeypatch):
+    """Three corruptions alone, for fifteen take long."""
+    monkeypatch.setattr(corruptions, "names", lambda: ["contrast", "fog", "gaussian_noise"])
+
+
+def test_corruptions_of_a_run_are_told_by_severity_with_their_mean_error(run, three, capsys):
+    line = "--evaluate run --device cpu --evaluate.corruptions True"
+    assert train.main(line.split()) == 0
+    text = capsys.readouterr().out
+    report = json.loads((run / "evaluation.json").read_text())
+    for network in report["networks"].values():
+        found = network["test"]["corruptions"]
+        assert found.keys() == {"contrast", "fog", "gaussian_noise"}
+        assert all(len(row) == 5 for row in found.values())
+        error = np.mean([100 - accuracy for row in found.values() for accuracy in row])
+        assert network["test"]["corruption_error"] == pytest.approx(error)
+    last = report["networks"]["last"]["test"]
+    assert f"mean corruption error (not divided by AlexNet's): last {last['corruption_error']:.2f} %" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("fog"))
+    assert row[1:6] == [f"{accuracy:.2f}" for accuracy in last["corruptions"]["fog"]]
+
+
+def test_a_training_run_ends_with_its_corruptions_where_they_are_asked_for(tiny, three, capsys):
+    line = ["--config", tiny, "--ema", "--output-dir", "run"]
+    assert train.main([*line, "--evaluate.corruptions", "True"]) == 0
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["corruptions"].keys() == {"last", "ema"}
+    rows = result["corruptions"]["ema"].values()
+    error = np.mean([100 - accuracy for row in rows for accuracy in row])
+    assert result["ema_test_corruption_error"] == pytest.approx(error)
+    assert "mean corruption error" in Path("run/log.txt").read_text()
+    # What is measured in the end changes nothing of what is learned: it is the same run.
+    assert train.main(line) == 0
+    assert "complete" in capsys.readouterr().out
+    # And with the evaluation of its folder the numbers come out the same.
+    assert train.main(["--evaluate", "run", "--corruptions"]) == 0
+    again = json.loads(Path("run/evaluation.json").read_text())["networks"]
+    assert again["last"]["test"]["corruptions"] == result["corruptions"]["last"]
+
+
+def test_a_complete_run_without_corruptions_says_how_to_get_them(run, capsys):
+    line = "--config run/config.yaml --output-dir run --evaluate.corruptions True"
+    assert train.main(line.split()) == 0
+    assert "train.py --evaluate run --evaluate.corruptions True" in capsys.readouterr().out
+
+
+def test_every_run_sees_the_same_corrupted_images():
+    split = synthetic(Path(), True, size=80, image_size=8).test
+    for name in CORRUPTIONS:
+        one, two = (corrupted(split, name, 2) for _ in range(2))
+        assert torch.equal(one.x, two.x) and torch.equal(one.y, split.y)
+        assert not torch.equal(one.x, split.x)
+
+
+def test_a_network_that_always_says_the_same_is_right_as_often_under_every_corruption(three):
+    split = synthetic(Path(), True, size=80, image_size=8).test
+
+    class Always(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.eye(10)[torch.full((len(x),), 3)]
+
+    found = robustness({"last": Always()}, split, lambda x: x.float(), "fp32")
+    assert found["last"] == dict.fromkeys(("contrast", "fog", "gaussian_noise"), [10.0] * 5)
+    assert corruption_error(found["last"]) == 90

@@ -14,7 +14,7 @@ ROWS = (
     ("errors", "files", "fields", "rng", "batch", "registry", "metrics"),
     ("models", "augment", "optim", "losses", "data", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
-    ("build", "plan", "report", "environment", "runfolder", "record"),
+    ("build", "plan", "report", "environment", "runfolder", "robustness", "record"),
     ("fit", "trained"),
     ("launch", "assess"),
 )

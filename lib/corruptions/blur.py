@@ -59,5 +59,5 @@ def zoom_blur(x: Tensor, severity: int, rng: Rng) -> Tensor:
     """Of a camera that moves towards its object: the mean of enlargements."""
     end = (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1]
     whole = unit(x)
-    factors = np.arange(1, end, 0.01).tolist()  # as published, with what rounding makes of its end
+    factors = [float(f) for f in np.arange(1, end, 0.01)]  # published so, rounding may add one at the end
     return pixels((whole + sum(zoomed(whole, factor) for factor in factors)) / (len(factors) + 1))
