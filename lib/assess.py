@@ -14,7 +14,7 @@ from lib.evaluate import Evaluation, evaluate
 from lib.files import write_atomic
 from lib.metrics import best_temperature, beyond_accuracy, calibration_error, class_accuracy, confusion, nll
 from lib.report.confusion import confusion_text, draw_confusion
-from lib.report.table import aligned, percent
+from lib.report.text import aligned, percent
 from lib.robustness import corruption_error, robustness, robustness_text
 from lib.runfolder import read_result
 from lib.trained import Trained, load_trained

@@ -1,6 +1,6 @@
 """A batch of images with their targets, and what the tricks need to know of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from dataclasses import replace as dataclass_replace
 
@@ -60,3 +60,6 @@ class Batch:
         """At most `parts` micro-batches of (nearly) equal size, in order."""
         size = -(-len(self) // (parts * self.views)) * self.views
         return (self.take(slice(start, start + size)) for start in range(0, len(self), size))
+
+
+Loss = Callable[[Tensor, Batch], Tensor]  # logits (B, K) and their batch to (B,)

@@ -21,18 +21,27 @@ def save(
 ) -> None:
     """Write the state after `step` steps; the earlier checkpoint stays until this one is whole."""
     state = {
-        "format": FORMAT,
-        "step": step,
-        "config": config,
-        "model": run.model.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "averages": {name: average.state_dict() for name, average in run.averages.items()},
         "scale": run.scaler.state_dict(),
         "best": best,
-        "code": code,
     }
+    write(path, run.model.state_dict(), step, config, code, state)
+
+
+def write(
+    path: Path,
+    weights: dict[str, torch.Tensor],
+    step: int,
+    config: dict[str, Any],
+    code: str,
+    state: dict[str, Any] | None = None,
+) -> None:
+    """Write weights, and what a run needs beside them to go on; without, no run can resume from them."""
+    beside = state or {"optimizer": {}, "averages": {}, "scale": {}, "best": None}
+    whole = {"format": FORMAT, "step": step, "config": config, "model": weights, **beside, "code": code}
     buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(whole, buffer)
     write_atomic(path, buffer.getvalue())
 
 

@@ -142,6 +142,11 @@ def _value(word: str, words: deque[str]) -> str:
     return words.popleft()
 
 
+def config_of(tree: dict[str, Any], source: str) -> Config:
+    """The configuration that was saved as this tree; `source` is where, for messages."""
+    return compose([_layer([(key, value, key) for key, value in _flatten(tree)], source)])
+
+
 def _layer(pairs: list[tuple[str, Any, str]], source: str) -> Layer:
     layer: Layer = []
     for key, value, spelled in pairs:

@@ -23,14 +23,17 @@ from lib.registry import (
     augmentations,
     averages,
     datasets,
+    distillations,
+    initialisations,
     losses,
     models,
     optimizers,
     schedules,
+    surgeries,
     test_views,
     wrappers,
 )
-from lib.settings import DataSettings, EvaluateSettings, RunSettings, TrainSettings
+from lib.settings import DataSettings, EvaluateSettings, RunSettings, TeacherSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,16 @@ class Section:
 SECTIONS = {
     "model": Section("the network", models, "wideresnet"),
     "data": Section("the data set", datasets, "cifar10", DataSettings),
+    "surgery": Section("changes of the network, whatever its family: --<name> makes one", surgeries),
+    "init": Section("initial weights, else as the network's author has them: --init <name>", initialisations),
     "augment": Section("augmentations, each on its own: --<name> switches it on", augmentations),
     "loss": Section("the loss", losses, "cross_entropy"),
     "optim": Section("the optimizer", optimizers, "sgd", ParamGroups),
     "wrap": Section("wrappers around the optimizer: --<name> switches one on", wrappers),
     "schedule": Section("the learning rate over time", schedules, "multistep", Warmup),
     "average": Section("averages of the weights: --<name> switches one on", averages),
+    "distill": Section("distillation from a --teacher: --<name> switches one on", distillations),
+    "teachers": Section("the teachers of a distillation", settings=TeacherSettings),
     "views": Section("test-time views: --<name> evaluates their mean in the end", test_views),
     "train": Section("how the gradient is computed, and for how long", settings=TrainSettings),
     "evaluate": Section("what else is measured in the end", settings=EvaluateSettings),

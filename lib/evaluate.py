@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.data.base import Split
+from lib.rng import Rng
 from lib.step import Precision, autocast
 
 # Large enough to keep a device busy, small enough for any model's activations without gradients.
@@ -55,3 +57,34 @@ def evaluate(
         accuracy=100 * (logits.argmax(1) == y).sum().item() / len(y),
         loss=F.cross_entropy(logits, y).item(),
     )
+
+
+@torch.no_grad()
+def refresh_statistics(
+    model: nn.Module, split: Split, normalize: Callable[[Tensor], Tensor], precision: Precision
+) -> None:
+    """Measure BatchNorm's statistics anew, on every image of `split` once.
+
+    They become the mean over batches of each batch's mean and variance. What was there before has no effect,
+    so to measure them twice is to measure them once; a model without BatchNorm costs nothing.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if not norms:
+        return
+    modes = {module: module.training for module in model.modules()}
+    momenta = [norm.momentum for norm in norms]
+    model.eval()  # dropout and its like stay off, for the model is used without them
+    for norm in norms:
+        norm.train()
+        norm.reset_running_stats()
+        norm.momentum = None  # every batch counts the same
+    # In a mixed order, for a folder's images come class by class; and in parts that differ by one at most.
+    order = Rng("statistics").permutation(len(split)).to(split.x.device)
+    for index in order.tensor_split(-(-len(split) // BATCH)):
+        x = normalize(split.x[index])
+        with autocast(x.device, precision):
+            model(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    for module, training in modes.items():
+        module.training = training

@@ -1,6 +1,7 @@
 """What the program tells: help, listings, how a run ended. No torch here, so that they answer at once."""
 
 import json
+import re
 import shutil
 import textwrap
 import typing
@@ -15,7 +16,10 @@ from lib.registry import REGISTRIES, Entry, Registry, augmentations, models
 # Multiply-accumulates by model, as `python -m scripts.models_doc` has measured them.
 MACS = Path(__file__).parent / "models" / "macs.json"
 # What --list shows; a beginning is enough: model, augment, optim, data...
-KINDS = {kind + ("es" if kind.endswith("s") else "s"): registry for kind, registry in REGISTRIES.items()}
+KINDS = {
+    re.sub("y$", "ie", kind) + ("es" if kind.endswith("s") else "s"): registry
+    for kind, registry in REGISTRIES.items()
+}
 
 USAGE = """\
 usage: python train.py [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETTING=VALUE]...
@@ -114,7 +118,7 @@ def listing(kind: str = "models", *filters: str) -> str:
     Raises:
         BadInput: there is no such kind, or nothing matches.
     """
-    found = [name for name in KINDS if name.startswith(kind)]
+    found = [name for name, known in KINDS.items() if name.startswith(kind) or known.kind.startswith(kind)]
     if not found:
         raise BadInput(f"--list {kind}: {nearest(kind, KINDS) or 'the kinds are ' + ', '.join(KINDS)}")
     sizes = [word for word in filters if word[0] in "<>"]

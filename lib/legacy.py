@@ -5,6 +5,7 @@ from typing import Any
 
 from lib.compose import Path
 from lib.fields import coerce
+from lib.registry import initialisations
 
 SECTION_NAMES = {
     "dataset": "data",
@@ -24,6 +25,7 @@ ALIASES: dict[str, Path] = {
     "cutout_length": ("augment", "cutout", "size"),
     "augment.cutout.length": ("augment", "cutout", "size"),
     "smooth_factor": ("augment", "label_smoothing", "epsilon"),
+    "init.mode": ("init", "kaiming", "mode"),
     "beta": ("augment", "cutmix", "alpha"),
     "train.lr": ("optim", "lr"),
     "train.base_lr": ("optim", "lr"),
@@ -59,6 +61,12 @@ def _fast(value: Any) -> list[tuple[Path, Any]]:
     return [(("data", "fraction"), 0.5)] if coerce(value, bool) else []
 
 
+def _init(value: Any) -> list[tuple[Path, Any]]:
+    """`--init kaiming`, `--init kaiming,zero_gamma`."""
+    names = [] if value == "default" else coerce(value, tuple[str, ...])
+    return [(("init", initialisations[name].name), True) for name in names]
+
+
 def _gpu(value: Any) -> list[tuple[Path, Any]]:
     return [(("run", "device"), f"cuda:{value}")]
 
@@ -75,5 +83,6 @@ TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {
     "amp": _half,
     "fast": _fast,
     "gpu": _gpu,
+    "init": _init,
 }
 SWITCHES = ("half", "amp", "fast")

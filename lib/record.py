@@ -9,7 +9,7 @@ import torch
 from lib import checkpoint
 from lib.config import Config
 from lib.environment import environment
-from lib.evaluate import Evaluation, evaluate, networks
+from lib.evaluate import Evaluation, evaluate, networks, refresh_statistics
 from lib.log import Log
 from lib.metrics import beyond_accuracy
 from lib.report.curves import draw_curves
@@ -56,6 +56,8 @@ class Record:
         """
         began = time.perf_counter()
         names = list(self.run.splits) if last else [self.watched]
+        if last:
+            self._refresh()
         self.newest = {name: self._evaluations(name, last) for name in names}
         columns: dict[str, float] = {}
         for name, evaluations in self.newest.items():
@@ -69,9 +71,23 @@ class Record:
             self.best = {"epoch": epoch, "accuracy": accuracy, "split": self.watched}
         return columns | {"seconds_evaluate": time.perf_counter() - began}
 
+    def _refresh(self) -> None:
+        """Measure the statistics of the averages that need it; they are saved with the last checkpoint."""
+        run = self.run
+        for average in run.averages.values():
+            if average.needs_statistics:
+                refresh_statistics(average.model, run.data.split, run.normalize, run.precision)
+
     def _evaluations(self, split: str, last: bool) -> dict[str, Evaluation]:
-        """The model's evaluation under the prefix "", each average's under its name; in the end views too."""
-        averages = {name: average.model for name, average in self.run.averages.items()}
+        """The model's evaluation under the prefix "", each average's under its name; in the end views too.
+
+        Averages that must first be refreshed come in the end only.
+        """
+        averages = {
+            name: average.model
+            for name, average in self.run.averages.items()
+            if last or not average.needs_statistics
+        }
         models = networks(self.run.model, averages, self.run.views if last else {})
         data, normalize, precision = self.run.splits[split], self.run.normalize, self.run.precision
         return {prefix: evaluate(model, data, normalize, precision) for prefix, model in models.items()}

@@ -166,12 +166,15 @@ def _index() -> dict[str, dict[str, Entry]]:
 
 models = Registry("model", "lib.models", given=("num_classes", "in_channels", "image_size"))
 datasets = Registry("dataset", "lib.data", given=("root", "offline"))
+surgeries = Registry("surgery", "lib.surgery", given=("model", "shape"))
+initialisations = Registry("initialisation", "lib.init", given=("model", "shape", "images"))
 augmentations = Registry("augmentation", "lib.augment")
 losses = Registry("loss", "lib.losses")
 optimizers = Registry("optimizer", "lib.optim", given=("params",))
 wrappers = Registry("wrapper", "lib.optim", given=("base", "model"))
 schedules = Registry("schedule", "lib.optim")
-averages = Registry("average", "lib.optim", given=("model",))
+averages = Registry("average", "lib.optim", given=("model", "steps_per_epoch", "total"))
+distillations = Registry("distillation", "lib.distill")
 test_views = Registry("view", "lib.augment", given=("model",))
 corruptions = Registry("corruption", "lib.corruptions", given=("x", "severity", "rng"))
 
@@ -180,12 +183,15 @@ REGISTRIES = {
     for registry in (
         models,
         datasets,
+        surgeries,
+        initialisations,
         augmentations,
         losses,
         optimizers,
         wrappers,
         schedules,
         averages,
+        distillations,
         test_views,
         corruptions,
     )

@@ -9,6 +9,7 @@ import math
 import random
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,17 @@ class Rng:
     def host_integers(self, low: int, high: int, *shape: int) -> Tensor:
         """Uniform integers in [low, high) on the CPU, the same whatever the device."""
         return torch.randint(low, high, shape, generator=self._host_samples)
+
+    def host_dirichlet(self, alpha: float, parts: int, *shape: int) -> Tensor:
+        """Weights of `parts` that add up to 1, (*shape, parts) float64 on the CPU, of Dirichlet(alpha, ...).
+
+        The first of two parts is a number of Beta(alpha, alpha).
+        """
+        return torch.from_numpy(self._host_weights.dirichlet([alpha] * parts, shape))
+
+    @cached_property
+    def _host_weights(self) -> np.random.Generator:
+        return np.random.default_rng(self.number)
 
     @cached_property
     def _host_samples(self) -> torch.Generator:

@@ -14,7 +14,7 @@ from lib.corruptions import SEVERITIES, corrupt
 from lib.data.base import Split
 from lib.evaluate import BATCH, evaluate
 from lib.registry import corruptions
-from lib.report.table import aligned, percent
+from lib.report.text import aligned, percent
 from lib.rng import Rng
 from lib.step import Precision
 

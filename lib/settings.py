@@ -49,6 +49,14 @@ class TrainSettings:
 
 
 @dataclass(frozen=True)
+class TeacherSettings:
+    """Who teaches where a distillation is on. The paths as given are part of what names the run."""
+
+    teacher: tuple[str, ...] | None = None  # run folders or checkpoints; of several the mean of their logits
+    teacher_weights: str = "last"  # those of the last step, or an average that the runs had, such as ema
+
+
+@dataclass(frozen=True)
 class EvaluateSettings:
     """What is measured in the end beside accuracy: nothing here changes what is learned, or names the run."""
 

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from lib.batch import Batch
+from lib.batch import Batch, Loss
 from lib.data.base import Split
 from lib.log import Clock
 from lib.rng import Rng
@@ -24,6 +24,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 class Batches(Protocol):
     """Training batches as a function of the step."""
 
+    split: Split
     steps_per_epoch: int
 
     def at(self, step: int) -> Batch: ...
@@ -44,6 +45,7 @@ class Average(Protocol):
     """Watches the weights, and gives a model of its own."""
 
     model: nn.Module
+    needs_statistics: bool  # whether BatchNorm's must be measured before the model is used
 
     def update(self, model: nn.Module, step: int) -> None: ...
     def state_dict(self) -> dict: ...
@@ -57,7 +59,7 @@ class Run:
     model: nn.Module
     data: Batches
     prepare: Callable[[Batch, Rng], Batch]
-    loss: Callable[[Tensor, Batch], Tensor]  # (B, K) -> (B,)
+    loss: Loss
     optimizer: Stepper
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
     averages: dict[str, Average]

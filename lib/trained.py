@@ -21,7 +21,7 @@ from lib.build import (
 from lib.config import Config
 from lib.data.base import Split
 from lib.errors import BadInput
-from lib.evaluate import networks
+from lib.evaluate import networks, refresh_statistics
 from lib.step import Precision
 
 
@@ -56,18 +56,23 @@ def load_trained(config: Config, folder: Path) -> Trained:
     layout = torch.channels_last if config.train.channels_last else torch.preserve_format
     model.to(device, memory_format=layout)
     checkpoint.load_weights(model, state["model"], path)
-    averages = build_averages(config, model)
+    total = max(1, round(config.train.epochs * data.steps_per_epoch))
+    averages = build_averages(config, model, data.steps_per_epoch, total)
     for name, average in averages.items():
         try:
             average.load_state_dict(state["averages"][name])
         except (KeyError, ValueError, RuntimeError) as error:
             raise BadInput(f"{path} holds no average {name} of this model ({error})") from error
+    normalize = build_normalize(config, dataset, device).pixels
+    for average in averages.values():
+        if average.needs_statistics and state["step"] < total:  # else those in the checkpoint are measured
+            refresh_statistics(average.model, data.split, normalize, config.train.precision)
     views = build_views(config)
     try_views(views, data)
     models = networks(model, {name: average.model for name, average in averages.items()}, views)
     return Trained(
         models={prefix.removesuffix("_") or "last": network.eval() for prefix, network in models.items()},
-        normalize=build_normalize(config, dataset, device).pixels,
+        normalize=normalize,
         precision=config.train.precision,
         splits=splits,
         classes=dataset.classes,

@@ -20,6 +20,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module")
+def undrawn():
+    """Runs without the picture of their curves, which takes longer than so small a training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lib.record.draw_curves", lambda rows, title: b"")
+        yield
+
+
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch) -> str:
     """Goes to an empty folder with `tiny.yaml`, and gives that name: two epochs of four steps."""

@@ -73,9 +73,9 @@ def softmax_regression_gradient(weight: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return ((p - y.double()).T @ x.double() / len(x)).float()
 
 
-def moving_average(start: float, values: list[float], decay: float) -> float:
+def moving_average(start: float, values: list[float], decay: float, warmup: bool = True) -> float:
     """The exponential average as a weighted sum, its decay warmed up by (1 + t) / (10 + t)."""
-    decays = [min(decay, (1 + t) / (10 + t)) for t in range(len(values))]
+    decays = [min(decay, (1 + t) / (10 + t)) if warmup else decay for t in range(len(values))]
     weights = [(1 - decays[t]) * math.prod(decays[t + 1 :]) for t in range(len(values))]
     return math.prod(decays) * start + sum(w * v for w, v in zip(weights, values, strict=True))
 

@@ -29,7 +29,7 @@ def test_help_names_every_setting(shown):
     text = shown("--help")
     for kind, registry in REGISTRIES.items():
         for entry in registry.entries():
-            if kind in ("augmentation", "wrapper", "average"):
+            if kind in ("augmentation", "wrapper", "average", "distillation", "surgery", "initialisation"):
                 assert f"--{entry.name.replace('_', '-')} " in text
             for field in entry.fields if kind not in ("model", "dataset") else ():
                 assert f"{field.replace('_', '-')} " in text
@@ -47,7 +47,9 @@ def test_every_entry_is_listed(shown, kind):
     assert len(text.strip().split("\n")) == len(registry.entries()) + 1
 
 
-@pytest.mark.parametrize("kind", ["models", "augment", "optim", "schedules", "datasets", "model", "wrap"])
+@pytest.mark.parametrize(
+    "kind", ["models", "augment", "optim", "schedules", "datasets", "model", "wrap", "surgery", "init"]
+)
 def test_the_beginning_of_a_kind_is_enough(shown, kind):
     assert shown(f"--list {kind}").startswith("name")
 

@@ -2,20 +2,23 @@
 
 import contextlib
 import inspect
-from functools import partial
+import tempfile
+from functools import cache, partial
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+import lib.checkpoint
 from lib.augment.stage import Stage
 from lib.batch import Batch
 from lib.build import build
 from lib.cli import parse
 from lib.config import SECTIONS, Config
 from lib.errors import BadInput
-from lib.registry import Entry, augmentations, models, wrappers
+from lib.registry import Entry, augmentations, initialisations, models, wrappers
 from lib.rng import Rng
 from lib.step import Run, train_step
 
@@ -36,7 +39,7 @@ def switch(section: str, name: str) -> dict:
 # Each trick with the setting that switches it on; of the kinds of which one is chosen, every choice.
 TRICKS = {
     f"{section}.{name}": switch(section, name)
-    for section in ("augment", "wrap", "average", "loss", "optim")
+    for section in ("augment", "wrap", "average", "distill", "loss", "optim")
     for name in SECTIONS[section].registry.names()
 }
 
@@ -78,9 +81,24 @@ def config_of(settings: dict) -> Config:
     return parse([f"{key}={value}" for key, value in settings.items()]).config()
 
 
+TEACHERS = tempfile.TemporaryDirectory()  # until the tests end
+
+
+@cache
+def teacher(data: tuple[tuple[str, object], ...]) -> str:
+    """The checkpoint of a tiny network for images of these settings."""
+    config = config_of(SMALL | {"model.name": TINY} | dict(data))
+    path = Path(TEACHERS.name, f"{config.digest()}.pt")
+    lib.checkpoint.save(path, build(config, CPU, note=pytest.fail), 0, config.tree(), best=None, code="")
+    return str(path)
+
+
 def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
     """Build a run as the command line does, and take its first steps; the weights that it ends with."""
     merged = SMALL | {"model.name": model} | {key: value for each in settings for key, value in each.items()}
+    if any(section_of(key) == "distill" for key in merged):
+        data = tuple((key, value) for key, value in merged.items() if section_of(key) == "data")
+        merged["teachers.teacher"] = teacher(data)
     run = build(config_of(merged), CPU, note=pytest.fail)
     before, prepare = weights_of(run), run.prepare
 
@@ -173,6 +191,45 @@ def test_everything_on_at_once_trains_and_repeats_bit_for_bit_whatever_the_order
     first = train(how, *switches, steps=steps)
     assert torch.equal(train(*switches[::-1], how, steps=steps), first)
     assert not torch.equal(train(how, *switches, {"train.seed": 1}, steps=steps), first)
+
+
+# What is done to the network before it trains, on one that has all that is looked for.
+NETWORK = {
+    f"{section}.{name}": switch(section, name)
+    for section in ("surgery", "init")
+    for name in SECTIONS[section].registry.names()
+}
+RESIDUAL = {"model.depth": 8, "model.initial_channels": 8, "model.add_last_bn": True}
+CONTRADICT = {
+    ("surgery.frozen_bn", "init.zero_gamma"): "frozen, and at 0 they would shut",
+    ("surgery.weight_standardization", "init.dirac"): "no plain convolution",
+    ("surgery.weight_standardization", "init.whitening"): "no plain convolution",
+}
+
+
+def reason_against(one: str, other: str) -> str | None:
+    """Why two changes of the network exclude one another; None where they do not."""
+    if all(t.startswith("init.") and initialisations[t[5:]].facts.get("draws") for t in (one, other)):
+        return "are two ways to draw all weights"
+    return CONTRADICT.get((one, other))
+
+
+@pytest.mark.parametrize("one", NETWORK)
+def test_every_pair_of_changes_of_the_network_trains_or_is_refused_with_its_reason(one):
+    for other in [b for a, b in combinations(NETWORK, 2) if a == one]:
+        pair = NETWORK[one], NETWORK[other], RESIDUAL
+        if reason := reason_against(one, other):
+            with pytest.raises(BadInput, match=reason):
+                train(*pair, model="resnet_preact")
+        else:
+            train(*pair, model="resnet_preact")
+
+
+@pytest.mark.parametrize("trick", NETWORK)
+def test_every_change_of_the_network_trains_beside_all_other_tricks_at_once(trick):
+    others = [TRICKS[name] for name in EVERYTHING]
+    train(NETWORK[trick], RESIDUAL, *others, {"train.accumulate": 2}, model="resnet_preact")
+    assert list(config_of(SMALL | NETWORK[trick]).tricks[section_of(trick)]) == [trick.partition(".")[2]]
 
 
 @pytest.mark.parametrize("trick", TRICKS)

@@ -11,18 +11,18 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
-    ("errors", "files", "fields", "rng", "batch", "registry", "metrics"),
-    ("models", "augment", "optim", "losses", "data", "corruptions", "settings"),
+    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics"),
+    ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
-    ("build", "plan", "report", "environment", "runfolder", "robustness", "record"),
+    ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
     ("fit", "trained"),
     ("launch", "assess"),
 )
-PACKAGES = ("models", "augment", "optim", "data", "losses", "corruptions")
+PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "distill", "corruptions")
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
-    r"\.backward\(": ("lib/step.py", "lib/build.py"),  # build tries out a compiled model
+    r"\.backward\(": ("lib/step.py", "lib/build/trial.py"),  # build tries out a compiled model
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
     r"torch\.distributed": (),
     r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py"),
@@ -74,19 +74,16 @@ def test_every_module_says_what_it_is(path):
 
 
 def test_the_step_never_waits_for_the_device():
-    for path in [
-        ROOT / "lib/step.py",
-        *ROOT.glob("lib/augment/*.py"),
-        *ROOT.glob("lib/optim/*.py"),
-        *ROOT.glob("lib/corruptions/*.py"),
-    ]:
+    places = ("step", "teacher", "augment/*", "optim/*", "distill/*", "surgery/*", "corruptions/*")
+    for path in [path for place in places for path in ROOT.glob(f"lib/{place}.py")]:
         assert not re.search(r"\.item\(\)|\.cpu\(\)|\.tolist\(\)|\.numpy\(\)", path.read_text()), path
 
 
 def test_no_trick_is_named_in_the_loop():
-    from lib.registry import augmentations, averages, wrappers
+    from lib.registry import augmentations, averages, distillations, initialisations, surgeries, wrappers
 
-    names = [name for registry in (augmentations, wrappers, averages) for name in registry.names()]
-    for file in ("lib/fit.py", "lib/build.py", "train.py"):
-        words = set(re.findall(r"\w+", (ROOT / file).read_text().lower()))
-        assert not words & set(names)
+    named = (augmentations, wrappers, averages, distillations, surgeries, initialisations)
+    names = [name for registry in named for name in registry.names()]
+    for path in (ROOT / "train.py", ROOT / "lib/fit.py", *ROOT.glob("lib/build/*.py")):
+        words = set(re.findall(r"\w+", path.read_text().lower()))
+        assert not words & set(names), path

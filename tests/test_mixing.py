@@ -24,7 +24,7 @@ from lib.augment.mixing import below
 from lib.augment.pipeline import Step, pipeline
 from lib.augment.stage import Stage
 from lib.batch import Batch
-from lib.build import _try_sizes
+from lib.build.trial import try_sizes
 from lib.cli import parse
 from lib.errors import BadInput
 from lib.registry import augmentations
@@ -363,6 +363,6 @@ def test_a_size_that_the_model_cannot_take_is_refused_before_the_run_with_its_ep
     with pytest.raises(
         BadInput, match=r"\(3, 24, 24\) that progressive_resizing makes in epoch 3, 2 at once"
     ):
-        _try_sizes(Picky(), [step], batch_of(torch.zeros(2, 3, 32, 32)), 10)
-    _try_sizes(Picky(), [step], batch_of(torch.zeros(2, 3, 32, 32)), 3)
-    _try_sizes(Picky(), [], batch_of(torch.zeros(2, 3, 24, 24)), 10)
+        try_sizes(Picky(), [step], batch_of(torch.zeros(2, 3, 32, 32)), 10)
+    try_sizes(Picky(), [step], batch_of(torch.zeros(2, 3, 32, 32)), 3)
+    try_sizes(Picky(), [], batch_of(torch.zeros(2, 3, 24, 24)), 10)

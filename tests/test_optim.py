@@ -1,17 +1,15 @@
-"""Optimizers on convex losses, wrappers and averages by hand."""
+"""Optimizers on convex losses, wrappers by hand."""
 
 import copy
 import io
 import math
-import random
 
 import pytest
 import torch
-from references import moving_average
 from torch import Tensor, nn
 
 from lib.optim.groups import ParamGroups
-from lib.registry import averages, optimizers, wrappers
+from lib.registry import optimizers, wrappers
 
 # Optimizers
 
@@ -273,65 +271,3 @@ def test_a_climber_that_keeps_nothing_has_no_state_but_its_bases(name):
     assert mine.keys() == theirs.keys()
     assert mine["param_groups"] == theirs["param_groups"]
     assert all(set(state) == {"momentum_buffer"} for state in mine["state"].values())
-
-
-# Averages
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.3, 0.999])
-def test_the_moving_average_is_the_weighted_sum_of_the_weights_and_statistics(decay):
-    model = nn.BatchNorm1d(1)
-    start = {"weight": 5.0, "bias": -2.0, "running_mean": 0.5, "running_var": 3.0}
-    draw = random.Random(0)
-    values = [{key: draw.uniform(-3, 3) for key in start} for _ in range(30)]
-    set_to(model, start)
-    average = averages["ema"].build(model=model, decay=decay)
-    for step, value in enumerate(values):
-        set_to(model, value)
-        model.num_batches_tracked.fill_(step + 1)
-        average.update(model, step)
-    for key, tensor in average.model.state_dict().items():
-        if key in start:
-            expected = moving_average(start[key], [value[key] for value in values], decay)
-            assert tensor.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
-    assert average.model.num_batches_tracked == 30
-    for key, value in values[-1].items():  # the watched weights are left alone
-        assert model.state_dict()[key].item() == pytest.approx(value)
-
-
-def set_to(model: nn.Module, values: dict[str, float]) -> None:
-    for key, value in values.items():
-        model.state_dict()[key].fill_(value)
-
-
-@pytest.mark.parametrize("name", averages.names())
-def test_a_saved_average_goes_on_as_if_nothing_had_happened(name):
-    def watch(average, steps: range) -> None:
-        for step in steps:
-            torch.manual_seed(step)
-            moved, _ = with_norm()
-            set_to(moved, {key: float(step) for key in moved.state_dict()})
-            average.update(moved, step)
-
-    model, _ = with_norm()
-    whole, first, second = (averages[name].build(model=model) for _ in range(3))
-    watch(whole, range(6))
-    watch(first, range(3))
-    second.load_state_dict(saved(first.state_dict()))
-    watch(second, range(3, 6))
-    for one, other in zip(whole.model.state_dict().values(), second.model.state_dict().values(), strict=True):
-        assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("name", averages.names())
-def test_an_average_gives_a_model_of_its_own_that_learns_nothing(name):
-    model, x = with_norm()
-    average = averages[name].build(model=model)
-    average.update(model, 0)
-    assert not any(p.requires_grad for p in average.model.parameters())
-    assert all(p.requires_grad for p in model.parameters())
-    before = average.model.state_dict()["0.weight"].clone()
-    with torch.no_grad():
-        model[0].weight.add_(1)
-    assert torch.equal(average.model.state_dict()["0.weight"], before)
-    assert average.model(x).shape == (16, 3)

@@ -189,6 +189,16 @@ def test_a_run_killed_twenty_times_at_random_ends_the_same(tiny, undisturbed):
         assert_same(learned(f"run{run}"), undisturbed)
 
 
+def test_a_changed_network_resumes_too(tiny):
+    surgery = "--stochastic-depth --ghost-batchnorm 4 --squeeze-excite --blurpool --weight-standardization"
+    command = f"--sam --ema {surgery} --surgery.dropout --init kaiming,zero_gamma --output-dir"
+    assert go(f"{command} whole") == 0
+    assert go(f"{command} run", at_step(5, die)) == -signal.SIGKILL
+    assert go(f"{command} run") == 0
+    assert "resuming run at step 4" in Path("run/log.txt").read_text()
+    assert_same(learned("run"), learned("whole"))
+
+
 def test_another_seed_learns_something_else(tiny, undisturbed):
     # Or all the comparisons here would say nothing.
     assert go(f"{TRICKS} --output-dir run --seed 1") == 0

@@ -31,6 +31,7 @@ HERE = torch.empty(0)
 # Each way to draw, with as many numbers as make two equal draws by chance unthinkable.
 DRAWS = {
     "host": lambda rng: [rng.host.random() for _ in range(4)],
+    "host_dirichlet": lambda rng: rng.host_dirichlet(1.0, 3, 4).tolist(),
     "uniform": lambda rng: rng.uniform(4, 5, like=HERE).tolist(),
     "integers": lambda rng: rng.integers(-3, 1000, 20, like=HERE).tolist(),
     "normal": lambda rng: rng.normal(4, 5, like=HERE).tolist(),
@@ -62,7 +63,7 @@ def test_the_number_of_a_key_is_that_of_every_process_and_machine():
 
 # Numbers and integers of samples come from one stream, in the order in which they are asked for.
 @pytest.mark.parametrize(
-    ("first", "second"), [*permutations(["host", "uniform", "permutation", "per_image"], 2)]
+    ("first", "second"), [*permutations(["host", "host_dirichlet", "uniform", "permutation", "per_image"], 2)]
 )
 def test_what_was_drawn_one_way_does_not_change_what_is_drawn_another_way(first, second):
     rng = Rng(0, "test")

@@ -223,8 +223,10 @@ def weights_after(steps: int, **changes) -> list[Tensor]:
 @pytest.mark.parametrize("wrapper", [None, *wrappers.names()])
 def test_every_precision_trains_and_ends_near_full_precision(precision, wrapper):
     full, low = (weights_after(5, precision=p, wrapper=wrapper) for p in ("fp32", precision))
+    # LookSAM scales a small difference of two gradients up to the length of one, its rounding included.
+    atol = 0.2 if wrapper == "looksam" else 0.03
     for one, other in zip(full, low, strict=True):
-        torch.testing.assert_close(one, other, atol=0.03, rtol=0.1)
+        torch.testing.assert_close(one, other, atol=atol, rtol=0.1)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -252,7 +254,11 @@ def test_an_overflow_drops_the_gradients_halves_the_scale_and_takes_no_step(wrap
     assert all(p.grad is None for p in model.parameters())
     assert run.scaler.scale == 2.0**15
     assert equal(state_of(model), before)
-    assert not run.optimizer.state_dict()["state"]
+    state = run.optimizer.state_dict()
+    while "base" in state:  # a wrapper with a state of its own
+        assert not state.get("steps")
+        state = state["base"]
+    assert not state["state"]
     run.loss = losses["cross_entropy"].build()
     train_step(run, 1)
     assert run.scaler.scale == 2.0**15
@@ -365,7 +371,8 @@ def test_a_step_depends_on_its_number_and_the_weights_and_not_on_the_steps_befor
 @pytest.mark.parametrize("name", averages.names())
 def test_averages_see_the_weights_after_each_step_once(name):
     model = dense(nn.BatchNorm1d(16))
-    average, by_hand = (averages[name].build(model=model) for _ in range(2))
+    time = {"steps_per_epoch": 2, "total": 4}
+    average, by_hand = (averages[name].build(model=model, **time) for _ in range(2))
     run = run_of(model, "crop", averages={name: average}, wrapper=wrappers.names()[0])
     for step in range(4):
         train_step(run, step)

@@ -16,16 +16,20 @@ from lib.augment.resample import Fill, affine, affine_bicubic
 # Geometry
 
 
-def shear_x(x: Tensor, slope: Tensor, fill: Fill = 0, bicubic: bool = False) -> Tensor:
+def shear_x(
+    x: Tensor, slope: Tensor, fill: Fill = 0, bicubic: bool = False, bilinear: bool = False
+) -> Tensor:
     """Rows move to the left, by `slope` pixels more with each row down."""
     matrix = _matrix((1, slope, 0), (0, 1, 0))
-    return affine_bicubic(x, matrix, fill) if bicubic else affine(x, matrix, fill)
+    return affine_bicubic(x, matrix, fill) if bicubic else affine(x, matrix, fill, bilinear)
 
 
-def shear_y(x: Tensor, slope: Tensor, fill: Fill = 0, bicubic: bool = False) -> Tensor:
+def shear_y(
+    x: Tensor, slope: Tensor, fill: Fill = 0, bicubic: bool = False, bilinear: bool = False
+) -> Tensor:
     """Columns move up, by `slope` pixels more with each column to the right."""
     matrix = _matrix((1, 0, 0), (slope, 1, 0))
-    return affine_bicubic(x, matrix, fill) if bicubic else affine(x, matrix, fill)
+    return affine_bicubic(x, matrix, fill) if bicubic else affine(x, matrix, fill, bilinear)
 
 
 def translate_x(x: Tensor, pixels: Tensor, fill: Fill = 0) -> Tensor:
@@ -92,6 +96,29 @@ def contrast(x: Tensor, factor: Tensor) -> Tensor:
 def color(x: Tensor, factor: Tensor) -> Tensor:
     """0 is the image in grey. An image of one channel stays what it is."""
     return _blend(_grey(x.float()), x, factor)
+
+
+def hue(x: Tensor, turn: Tensor) -> Tensor:
+    """Turns the wheel of colours by a share of its circle, at the same value and chroma.
+
+    The wheel of HSV (Smith 1978), in floats: in Pillow's three bytes most colours change when nothing is
+    turned. An image of one channel has no hue.
+    """
+    if x.shape[1] == 1:
+        return x
+    red, green, blue = x.float().split(1, 1)
+    high = torch.maximum(torch.maximum(red, green), blue)
+    chroma = high - torch.minimum(torch.minimum(red, green), blue)
+    # In sixths of the circle from red. Grey has none, and stays what it is with a chroma of 0.
+    scale = chroma.clamp(min=1).reciprocal_()
+    sixth = torch.where(high == green, (blue - red).mul_(scale).add_(2), (red - green).mul_(scale).add_(4))
+    sixth = torch.where(high == red, (green - blue).mul_(scale), sixth)
+    # Red, green and blue are full over two sixths, absent over two, and change linearly between.
+    start = 5 - 2 * torch.arange(3, device=x.device)[:, None, None]
+    place = sixth + 6 * _per_image(turn, x) + start
+    place.sub_((place * (1 / 6)).floor_().mul_(6))  # a third of the time of the remainder
+    absent = torch.minimum(place, 4 - place).clamp_(0, 1)
+    return absent.mul_(-chroma).add_(high).add_(0.5).to(torch.uint8)
 
 
 def sharpness(x: Tensor, factor: Tensor) -> Tensor:

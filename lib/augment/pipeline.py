@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib.augment.stage import Stage
-from lib.batch import Batch, PixelScale
+from lib.batch import Batch, Loss, PixelScale
 from lib.errors import require
 from lib.rng import Rng
 
 BatchMap = Callable[[Batch, Rng], Batch]
-
-
-Loss = Callable[[Tensor, Batch], Tensor]  # logits (B, K) and their batch to (B,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,10 @@ OPERATIONS = {
     "autocontrast": lambda x, m, place, fill: image_ops.autocontrast(x),
     "equalize": lambda x, m, place, fill: image_ops.equalize(x),
     "invert": lambda x, m, place, fill: image_ops.invert(x),
+    "bilinear_shear_x": lambda x, m, place, fill: image_ops.shear_x(x, m, fill, bilinear=True),
+    "bilinear_shear_y": lambda x, m, place, fill: image_ops.shear_y(x, m, fill, bilinear=True),
+    "bilinear_rotate": lambda x, m, place, fill: image_ops.rotate(x, m, fill, bilinear=True),
+    "hue": lambda x, m, place, fill: image_ops.hue(x, m),
 }
 NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
 

@@ -1,38 +1,38 @@
-"""Averages of the weights: they watch the weights after each step and give a model of their own."""
+"""What an average of the weights is: it watches them after each step, and gives a model of its own."""
 
 import copy
 
 import torch
 from torch import nn
 
-from lib.errors import require
-from lib.registry import averages
 
+class WeightAverage:
+    """A copy of a model that follows its weights and statistics. A subclass says in `update` how far.
 
-@averages.register(
-    "ema", paper="Polyak & Juditsky 1992; Tarvainen & Valpola 2017, arXiv:1703.01780, section 2"
-)
-class EMA:
-    """The exponential moving average of weights and BatchNorm statistics."""
+    Args:
+        model: the one that is watched.
+        steps_per_epoch: of the run.
+        total: steps in the whole budget.
+    """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        decay: float = 0.999,  # how much of the average a step keeps
-    ):
-        require(0 <= decay < 1, "decay", "at least 0 and below 1", decay)
-        self.decay = decay
+    # Whether BatchNorm's statistics, which were those of other weights, are measured anew before `model` is
+    # used: a pass over the training images, hence done once, in the end.
+    needs_statistics = False
+
+    def __init__(self, model: nn.Module, steps_per_epoch: int, total: int):
+        self.steps_per_epoch, self.total = steps_per_epoch, total
         self.model = copy.deepcopy(model).requires_grad_(False)
 
-    @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move towards the weights after step number `step` (from 0)."""
-        # Early on it forgets faster, or its random start would weigh on it for the first 1 / (1 - decay)
-        # steps.
-        decay = min(self.decay, (1 + step) / (10 + step))
+        """Take in the weights after step number `step` (from 0)."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def move(self, model: nn.Module, share: float) -> None:
+        """Go this share of the way to the weights and statistics of `model`; 1 is a copy of them."""
         mine, live = (list(m.state_dict().values()) for m in (self.model, model))
         real = [i for i, tensor in enumerate(mine) if tensor.is_floating_point()]
-        torch._foreach_lerp_([mine[i] for i in real], [live[i] for i in real], 1 - decay)
+        torch._foreach_lerp_([mine[i] for i in real], [live[i] for i in real], share)
         for i in set(range(len(mine))) - set(real):  # counters
             mine[i].copy_(live[i])
 

@@ -5,7 +5,7 @@ import warnings
 
 from torch import Tensor
 
-from lib.report.table import aligned, percent
+from lib.report.text import aligned, percent
 
 FEW = 20  # classes whose counts still fit in a table, and into the squares of a picture
 

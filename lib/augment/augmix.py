@@ -1,0 +1,131 @@
+"""AugMix (Hendrycks et al. 2019, arXiv:1912.02781, algorithm 1): the mean of an image and edits of it.
+
+Each image gets the Dirichlet-weighted mean of `width` chains of operations, and of that and itself a
+Beta-weighted mean. The operations are AutoAugment's without those that resemble a corruption of ImageNet-C
+(contrast, colour, brightness, sharpness, cutout); their ranges, the whole numbers among them and the black
+that comes in from outside are those of the authors' code for CIFAR.
+
+With `jsd` a batch holds each image clean and augmented twice. The loss is then the cross-entropy of the clean
+view, and 12 times the Jensen-Shannon divergence of the three predictions (section 3).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib.augment.pipeline import Augmentation, Loss
+from lib.augment.policy import NUMBER, Drawn
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+DEEPEST = 3  # where the depth is drawn
+WEAKEST = 0.1  # severity; the strongest is the field
+FULL = 10  # the severity at the end of the ranges
+VIEWS = 3  # of an image, clean and augmented twice
+
+# From no severity to the full one; whether in whole steps; whether a coin decides to go the other way.
+# Posterizing keeps four bits at most, in the authors' code too. A shift is a share of the side.
+OPERATIONS = {
+    "autocontrast": (0, 0, False, False),
+    "equalize": (0, 0, False, False),
+    "posterize": (4, 0, True, False),
+    "bilinear_rotate": (0, 30, True, True),
+    "solarize": (256, 0, True, False),
+    "bilinear_shear_x": (0, 0.3, False, True),
+    "bilinear_shear_y": (0, 0.3, False, True),
+    "translate_x_pixels": (0, 1 / 3, True, True),
+    "translate_y_pixels": (0, 1 / 3, True, True),
+}
+
+
+@augmentations.register("augmix", stage=Stage.COLOR, paper="Hendrycks et al. 2019, arXiv:1912.02781")
+@dataclass(frozen=True)
+class AugMix(Augmentation):
+    width: int = 3  # chains that are mixed (k)
+    depth: int = -1  # operations in a chain; -1 draws 1 to 3 for each
+    alpha: float = 1.0  # of the Dirichlet and Beta distributions of the weights
+    severity: float = 3.0  # the largest strength of an operation, up to 10
+    jsd: bool = False  # adds two augmented views of an image to the clean one, and the term of consistency
+    consistency: float = 12.0  # weight of that term, the Jensen-Shannon divergence of the three predictions
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(self.width > 0, "width", "at least 1", self.width)
+        require(self.depth == -1 or self.depth > 0, "depth", "at least 1, or -1", self.depth)
+        require(self.alpha > 0, "alpha", "above 0", self.alpha)
+        require(WEAKEST <= self.severity <= FULL, "severity", f"from {WEAKEST:g} to {FULL}", self.severity)
+        require(self.consistency >= 0, "consistency", "at least 0", self.consistency)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        if not self.jsd:
+            return batch.replace(x=self.mixed(batch.x, rng))
+        augmented = self.mixed(batch.x.repeat_interleave(VIEWS - 1, 0), rng)
+        x = torch.cat((batch.x[:, None], augmented.unflatten(0, (-1, VIEWS - 1))), 1)
+        return batch.repeated(VIEWS).replace(x=x.flatten(0, 1))
+
+    def mixed(self, x: Tensor, rng: Rng) -> Tensor:
+        """The images, each mixed with chains of its own."""
+        drawn, weights = self.drawn(len(x), x.shape[-2:], rng)
+        weights = weights.to(x.device, torch.float32, non_blocking=True)[:, :, None, None, None]
+        chains = drawn.apply(x.repeat_interleave(self.width, 0), 0).unflatten(0, (-1, self.width))
+        mixed = x * weights[:, 0]
+        for k in range(self.width):
+            mixed += chains[:, k] * weights[:, k + 1]
+        return mixed.add_(0.5).clamp_(0, 255).to(torch.uint8)
+
+    def drawn(self, count: int, size: tuple[int, int], rng: Rng) -> tuple[Drawn, Tensor]:
+        """The operations of `width` chains for each image, (count * width, deepest).
+
+        And weights (count, 1 + width), of the image itself and of its chains.
+        """
+        chains, deepest = count * self.width, DEEPEST if self.depth == -1 else self.depth
+        depth = rng.host_integers(1, deepest + 1, chains, 1) if self.depth == -1 else deepest
+        number = rng.host_integers(0, len(OPERATIONS), chains, deepest)
+        severity = WEAKEST + (self.severity - WEAKEST) * rng.host_uniform(chains, deepest)
+        coin = rng.host_integers(0, 2, chains, deepest) == 1
+        magnitude = _magnitudes(number, severity / FULL, coin, size)
+        operation = torch.tensor([NUMBER[name] for name in OPERATIONS])[number]
+        operation = torch.where(torch.arange(deepest) < depth, operation, NUMBER["identity"])
+        of_chains = rng.host_dirichlet(self.alpha, self.width, count)
+        own = rng.host_dirichlet(self.alpha, 2, count)[:, :1]
+        return Drawn(operation, magnitude), torch.cat((own, (1 - own) * of_chains), 1)
+
+    def loss(self, base: Loss) -> Loss:
+        def loss(logits: Tensor, batch: Batch) -> Tensor:  # (B, K) -> (B,)
+            if not self.jsd or batch.views == 1 or not self.applies(batch.epoch):
+                return base(logits, batch)
+            # A later map may have made views of the views: then a place among those comes last.
+            logits_of = logits.float().unflatten(0, (-1, VIEWS, batch.views // VIEWS))
+            clean = torch.arange(len(logits), device=logits.device).view(logits_of.shape[:3])[:, 0].flatten()
+            loss = base(logits_of[:, 0].flatten(0, 1), batch.take(clean).replace(views=batch.views // VIEWS))
+            loss = loss + self.consistency * jensen_shannon(logits_of).flatten()
+            # The step takes the mean over all views: each has the loss of its image.
+            return loss.view(len(logits_of), 1, -1).expand(logits_of.shape[:3]).flatten()
+
+        return loss
+
+
+def jensen_shannon(logits: Tensor) -> Tensor:
+    """The mean divergence of predictions from their mean, (n, views, ..., K) to (n, ...)."""
+    log_p = logits.log_softmax(-1)
+    log_mean = log_p.logsumexp(1, keepdim=True) - math.log(logits.shape[1])
+    return (log_p.exp() * (log_p - log_mean)).sum(-1).mean(1)
+
+
+def _magnitudes(number: Tensor, strength: Tensor, coin: Tensor, size: tuple[int, int]) -> Tensor:
+    """The magnitudes of drawn `OPERATIONS`, at 0 for no strength to 1 for the full one."""
+    H, W = size
+    side = {"translate_x_pixels": W, "translate_y_pixels": H}
+    rows = [
+        (none, (full - none) * side.get(name, 1), whole, signed)
+        for name, (none, full, whole, signed) in OPERATIONS.items()
+    ]
+    none, reach, whole, signed = torch.tensor(rows, dtype=torch.float64)[number].unbind(-1)
+    reach = reach * strength
+    reach = torch.where(whole > 0, reach.trunc(), reach)
+    return none + torch.where((signed > 0) & ~coin, -reach, reach)

@@ -1,0 +1,78 @@
+"""Random resized crop (Szegedy et al. 2014, arXiv:1409.4842, section 6): a part of the image at full size.
+
+The crop has 8 % to 100 % of the area and a ratio of sides between 3/4 and 4/3, as there. That was for images
+of ImageNet: of 32 pixels a side, 8 % are 9 x 9, so one may wish `scale_min` to be larger here.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib.augment.pipeline import Augmentation
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+# A crop that does not fit is drawn again. A loop would have to look at the data, so all are drawn at once and
+# the first that fits is taken; where none does, the whole image is. Of square images that is one in 10^9.
+ATTEMPTS = 10
+
+
+@augmentations.register(
+    "random_resized_crop",
+    stage=Stage.GEOMETRY,
+    aliases=("resized_crop",),
+    paper="Szegedy et al. 2014, arXiv:1409.4842",
+)
+@dataclass(frozen=True)
+class RandomResizedCrop(Augmentation):
+    scale_min: float = 0.08  # smallest share of the image's area
+    scale_max: float = 1.0  # largest share of the image's area
+    ratio_min: float = 0.75  # smallest width over height; the largest is its inverse
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 < self.scale_max <= 1, "scale_max", "above 0 and at most 1", self.scale_max)
+        rule = f"above 0 and at most scale_max {self.scale_max}"
+        require(0 < self.scale_min <= self.scale_max, "scale_min", rule, self.scale_min)
+        require(0 < self.ratio_min <= 1, "ratio_min", "above 0 and at most 1", self.ratio_min)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        x = batch.x
+        H, W = x.shape[-2:]
+        boxes = self.boxes(len(batch), H, W, rng).to(x.device, torch.float32, non_blocking=True)
+        top, left, height, width = boxes
+        pixels = torch.einsum("nhr,ncrw->nchw", _weights(top, height, H), x.float())
+        pixels = torch.einsum("nvw,nchw->nchv", _weights(left, width, W), pixels)
+        return batch.replace(x=pixels.add_(0.5).clamp_(0, 255).to(torch.uint8))
+
+    def boxes(self, count: int, H: int, W: int, rng: Rng) -> Tensor:
+        """(4, count) whole numbers: the top row, the left column, height and width of each image's crop."""
+        u = rng.host_uniform(4, count, ATTEMPTS)
+        area = H * W * (self.scale_min + (self.scale_max - self.scale_min) * u[0])
+        ratio = torch.exp(math.log(self.ratio_min) * (2 * u[1] - 1))
+        height, width = ((area * r).sqrt().round().clamp(min=1) for r in (1 / ratio, ratio))
+        fits = (height <= H) & (width <= W)
+        first = fits.to(torch.uint8).argmax(1, keepdim=True)  # (count, 1); 0 where none fits
+        whole = ~fits.any(1)
+        height, width = (
+            torch.where(whole, side, sides.gather(1, first)[:, 0])
+            for sides, side in ((height, H), (width, W))
+        )
+        top, left = (
+            (places.gather(1, first)[:, 0] * (side - sides + 1)).floor()
+            for places, side, sides in ((u[2], H, height), (u[3], W, width))
+        )
+        return torch.stack((top, left, height, width))
+
+
+def _weights(first: Tensor, length: Tensor, size: int) -> Tensor:
+    """(n, size, size) the shares of a side's pixels in each of those that a part of it is enlarged to."""
+    pixel = torch.arange(size, device=first.device)
+    place = ((pixel + 0.5) * (length / size)[:, None] - 0.5).clamp_(min=0)
+    place = torch.minimum(place, length[:, None] - 1) + first[:, None]
+    return (1 - (place[:, :, None] - pixel).abs_()).clamp_(min=0)

@@ -1,0 +1,26 @@
+"""Vertical flip: turn an image upside down, for data that have no up."""
+
+from dataclasses import dataclass
+
+import torch
+
+from lib.augment.pipeline import Augmentation
+from lib.augment.stage import Stage
+from lib.batch import Batch
+from lib.errors import require
+from lib.registry import augmentations
+from lib.rng import Rng
+
+
+@augmentations.register("vertical_flip", stage=Stage.GEOMETRY, aliases=("vflip", "random_vertical_flip"))
+@dataclass(frozen=True)
+class VerticalFlip(Augmentation):
+    prob: float = 0.5  # of turning an image upside down
+
+    def __post_init__(self):
+        super().__post_init__()
+        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        flipped = rng.uniform(len(batch), like=batch.x) < self.prob
+        return batch.replace(x=torch.where(flipped[:, None, None, None], batch.x.flip(-2), batch.x))

@@ -1,0 +1,148 @@
+"""The whole of a run, from its configuration."""
+
+import math
+import os
+from collections.abc import Callable
+from functools import reduce
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lib.augment.pipeline import Normalize, Step, pipeline
+from lib.augment.stage import Stage
+from lib.batch import Loss
+from lib.build.data import build_data, build_dataset, build_normalize, training_sample
+from lib.build.model import build_model, in_order, only_one
+from lib.build.teachers import build_teachers
+from lib.build.trial import compile_model, try_out, try_sizes, try_views
+from lib.checkpoint import load, load_weights, weights_file
+from lib.config import Config
+from lib.errors import BadInput
+from lib.log import Clock
+from lib.optim.schedules import Schedule
+from lib.step import Average, LossScaler, Run, Stepper
+
+
+def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
+    """Everything that training needs, on its device.
+
+    Args:
+        note: called with a line that the user should see.
+    """
+    train = config.train
+    if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True)
+    dataset = build_dataset(config)
+    data, splits = build_data(config, dataset, device)
+    shape, num_classes = tuple(dataset.train.x.shape[1:]), len(dataset.classes)
+    model = build_model(config, shape, num_classes, lambda: training_sample(config, dataset, data.split))
+    if train.init_from:
+        path = weights_file(Path(train.init_from))
+        load_weights(model, load(path)["model"], path)
+        if names := ", ".join(config.tricks["init"]):
+            note(f"the weights of train.init_from take the place of what init drew: {names}")
+    model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
+
+    normalize = build_normalize(config, dataset, device)
+    steps = [*build_steps(config, normalize), *build_teachers(config, dataset, normalize)]
+    prepare = pipeline(steps)
+    views = build_views(config)
+    resizing = [step for step in steps if step.stage is Stage.RESIZE]
+    batch = try_out(model, pipeline(s for s in steps if s not in resizing), data, train.accumulate)
+    try_sizes(model, resizing, batch, math.ceil(train.epochs))
+    try_views(views, data)
+
+    if train.compile:
+        compile_model(model, normalize.pixels(data.at(0).x), train.precision, note)
+    optimizer = _optimizer(config, model)
+    run = Run(
+        model=model,
+        data=data,
+        prepare=prepare,
+        loss=_loss(config, steps),
+        optimizer=optimizer,
+        schedule=build_schedule(config),
+        averages={},
+        views=views,
+        scaler=LossScaler(train.precision),
+        epochs=train.epochs,
+        seed=train.seed,
+        precision=train.precision,
+        accumulate=train.accumulate,
+        clip=train.clip,
+        clock=Clock(device),
+        normalize=normalize.pixels,
+        splits=splits,
+    )
+    run.averages = build_averages(config, model, data.steps_per_epoch, run.total)
+    return run
+
+
+def build_averages(config: Config, model: nn.Module, steps_per_epoch: int, total: int) -> dict[str, Average]:
+    """The averages that watch the model over `total` steps."""
+    time = {"steps_per_epoch": steps_per_epoch, "total": total}
+    return {name: choice.build(model=model, **time) for name, choice in config.tricks["average"].items()}
+
+
+def build_views(config: Config) -> dict[str, Callable[..., nn.Module]]:
+    """By name, what takes `(model=...)` to test-time views of it."""
+    return {name: choice.build for name, choice in config.tricks["views"].items()}
+
+
+def build_device(name: str) -> torch.device:
+    """The device that is asked for, or the best there is for `auto`."""
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(best if name == "auto" else name)
+    except RuntimeError:
+        raise BadInput(f"device {name!r} is none of auto, cpu, cuda, cuda:<number>, mps") from None
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not usable.get(device.type) or (device.index or 0) >= count:
+        raise BadInput(f"device {name} is asked for, but this machine has {best} only; use --device {best}")
+    return device
+
+
+def build_schedule(config: Config) -> Schedule:
+    """`(epoch, epochs) -> factor`, tried over the whole budget so that a bad point in time shows at once."""
+    schedule = config.settings["schedule"](config.chosen["schedule"].build())
+    epochs = config.train.epochs
+    try:
+        for tenth in range(10):
+            schedule(epochs * tenth / 10, epochs)
+    except ValueError as error:
+        raise BadInput(f"schedule {config.chosen['schedule'].entry.name}: {error}") from error
+    return schedule
+
+
+def build_steps(config: Config, normalize: Normalize) -> list[Step]:
+    """All that is done to a batch: the normalisation, and the augmentations that are on."""
+    steps = [Step("normalize", Stage.NORMALIZE, normalize)]
+    for name, choice in config.tricks["augment"].items():
+        try:
+            step = Step(name, choice.entry.facts["stage"], choice.build().within(config.train.epochs))
+        except ValueError as error:
+            raise BadInput(f"augmentation {name}: {error}") from error
+        steps.append(step)
+    return steps
+
+
+def _loss(config: Config, steps: list[Step]) -> Loss:
+    """The loss, in the augmentations that change it, in the distillations."""
+    loss = reduce(lambda loss, step: step.map.loss(loss), steps, config.chosen["loss"].build())
+    # In the order of their names, whatever the order of the flags: one may weigh what stands before it.
+    for _, choice in sorted(config.tricks["distill"].items()):
+        loss = choice.build()(loss, config.train.epochs)
+    return loss
+
+
+def _optimizer(config: Config, model: nn.Module) -> Stepper:
+    """The base optimizer inside its wrappers, which stand in an order of their own."""
+    optimizer = config.chosen["optim"].build(params=config.settings["optim"](model))
+    wrappers = config.tricks["wrap"]
+    only_one(wrappers, "climbs", "climb before the one step")
+    for _, choice in in_order(wrappers, "order"):
+        optimizer = choice.build(base=optimizer, model=model)
+    return optimizer

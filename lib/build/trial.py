@@ -1,0 +1,91 @@
+"""Trials before a run begins: what cannot work is refused at once, and not hours later."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lib.augment.pipeline import BatchMap, Step, pipeline
+from lib.batch import Batch
+from lib.data.resident import Resident
+from lib.errors import BadInput
+from lib.rng import Rng
+from lib.step import Precision, autocast
+
+
+@contextlib.contextmanager
+def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
+    """What fails within is an augmentation that cannot take images of `shape` (C, H, W): BadInput."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise BadInput(f"augment: images of {shape} cannot be augmented so: {error}") from error
+
+
+@torch.no_grad()
+def try_out(model: nn.Module, prepare: BatchMap, data: Resident, accumulate: int) -> Batch:
+    """Refuse a trick or a model that cannot take these images, which nothing but a batch of them shows.
+
+    Returns:
+        The first of them, augmented: as many as the model was tried with.
+    """
+    batch = data.at(0)
+    shape = tuple(batch.x.shape[1:])
+    with augmenting(shape):
+        batch = prepare(batch, Rng(0))
+    # BatchNorm refuses a single image where its map is 1x1; two of them show all else.
+    images = min(2, min(map(len, batch.split(accumulate))))
+    batch = batch.take(slice(images))
+    _try_forward(model, batch.x, f"images of {shape}")
+    return batch
+
+
+@torch.no_grad()
+def try_sizes(model: nn.Module, resizing: list[Step], batch: Batch, epochs: int) -> None:
+    """Refuse a model that cannot take a size that its images have in some epoch."""
+    names, resize, tried = " and ".join(step.name for step in resizing), pipeline(resizing), {batch.x.shape}
+    for epoch in range(epochs if resizing else 0):
+        x = resize(batch.replace(epoch=epoch), Rng(0)).x
+        if x.shape not in tried:
+            tried.add(x.shape)
+            _try_forward(model, x, f"images of {tuple(x.shape[1:])} that {names} makes in epoch {epoch}")
+
+
+def _try_forward(model: nn.Module, x: Tensor, images: str) -> None:
+    trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics
+    try:
+        trial(x)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise BadInput(f"the model cannot take {images}, {len(x)} at once: {error}") from error
+
+
+@torch.no_grad()
+def try_views(views: dict[str, Callable[..., nn.Module]], data: Resident) -> None:
+    """Refuse views that these images do not have, rather than in the end of the run."""
+    x = data.at(0).x[:1].float()
+    for name, view in views.items():
+        try:
+            view(model=nn.Identity())(x)
+        except (ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"view {name}: images of {tuple(x.shape[1:])} have no such views: {error}"
+            ) from error
+
+
+def compile_model(model: nn.Module, x: Tensor, precision: Precision, note: Callable[[str], None]) -> None:
+    """Compile in place, or leave the model as it is and say why."""
+    trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics
+    trial.compile()
+    try:
+        with autocast(x.device, precision):
+            trial(x).sum().backward()
+    except Exception as error:  # Inductor fails in many ways: no compiler, an operator it does not know...
+        note(f"compile: not used, {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
+        return
+    model.compile()

@@ -1,0 +1,1 @@
+"""Distillation: maps of the loss that use the logits of a teacher, `batch.teacher`."""

@@ -1,0 +1,31 @@
+"""Kaiming initialisation (He et al. 2015, arXiv:1502.01852, section 2.2, equations 10 and 14).
+
+The variance is 2 / fan, as a ReLU halves that of what it passes: fan_in keeps the scale of the activations,
+fan_out that of the gradients.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor, nn
+
+from lib.init.layers import draw, fans, layers
+from lib.init.turn import Turn
+from lib.registry import initialisations
+
+
+@initialisations.register(
+    "kaiming", aliases=("he",), turn=Turn.DRAW, draws=True, paper="He et al. 2015, arXiv:1502.01852"
+)
+def kaiming(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    images: Callable[[], Tensor],
+    mode: Literal["fan_in", "fan_out"] = "fan_in",  # keep the scale of activations, or that of gradients
+    distribution: Literal["normal", "uniform"] = "normal",  # of the weights; normal in the paper
+) -> nn.Module:
+    """Kaiming: convolutions and linear layers with variance 2 / fan, biases 0."""
+    for layer in layers(model):
+        fan_in, fan_out = fans(layer)
+        draw(layer, (2 / (fan_in if mode == "fan_in" else fan_out)) ** 0.5, distribution)
+    return model

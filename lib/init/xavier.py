@@ -1,0 +1,28 @@
+"""Xavier initialisation (Glorot & Bengio 2010, AISTATS, section 4.2.1, equations 12 and 16).
+
+The variance is 2 / (inputs + outputs), so that neither activations nor gradients grow from layer to layer.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor, nn
+
+from lib.init.layers import draw, fans, layers
+from lib.init.turn import Turn
+from lib.registry import initialisations
+
+
+@initialisations.register(
+    "xavier", aliases=("glorot",), turn=Turn.DRAW, draws=True, paper="Glorot & Bengio 2010, AISTATS"
+)
+def xavier(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    images: Callable[[], Tensor],
+    distribution: Literal["uniform", "normal"] = "uniform",  # of the weights; uniform in the paper
+) -> nn.Module:
+    """Xavier: convolutions and linear layers with variance 2 / (fan in + fan out), biases 0."""
+    for layer in layers(model):
+        draw(layer, (2 / sum(fans(layer))) ** 0.5, distribution)
+    return model

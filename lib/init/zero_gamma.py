@@ -1,0 +1,25 @@
+"""Zero gamma (Goyal et al. 2017, arXiv:1706.02677, section 5.1): residual blocks that start as identities."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from lib.branches import residual_branches
+from lib.init.turn import Turn
+from lib.registry import initialisations
+
+
+@initialisations.register("zero_gamma", turn=Turn.ZERO, paper="Goyal et al. 2017, arXiv:1706.02677")
+def zero_gamma(model: nn.Module, shape: tuple[int, int, int], images: Callable[[], Tensor]) -> nn.Module:
+    """Zero gamma: the BatchNorm scale at the end of each residual branch starts at 0."""
+    norms = [norm for branch in residual_branches(model, shape) for norm in branch.norms if norm.affine]
+    if not norms:
+        raise ValueError(
+            "the model has no residual branch that ends in a BatchNorm; with an activation "
+            "or a convolution behind it, a scale of 0 would get no gradient"
+        )
+    if not all(norm.weight.requires_grad for norm in norms):
+        raise ValueError("the model's BatchNorm scales are frozen, and at 0 they would shut its branches off")
+    for norm in norms:
+        nn.init.zeros_(norm.weight)
+    return model

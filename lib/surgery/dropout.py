@@ -1,0 +1,41 @@
+"""Dropout (Srivastava et al. 2014, JMLR 15) of the features that the classifier reads."""
+
+from torch import nn
+
+from lib.branches import PASSED
+from lib.errors import require
+from lib.registry import surgeries
+from lib.surgery.graft import before
+from lib.surgery.order import Order
+from lib.trace import Trace, trace
+
+
+@surgeries.register("dropout", order=Order.HEAD, paper="Srivastava et al. 2014, JMLR 15")
+def dropout(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    rate: float = 0.5,  # probability of a zero; 0.5 in the paper
+) -> nn.Module:
+    """Dropout in front of the classifier."""
+    require(0 < rate < 1, "rate", "above 0 and below 1", rate)
+    heads = classifiers(trace(model, shape))
+    if not heads:
+        raise ValueError("the model has no Linear module that gives the logits")
+    for head in heads:
+        before(head, "dropout", nn.Dropout(rate))
+    return model
+
+
+def classifiers(graph: Trace) -> list[nn.Linear]:
+    """The linear layers that give the logits, or summands of them, perhaps times a number."""
+    waiting, found = [graph.result], []
+    while waiting:
+        node = waiting.pop()
+        call = graph.once(node)
+        modules = [graph.module(call) for call in graph.ending.get(node, [])]
+        heads = [module for module in modules if isinstance(module, nn.Linear)]
+        if heads:
+            found += [head for head in heads if call and head not in found]
+        elif graph.operations[node] in PASSED | {"add"}:
+            waiting += [parent for parent in graph.parents[node] if graph.sees_image(parent)]
+    return found

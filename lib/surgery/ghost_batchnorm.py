@@ -1,0 +1,54 @@
+"""Ghost BatchNorm (Hoffer et al. 2017, arXiv:1705.08741, algorithm 1): statistics of parts of the batch.
+
+The running statistics move once for each part, one after the other, as in the algorithm: with n parts the
+last batch weighs 1 - (1 - momentum)^n in them instead of momentum.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lib.errors import require
+from lib.registry import surgeries
+from lib.surgery.graft import replace_each
+from lib.surgery.order import Order
+
+
+class GhostBatchNorm2d(nn.BatchNorm2d):
+    """In training each of the parts of the batch is normalised on its own; evaluation is as ever."""
+
+    def __init__(self, *args, size: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        norm = super().forward
+        # Nearly equal parts of at least `size`: a rest of one image would have no variance on a 1x1 map.
+        parts = max(1, len(x) // self.size) if self.training else 1
+        return norm(x) if parts == 1 else torch.cat([norm(part) for part in x.tensor_split(parts)])
+
+
+@surgeries.register("ghost_batchnorm", order=Order.NORMS, paper="Hoffer et al. 2017, arXiv:1705.08741")
+def ghost_batchnorm(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    size: int = 32,  # images that share statistics, within a micro-batch
+) -> nn.Module:
+    """Ghost BatchNorm: normalise by the statistics of small parts of the batch."""
+    require(size > 0, "size", "at least 1", size)
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not norms:
+        raise ValueError("the model has no BatchNorm2d")
+    if foreign := {type(m).__name__ for m in norms if type(m) is not nn.BatchNorm2d}:
+        raise ValueError(f"the model has norms of its own kind, {', '.join(sorted(foreign))}")
+    return replace_each(model, norms, lambda norm: _ghost(norm, size))
+
+
+def _ghost(norm: nn.BatchNorm2d, size: int) -> GhostBatchNorm2d:
+    """The same parameters and statistics."""
+    new = GhostBatchNorm2d(
+        norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, size=size
+    )
+    new.weight, new.bias = norm.weight, norm.bias
+    for name, buffer in norm.named_buffers(recurse=False):
+        setattr(new, name, buffer)
+    return new

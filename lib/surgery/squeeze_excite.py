@@ -1,0 +1,39 @@
+"""Squeeze-and-excitation (Hu et al. 2017, arXiv:1709.01507, section 3) at the end of each residual branch."""
+
+import torch
+from torch import Tensor, nn
+
+from lib.branches import residual_branches
+from lib.errors import require
+from lib.registry import surgeries
+from lib.surgery.graft import behind
+from lib.surgery.order import Order
+
+
+class SqueezeExcite(nn.Module):
+    """x, each channel scaled by a gate that two dense layers compute from the means of all channels."""
+
+    def __init__(self, channels: int, ratio: int):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, max(1, channels // ratio))
+        self.excite = nn.Linear(self.squeeze.out_features, channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        gate = torch.sigmoid(self.excite(self.squeeze(x.mean((2, 3))).relu()))
+        return x * gate.to(x.dtype)[:, :, None, None]
+
+
+@surgeries.register("squeeze_excite", order=Order.BRANCHES, paper="Hu et al. 2017, arXiv:1709.01507")
+def squeeze_excite(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    ratio: int = 16,  # how much narrower than the channels the first dense layer is; 16 in the paper
+) -> nn.Module:
+    """Squeeze-and-excitation: a gate for each channel at the end of each residual branch."""
+    require(ratio > 0, "ratio", "at least 1", ratio)
+    branches = [branch for branch in residual_branches(model, shape) if branch.is_map]
+    if not branches:
+        raise ValueError("the model has no residual branch whose last layer is a convolution")
+    for branch in branches:
+        behind(branch.end, "squeeze_excite", SqueezeExcite(branch.shape[0], ratio))
+    return model

@@ -1,0 +1,62 @@
+"""Stochastic depth (Huang et al. 2016, arXiv:1603.09382, section 3) for any residual network.
+
+Branch l of L is dropped with probability rate * l/L, equation 4, for each image on its own. The branches are
+those that are added to their own input, in the order of the forward: a layer of a transformer has two.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lib.branches import residual_branches
+from lib.errors import require
+from lib.registry import surgeries
+from lib.surgery.graft import behind
+from lib.surgery.order import Order
+
+# Noise of this kind by its name in a network, and the attribute that holds its rate.
+OWN = {"DropPath": ("rate", "drop_prob"), "StochasticDepth": ("p",)}
+
+
+class DropBranch(nn.Module):
+    """A kept branch is divided by its survival probability in training: evaluation is the identity."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, ...) -> (B, ...)
+        if not self.training:
+            return x
+        # In float32, whose digits probabilities need, from the generator that the step seeds.
+        noise = torch.rand(len(x), *(1,) * (x.ndim - 1), device=x.device)
+        return x * ((noise >= self.rate) / (1 - self.rate)).to(x.dtype)
+
+
+@surgeries.register(
+    "stochastic_depth",
+    order=Order.DROPS,
+    own=("drop_path", "drop_path_rate", "stochastic_depth_prob", "survival"),  # options of models
+    paper="Huang et al. 2016, arXiv:1603.09382",
+)
+def stochastic_depth(
+    model: nn.Module,
+    shape: tuple[int, int, int],
+    rate: float = 0.5,  # probability that the last branch is dropped; linear from 0; 0.5 in the paper
+) -> nn.Module:
+    """Stochastic depth: training drops whole residual branches, the later the more often."""
+    require(0 < rate < 1, "rate", "above 0 and below 1", rate)
+    branches = residual_branches(model, shape)
+    if not branches:
+        raise ValueError(
+            "the model has no residual branch, that is no module whose result is added to its input"
+        )
+    if any(_drops(module) for module in model.modules()):
+        raise ValueError("the model already drops its branches")
+    for i, branch in enumerate(branches, start=1):
+        behind(branch.end, "stochastic_depth", DropBranch(rate * i / len(branches)))
+    return model
+
+
+def _drops(module: nn.Module) -> bool:
+    names = OWN.get(type(module).__name__, ())
+    return any((getattr(module, name, 0) or 0) > 0 for name in names)

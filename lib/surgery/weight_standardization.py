@@ -1,0 +1,70 @@
+"""Weight standardisation (Qiao et al. 2019, arXiv:1903.10520, section 2): convolutions read centred weights.
+
+The weights of every filter are used with mean 0 and variance 1. Gradients go through both, and the parameter
+is the raw weight, under its old name in the state.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lib.registry import surgeries
+from lib.surgery.graft import replace_each
+from lib.surgery.order import Order
+from lib.trace import Trace, trace
+
+NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
+# Nothing behind a gate or another layer takes up the scale of what is in front of it.
+STOPS = {"sigmoid", "hardsigmoid", "_softmax", "tanh", "addmm", "mm", "bmm"}
+
+
+class StandardizedConv2d(nn.Conv2d):
+    """A convolution whose filters have mean 0 and variance 1 when they are used."""
+
+    eps = 1e-5  # added to the variance: a filter may be constant
+
+    @property
+    def standardized(self) -> Tensor:  # (O, I, k, k)
+        variance, mean = torch.var_mean(self.weight, (1, 2, 3), correction=0, keepdim=True)
+        return (self.weight - mean) * torch.rsqrt(variance + self.eps)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H', W')
+        return self._conv_forward(x, self.standardized, self.bias)
+
+
+@surgeries.register("weight_standardization", order=Order.WEIGHTS, paper="Qiao et al. 2019, arXiv:1903.10520")
+def weight_standardization(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+    """Weight standardisation: convolutions in front of norms use weights of mean 0 and variance 1."""
+    found = [m for m in normalized(trace(model, shape)) if m.weight.requires_grad and m.weight[0].numel() > 1]
+    if not found:
+        raise ValueError(
+            "the model has no trained convolution with a BatchNorm or GroupNorm behind it, which takes "
+            "up the scale of standardised weights"
+        )
+    return replace_each(model, found, standardized)
+
+
+def standardized(module: nn.Conv2d) -> StandardizedConv2d:
+    """The convolution with the same parameters, standardised."""
+    new = StandardizedConv2d(
+        module.in_channels, module.out_channels, module.kernel_size, module.stride, module.padding,
+        module.dilation, module.groups, module.bias is not None, module.padding_mode, device="meta",
+    )  # fmt: skip
+    new.weight, new.bias = module.weight, module.bias
+    return new
+
+
+def normalized(graph: Trace) -> list[nn.Conv2d]:
+    """The convolutions whose result goes to a norm with no other layer and no gate between."""
+    convolutions = {call.after: m for call, m in graph.called(nn.Conv2d) if type(m) is nn.Conv2d}
+    waiting = [call.before for call, _ in graph.called(*NORMS)]
+    seen, found = set(), {}
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node in convolutions:
+            found[id(convolutions[node])] = convolutions[node]
+        elif graph.operations[node] not in STOPS and graph.operations[node] != "convolution":
+            waiting += graph.parents[node]
+    return list(found.values())
