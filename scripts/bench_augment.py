@@ -6,14 +6,10 @@ tables in docs/benchmarks.md. kornia comes with `pip install -e '.[bench]'`; wit
 """
 
 import argparse
-import os
-import platform
-import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 import torchvision
@@ -22,12 +18,11 @@ from torch import Tensor
 from lib.augment.pipeline import Normalize, Step, pipeline
 from lib.augment.stage import Stage
 from lib.batch import Batch
-from lib.files import write_atomic
 from lib.registry import augmentations
 from lib.rng import Rng
 from scripts import bench_augment_others as others
+from scripts import benchmark_page
 
-DOC = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 TITLE = "## Augmentation"
 MEAN, STD = others.MEAN, others.STD
 SETS = (("crop", "flip"), ("crop", "flip", "cutout"), ("crop", "flip", "autoaugment"))
@@ -76,7 +71,7 @@ def main() -> None:
     text = page(copy, same, alone, options)
     print(text)
     if options.write:
-        write(text)
+        benchmark_page.write(text)
 
 
 def images(count: int) -> Tensor:
@@ -125,7 +120,7 @@ def each(work: Callable[[Tensor, int], object], batches: tuple[Tensor, ...]) -> 
 def page(copy: Row, same: list[Row], alone: list[Row], options: argparse.Namespace) -> str:
     """The section of docs/benchmarks.md."""
     pil = {row.set: row.speed for row in same if row.name.startswith("torchvision PIL")}
-    machine = f"{_cpu()}, {os.cpu_count()} cores, torch {torch.__version__} with {options.threads} threads"
+    machine = benchmark_page.machine(torch.device("cpu"))
     libraries = f"torchvision {torchvision.__version__}, kornia {others.kornia_version()}"
     lines = [
         f"{TITLE}\n\nMade by `python -m scripts.bench_augment --write` on {machine}, {libraries}.",
@@ -149,21 +144,6 @@ def _cells(speed: float | None, base: float | None) -> str:
     if speed is None:
         return "not installed | "
     return f"{float(f'{speed:.3g}'):,.0f} | {f'{speed / base:.1f}' if base else ''}"
-
-
-def _cpu() -> str:
-    """What the processor calls itself."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
-
-
-def write(section: str) -> None:
-    """Put the section in the page, in the place of an older one."""
-    text = DOC.read_text() if DOC.exists() else "# Benchmarks\n"
-    before, _, rest = text.partition(f"\n{TITLE}\n")
-    after = re.search(r"^## .*", rest, re.MULTILINE | re.DOTALL)
-    write_atomic(DOC, f"{before.rstrip()}\n\n{section}" + (f"\n{after[0]}" if after else ""))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.build import build_device
-from lib.environment import environment
 from lib.registry import models
 from lib.step import autocast
+from scripts.benchmark_page import machine
 from scripts.counterparts import COUNTERPARTS
 
 Build = Callable[[], nn.Module]
@@ -133,9 +133,7 @@ class Bench:
 
     def where(self) -> str:
         """The machine, in words."""
-        known = environment(build_device(self.device))
-        name = known["cpu"] if known["device"] == "cpu" else known["device"]
-        return f"{name}, {known['threads']} threads, torch {known['packages']['torch']}"
+        return machine(build_device(self.device))
 
     def trial(self, build: Build) -> Trial:
         return Trial(build, self.batch, self.precision, build_device(self.device))

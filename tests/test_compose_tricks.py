@@ -2,55 +2,26 @@
 
 import contextlib
 import inspect
-import tempfile
-from functools import cache, partial
+from functools import partial
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-import lib.checkpoint
 from lib.augment.stage import Stage
 from lib.batch import Batch
-from lib.build import build
-from lib.cli import parse
-from lib.config import SECTIONS, Config
+from lib.config import SECTIONS
 from lib.errors import BadInput
 from lib.registry import Entry, augmentations, initialisations, models, wrappers
 from lib.rng import Rng
 from lib.step import Run, train_step
+from scripts.trials import HOST, SMALL, TINY, are_alternatives, config_of, section_of, start, tricks
 
-CPU = torch.device("cpu")
-# A constant schedule: a warm-up's first rate of 0 would hide what the optimizer does.
-SMALL = {
-    "data.name": "synthetic", "data.size": 12, "data.classes": 3, "data.image_size": 16,
-    "train.batch_size": 4, "train.epochs": 1, "schedule.name": "constant",
-    "augment.crop": False, "augment.flip": False,
-}  # fmt: skip
-TINY = "wrn_10_1"  # 0.08 M parameters, for what does not depend on the model
-
-
-def switch(section: str, name: str) -> dict:
-    return {f"{section}.{name}": True} if SECTIONS[section].is_tricks else {f"{section}.name": name}
-
-
-# Each trick with the setting that switches it on; of the kinds of which one is chosen, every choice.
-TRICKS = {
-    f"{section}.{name}": switch(section, name)
-    for section in ("augment", "wrap", "average", "distill", "loss", "optim")
-    for name in SECTIONS[section].registry.names()
-}
-
-
-def section_of(trick: str) -> str:
-    return trick.partition(".")[0]
-
-
-def are_alternatives(one: str, other: str) -> bool:
-    """Whether one of the two is chosen: two losses, two optimizers."""
-    return section_of(one) == section_of(other) and SECTIONS[section_of(one)].is_choice
+# What is done to the network before it trains, and the other tricks, each with what switches it on; of the
+# kinds of which one is chosen, every choice.
+NETWORK = {trick: on for trick, on in tricks().items() if section_of(trick) in ("surgery", "init")}
+TRICKS = {t: on for t, on in tricks().items() if t not in NETWORK and section_of(t) != "schedule"}
 
 
 def are_climbers(*tricks: str) -> bool:
@@ -77,29 +48,10 @@ QUICK = [entry.name for entry in FAMILIES if entry.facts["params"] < 3e6]
 LARGE = [entry.name for entry in FAMILIES if entry.facts["params"] >= 3e6]
 
 
-def config_of(settings: dict) -> Config:
-    return parse([f"{key}={value}" for key, value in settings.items()]).config()
-
-
-TEACHERS = tempfile.TemporaryDirectory()  # until the tests end
-
-
-@cache
-def teacher(data: tuple[tuple[str, object], ...]) -> str:
-    """The checkpoint of a tiny network for images of these settings."""
-    config = config_of(SMALL | {"model.name": TINY} | dict(data))
-    path = Path(TEACHERS.name, f"{config.digest()}.pt")
-    lib.checkpoint.save(path, build(config, CPU, note=pytest.fail), 0, config.tree(), best=None, code="")
-    return str(path)
-
-
 def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
     """Build a run as the command line does, and take its first steps; the weights that it ends with."""
     merged = SMALL | {"model.name": model} | {key: value for each in settings for key, value in each.items()}
-    if any(section_of(key) == "distill" for key in merged):
-        data = tuple((key, value) for key, value in merged.items() if section_of(key) == "data")
-        merged["teachers.teacher"] = teacher(data)
-    run = build(config_of(merged), CPU, note=pytest.fail)
+    run = start(merged)
     before, prepare = weights_of(run), run.prepare
 
     def watched(batch: Batch, rng: Rng) -> Batch:
@@ -193,13 +145,6 @@ def test_everything_on_at_once_trains_and_repeats_bit_for_bit_whatever_the_order
     assert not torch.equal(train(how, *switches, {"train.seed": 1}, steps=steps), first)
 
 
-# What is done to the network before it trains, on one that has all that is looked for.
-NETWORK = {
-    f"{section}.{name}": switch(section, name)
-    for section in ("surgery", "init")
-    for name in SECTIONS[section].registry.names()
-}
-RESIDUAL = {"model.depth": 8, "model.initial_channels": 8, "model.add_last_bn": True}
 CONTRADICT = {
     ("surgery.frozen_bn", "init.zero_gamma"): "frozen, and at 0 they would shut",
     ("surgery.weight_standardization", "init.dirac"): "no plain convolution",
@@ -217,18 +162,18 @@ def reason_against(one: str, other: str) -> str | None:
 @pytest.mark.parametrize("one", NETWORK)
 def test_every_pair_of_changes_of_the_network_trains_or_is_refused_with_its_reason(one):
     for other in [b for a, b in combinations(NETWORK, 2) if a == one]:
-        pair = NETWORK[one], NETWORK[other], RESIDUAL
+        pair = NETWORK[one], NETWORK[other], HOST
         if reason := reason_against(one, other):
             with pytest.raises(BadInput, match=reason):
-                train(*pair, model="resnet_preact")
+                train(*pair)
         else:
-            train(*pair, model="resnet_preact")
+            train(*pair)
 
 
 @pytest.mark.parametrize("trick", NETWORK)
 def test_every_change_of_the_network_trains_beside_all_other_tricks_at_once(trick):
     others = [TRICKS[name] for name in EVERYTHING]
-    train(NETWORK[trick], RESIDUAL, *others, {"train.accumulate": 2}, model="resnet_preact")
+    train(NETWORK[trick], HOST, *others, {"train.accumulate": 2})
     assert list(config_of(SMALL | NETWORK[trick]).tricks[section_of(trick)]) == [trick.partition(".")[2]]
 
 

@@ -12,6 +12,8 @@ from lib.registry import schedules
 @schedules.register("sgdr", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
 @dataclass(frozen=True)
 class SGDR:
+    """Cosines one after another, each longer than the last: the rate restarts warm."""
+
     first: float = 10.0  # length of the first cosine, in epochs or as a share of the budget
     growth: float = 2.0  # each one is that much longer than the one before
     end: float = 0.0  # the last factor of every cosine
@@ -55,6 +57,8 @@ class Cyclic:
 @schedules.register("onecycle", aliases=("one_cycle", "custom"), paper="Smith & Topin 2017, arXiv:1708.07120")
 @dataclass(frozen=True)
 class OneCycle:
+    """Up to the base rate, and down again to the end of the budget."""
+
     peak: float = 0.3  # when the rate is highest: epochs, or a share of the budget
     start: float = 0.04  # the first factor
     end: float = 0.0  # the last factor

@@ -34,6 +34,8 @@ class Constant:
 @schedules.register("multistep", paper="Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 3")
 @dataclass(frozen=True)
 class MultiStep:
+    """The same rate between given times, and at each of them a drop."""
+
     milestones: tuple[float, ...] = (0.3, 0.6, 0.8)  # when the rate drops: epochs, or shares of the budget
     gamma: float = 0.2  # what it is multiplied by
 
@@ -50,6 +52,8 @@ class MultiStep:
 @schedules.register("cosine", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
 @dataclass(frozen=True)
 class Cosine:
+    """Half a cosine, from 1 to `end`: slow at first, fast in the middle, slow at the end."""
+
     end: float = 0.0  # the last factor
 
     def __post_init__(self):

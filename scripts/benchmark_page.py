@@ -1,0 +1,37 @@
+"""docs/benchmarks.md: a section for each benchmark, put there by its `--write`."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from lib.environment import environment
+from lib.files import write_atomic
+
+DOC = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def machine(device: torch.device) -> str:
+    """What a benchmark was made on, in words."""
+    known = environment(device)
+    name = f"{known['cpu']}, {known['cores']} cores" if known["device"] == "cpu" else known["device"]
+    return f"{name}, torch {known['packages']['torch']} with {known['threads']} threads"
+
+
+def section(title: str) -> str:
+    """What the page holds under a title, such as `## Tricks`, title included; "" if nothing."""
+    return _parts(title)[1]
+
+
+def write(text: str) -> None:
+    """Put a section, whose first line is its title, in the page; in the place of an older one."""
+    before, _, after = _parts(text.partition("\n")[0])
+    parts = [part.strip() for part in (before, text, after)]
+    write_atomic(DOC, "\n\n".join(part for part in parts if part) + "\n")
+
+
+def _parts(title: str) -> tuple[str, str, str]:
+    """The page before the section, the section, and the page behind it."""
+    text = DOC.read_text() if DOC.exists() else "# Benchmarks\n"
+    found = re.search(rf"^{re.escape(title)}\n.*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    return (text[: found.start()], found[0], text[found.end() :]) if found else (text, "", "")
