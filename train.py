@@ -35,6 +35,11 @@ def run(argv: list[str]) -> int:
         from lib.launch import launch
 
         return launch(command.config())
+    elif command.action == "evaluate":
+        config = command.config()
+        from lib.assess import assess
+
+        print(assess(config, command.folder))
     else:
         config = command.config()
         from lib import plan  # the first to need torch

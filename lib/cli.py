@@ -25,19 +25,48 @@ ACTIONS = {
     "--dry_run": "dry-run",
 }
 
+# What may be said anew of a run that is evaluated; all else is settled by its own config.yaml.
+ABOUT_LOOKING = (("views",), ("evaluate",), ("run", "device"), ("data", "root"), ("data", "offline"))
+
 
 @dataclass
 class Command:
     """What the user asks for."""
 
-    action: str = "train"  # train, help, list, summary or dry-run
+    action: str = "train"  # train, evaluate, help, list, summary or dry-run
+    folder: Path | None = None  # the run folder behind --evaluate
     files: list[Path] = field(default_factory=list)  # YAML files, in order
     pairs: list[tuple[str, Any, str]] = field(default_factory=list)  # key, value, and the key as spelled
     listing: list[str] = field(default_factory=list)  # the words behind --list: a kind, then filters
 
     def config(self) -> Config:
-        """The configuration that the files and the pairs give."""
-        sources = [([(key, value, key) for key, value in read_yaml(file)], str(file)) for file in self.files]
+        """The configuration that the files and the pairs give; with --evaluate the run's own is the file."""
+        if self.folder is not None:
+            return self._recorded(self.folder)
+        return self._composed(self.files)
+
+    def _recorded(self, folder: Path) -> Config:
+        """The configuration of a run, with what the pairs say of how its networks are looked at."""
+        if self.files:
+            raise BadInput(f"--config says what to train; {folder} holds a configuration, so leave it out")
+        if not (file := folder / "config.yaml").is_file():
+            why = "it holds no config.yaml" if folder.is_dir() else "there is no such folder"
+            raise BadInput(f"{folder} is no run folder: {why}")
+        for path, setting in _layer(self.pairs, "command line"):
+            if not any(path[: len(part)] == part for part in ABOUT_LOOKING):
+                known = ", ".join(".".join(part) for part in ABOUT_LOOKING)
+                raise BadInput(f"{setting} is settled by the run in {folder}; beside it only {known} count")
+        try:
+            if not read_yaml(file):
+                raise BadInput(f"{file} is empty")
+            Command(files=[file]).config()
+        except BadInput as error:
+            said = str(error).removeprefix("--config ")
+            raise BadInput(f"{folder} holds no run that this version can read: {said}") from error
+        return self._composed([file])
+
+    def _composed(self, files: list[Path]) -> Config:
+        sources = [([(key, value, key) for key, value in read_yaml(file)], str(file)) for file in files]
         sources.append((self.pairs, "command line"))
         notes = [
             f"{spelled} ({source}) has no effect: {RETIRED[key]}"
@@ -57,7 +86,9 @@ def parse(argv: list[str]) -> Command:
     command, words = Command(), deque(argv)
     while words:
         word = words.popleft()
-        if word in ACTIONS:
+        if word.partition("=")[0] == "--evaluate":
+            command.folder = Path(_value(word, words))
+        elif word in ACTIONS:
             command.action = ACTIONS[word]
         elif word == "--list":
             command.action = "list"
@@ -68,6 +99,10 @@ def parse(argv: list[str]) -> Command:
             command.files += [Path(part) for part in value.split(",")]
         else:
             command.pairs.append(_pair(word, words))
+    if command.folder is not None:
+        if command.action != "train":
+            raise BadInput(f"--evaluate and --{command.action} ask for two things; leave one out")
+        command.action = "evaluate"
     return command
 
 

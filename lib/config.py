@@ -33,7 +33,7 @@ from lib.registry import (
     test_views,
     wrappers,
 )
-from lib.settings import DataSettings, RunSettings, TeacherSettings, TrainSettings
+from lib.settings import DataSettings, EvaluateSettings, RunSettings, TeacherSettings, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,12 @@ SECTIONS = {
     "teachers": Section("the teachers of a distillation", settings=TeacherSettings),
     "views": Section("test-time views: --<name> evaluates their mean in the end", test_views),
     "train": Section("how the gradient is computed, and for how long", settings=TrainSettings),
+    "evaluate": Section("what else is measured in the end", settings=EvaluateSettings),
     "run": Section("where and how the run is carried out", settings=RunSettings),
 }
 
 # Two runs that differ only in these learn the same thing, or are repetitions of one another.
-NOT_HASHED = (("run",), ("data", "root"), ("data", "offline"), ("train", "seed"))
+NOT_HASHED = (("run",), ("evaluate",), ("data", "root"), ("data", "offline"), ("train", "seed"))
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,10 @@ class Config:
     @property
     def run(self) -> RunSettings:
         return self.settings["run"]
+
+    @property
+    def evaluate(self) -> EvaluateSettings:
+        return self.settings["evaluate"]
 
     @property
     def data(self) -> DataSettings:

@@ -1,6 +1,6 @@
 """Evaluation: every image once, in order, in eval mode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,21 @@ BATCH = 500
 @dataclass(frozen=True)
 class Evaluation:
     logits: Tensor  # (N, K) float32, on the CPU
+    y: Tensor  # (N,) the true classes, on the CPU
     accuracy: float  # percent
     loss: float  # mean cross-entropy
+
+
+def networks(
+    model: nn.Module, averages: Mapping[str, nn.Module], views: Mapping[str, Callable[..., nn.Module]]
+) -> dict[str, nn.Module]:
+    """The model under the prefix "", each average under its name, and the views of each under both names."""
+    bare = {"": model} | {f"{name}_": average for name, average in averages.items()}
+    return bare | {
+        f"{prefix}{name}_": view(model=network)
+        for prefix, network in bare.items()
+        for name, view in views.items()
+    }
 
 
 @torch.inference_mode()
@@ -40,6 +53,7 @@ def evaluate(
     logits, y = torch.cat(logits), split.y
     return Evaluation(
         logits=logits.cpu(),
+        y=y.cpu(),
         accuracy=100 * (logits.argmax(1) == y).sum().item() / len(y),
         loss=F.cross_entropy(logits, y).item(),
     )

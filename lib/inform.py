@@ -32,6 +32,8 @@ usage: python train.py [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETT
 
   --list KIND [PATTERN] [SIZE]   what is registered: {kinds};
                                  --list models 'wrn*' '<10M'
+  --evaluate RUN                 what the networks of a run folder are worth: accuracy, calibration, classes;
+                                 beside it: test-time views, --evaluate.corruptions, --device, --root...
   --summary                      the model, layer by layer
   --dry-run                      the whole configuration and what it amounts to, without training
   --help                         this text; with --model NAME it shows that model's settings

@@ -20,6 +20,8 @@ def launch(config: Config) -> int:
     if result := folder.result():
         print(f"complete: nothing to do; move {folder.path} away to train again")
         print(outcome(result, folder.path))
+        if config.evaluate.corruptions and "corruptions" not in result:
+            print(f"corruptions: python train.py --evaluate {folder.path} --evaluate.corruptions True")
         return 0 if result["status"] == "ok" else 1
 
     import torch  # takes seconds, which what stands above need not wait for

@@ -9,11 +9,16 @@ import torch
 from lib import checkpoint
 from lib.config import Config
 from lib.environment import environment
-from lib.evaluate import Evaluation, evaluate, refresh_statistics
+from lib.evaluate import Evaluation, evaluate, networks, refresh_statistics
 from lib.log import Log
+from lib.metrics import beyond_accuracy
 from lib.report.curves import draw_curves
+from lib.robustness import corruption_error, robustness, robustness_text
 from lib.runfolder import RESULT_FORMAT, RunFolder
 from lib.step import Run
+
+# Ends of the names under which a row says what its weights are worth; all but the loss in percent.
+COLUMNS = ("_accuracy", "_loss", "_top5", "_ece")
 
 
 class Record:
@@ -45,7 +50,10 @@ class Record:
         return state["step"]
 
     def evaluate(self, epoch: int, last: bool) -> dict[str, float]:
-        """Columns of accuracy and loss; of the test set only in the end where a part is held out."""
+        """Columns of accuracy and loss, in the end of top-5 and calibration error too.
+
+        The test set's only in the end, where a part is held out.
+        """
         began = time.perf_counter()
         names = list(self.run.splits) if last else [self.watched]
         if last:
@@ -55,6 +63,9 @@ class Record:
         for name, evaluations in self.newest.items():
             for prefix, result in evaluations.items():
                 columns |= {f"{prefix}{name}_accuracy": result.accuracy, f"{prefix}{name}_loss": result.loss}
+                if last:
+                    more = beyond_accuracy(result.logits, result.y)
+                    columns |= {f"{prefix}{name}_{key}": value for key, value in more.items()}
         accuracy = columns[f"{self.watched}_accuracy"]
         if self.best is None or accuracy > self.best["accuracy"]:
             self.best = {"epoch": epoch, "accuracy": accuracy, "split": self.watched}
@@ -72,17 +83,12 @@ class Record:
 
         Averages that must first be refreshed come in the end only.
         """
-        models = {"": self.run.model} | {
-            f"{name}_": average.model
+        averages = {
+            name: average.model
             for name, average in self.run.averages.items()
             if last or not average.needs_statistics
         }
-        if last:
-            models |= {
-                f"{prefix}{name}_": views(model=model)
-                for prefix, model in models.items()
-                for name, views in self.run.views.items()
-            }
+        models = networks(self.run.model, averages, self.run.views if last else {})
         data, normalize, precision = self.run.splits[split], self.run.normalize, self.run.precision
         return {prefix: evaluate(model, data, normalize, precision) for prefix, model in models.items()}
 
@@ -109,12 +115,28 @@ class Record:
         checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
 
     def predict(self) -> dict[str, float]:
-        """Write the predictions of the last epoch, and give its columns of accuracy and loss."""
+        """Write the predictions of the last epoch, and give its columns of what they are worth."""
         # A run that was resumed behind its last epoch has not evaluated in this process.
         evaluations = self.newest.get("test") or self._evaluations("test", last=True)
         arrays = {f"{prefix}logits": evaluation.logits.numpy() for prefix, evaluation in evaluations.items()}
         self.folder.write_predictions(arrays | {"y": self.run.splits["test"].y.cpu().numpy()})
-        return {key: value for key, value in self.rows[-1].items() if key.endswith(("_accuracy", "_loss"))}
+        columns = {key: value for key, value in self.rows[-1].items() if key.endswith(COLUMNS)}
+        return columns | (self._corruptions() if self.config.evaluate.corruptions else {})
+
+    def _corruptions(self) -> dict[str, Any]:
+        """What the weights and their averages are worth on corrupted test images."""
+        run = self.run
+        models = {"last": run.model} | {name: average.model for name, average in run.averages.items()}
+        found = robustness(models, run.splits["test"], run.normalize, run.precision)
+        for line in robustness_text(found).splitlines():
+            self.log(line)
+        errors = {
+            "test_corruption_error" if name == "last" else f"{name}_test_corruption_error": corruption_error(
+                of
+            )
+            for name, of in found.items()
+        }
+        return errors | {"corruptions": found}
 
     def finish(self, status: str, outcome: dict[str, Any]) -> dict[str, Any]:
         """Draw the curves, and write the result last."""

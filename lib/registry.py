@@ -176,6 +176,7 @@ schedules = Registry("schedule", "lib.optim")
 averages = Registry("average", "lib.optim", given=("model", "steps_per_epoch", "total"))
 distillations = Registry("distillation", "lib.distill")
 test_views = Registry("view", "lib.augment", given=("model",))
+corruptions = Registry("corruption", "lib.corruptions", given=("x", "severity", "rng"))
 
 REGISTRIES = {
     registry.kind: registry
@@ -192,5 +193,6 @@ REGISTRIES = {
         averages,
         distillations,
         test_views,
+        corruptions,
     )
 }

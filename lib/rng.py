@@ -64,6 +64,10 @@ class Rng:
         """Standard normal numbers of this shape, on the device of `like`."""
         return torch.randn(*shape, generator=self.device(like.device), device=like.device)
 
+    def poisson(self, rate: Tensor) -> Tensor:
+        """A Poisson number of each of these rates."""
+        return torch.poisson(rate, generator=self.device(rate.device))
+
     def beta(self, alpha: float, *shape: int, like: Tensor) -> Tensor:
         """Numbers of Beta(alpha, alpha) of this shape, on the device of `like`.
 

@@ -5,6 +5,8 @@ config_diff.yaml    what differs from the defaults last.pt            the newest
 env.json            code, versions and hardware    predictions.npz    logits of the last epoch
 log.txt             the console's lines            curves.png         loss, accuracy and learning rate
 events.out.*        TensorBoard's scalars          result.json        the outcome, written last
+
+And of `--evaluate`, whenever it was asked for: evaluation.json and confusion.png.
 """
 
 import fcntl
@@ -63,7 +65,7 @@ class RunFolder:
     def _check(self) -> None:
         """Refuse a folder that holds another configuration."""
         away = f"move {self.path} away, or give --output-dir"
-        held = self._read("config.yaml", lambda text: _comparable(yaml.safe_load(text)), away)
+        held = _read(self.path / "config.yaml", lambda text: _comparable(yaml.safe_load(text)), away)
         if held is None:
             return
         mine = _comparable(self.config.tree())
@@ -81,7 +83,7 @@ class RunFolder:
 
     def result(self) -> dict[str, Any] | None:
         """The outcome, if the run is complete."""
-        return self._read("result.json", _result, "move it away and run the command again")
+        return read_result(self.path)
 
     def metrics(self, step: int) -> list[dict[str, Any]]:
         """The epochs that ended within the first `step` steps.
@@ -90,7 +92,7 @@ class RunFolder:
             BadInput: they are not all there.
         """
         remedy = f"move {self.path} away to start anew"
-        rows = self._read("metrics.jsonl", partial(_rows, step=step), remedy)
+        rows = _read(self.path / "metrics.jsonl", partial(_rows, step=step), remedy)
         if rows is None:
             raise BadInput(f"{self.checkpoint} is there but metrics.jsonl beside it is not; {remedy}")
         return rows
@@ -110,16 +112,21 @@ class RunFolder:
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         write_atomic(self.path / name, json.dumps(content, indent=2) + "\n")
 
-    def _read(self, name: str, parse: Callable[[str], Any], remedy: str) -> Any:
-        """What a file of the folder holds, or None where there is none."""
-        file = self.path / name
-        try:
-            return parse(file.read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        # What stands in the file may be of any shape, so `parse` may stumble in any of these ways.
-        except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
-            raise BadInput(f"{file} cannot be read ({type(error).__name__}); {remedy}") from error
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The outcome of the run in a folder, if it is complete."""
+    return _read(folder / "result.json", _result, "move it away and run the command again")
+
+
+def _read(file: Path, parse: Callable[[str], Any], remedy: str) -> Any:
+    """What a file of the folder holds, or None where there is none."""
+    try:
+        return parse(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    # What stands in the file may be of any shape, so `parse` may stumble in any of these ways.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise BadInput(f"{file} cannot be read ({type(error).__name__}); {remedy}") from error
 
 
 def _result(text: str) -> dict[str, Any]:

@@ -57,6 +57,13 @@ class TeacherSettings:
 
 
 @dataclass(frozen=True)
+class EvaluateSettings:
+    """What is measured in the end beside accuracy: nothing here changes what is learned, or names the run."""
+
+    corruptions: bool = False  # the accuracy under 15 corruptions of the test images in 5 severities too
+
+
+@dataclass(frozen=True)
 class RunSettings:
     """Where and how a run is carried out: nothing here changes what is learned, or names the run."""
 

@@ -11,14 +11,14 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
-    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches"),
-    ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "settings"),
+    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics"),
+    ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
-    ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "record"),
-    ("fit",),
-    ("launch",),
+    ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
+    ("fit", "trained"),
+    ("launch", "assess"),
 )
-PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "distill")
+PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "distill", "corruptions")
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
@@ -74,7 +74,7 @@ def test_every_module_says_what_it_is(path):
 
 
 def test_the_step_never_waits_for_the_device():
-    places = ("step", "teacher", "augment/*", "optim/*", "distill/*", "surgery/*")
+    places = ("step", "teacher", "augment/*", "optim/*", "distill/*", "surgery/*", "corruptions/*")
     for path in [path for place in places for path in ROOT.glob(f"lib/{place}.py")]:
         assert not re.search(r"\.item\(\)|\.cpu\(\)|\.tolist\(\)|\.numpy\(\)", path.read_text()), path
 

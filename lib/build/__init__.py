@@ -2,12 +2,20 @@
 
 from lib.build.data import build_data, build_dataset, build_normalize, build_splits, training_part
 from lib.build.model import build_model
-from lib.build.run import build, build_device, build_schedule, build_steps
-from lib.build.trial import augmenting
+from lib.build.run import (
+    build,
+    build_averages,
+    build_device,
+    build_schedule,
+    build_steps,
+    build_views,
+)
+from lib.build.trial import augmenting, try_views
 
 __all__ = [
     "augmenting",
     "build",
+    "build_averages",
     "build_data",
     "build_dataset",
     "build_device",
@@ -16,5 +24,7 @@ __all__ = [
     "build_schedule",
     "build_splits",
     "build_steps",
+    "build_views",
     "training_part",
+    "try_views",
 ]

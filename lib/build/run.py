@@ -21,7 +21,7 @@ from lib.config import Config
 from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
-from lib.step import LossScaler, Run, Stepper
+from lib.step import Average, LossScaler, Run, Stepper
 
 
 def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
@@ -48,7 +48,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     normalize = build_normalize(config, dataset, device)
     steps = [*build_steps(config, normalize), *build_teachers(config, dataset, normalize)]
     prepare = pipeline(steps)
-    views = {name: choice.build for name, choice in config.tricks["views"].items()}
+    views = build_views(config)
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
     batch = try_out(model, pipeline(s for s in steps if s not in resizing), data, train.accumulate)
     try_sizes(model, resizing, batch, math.ceil(train.epochs))
@@ -76,11 +76,19 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         normalize=normalize.pixels,
         splits=splits,
     )
-    time = {"steps_per_epoch": data.steps_per_epoch, "total": run.total}
-    run.averages = {
-        name: choice.build(model=model, **time) for name, choice in config.tricks["average"].items()
-    }
+    run.averages = build_averages(config, model, data.steps_per_epoch, run.total)
     return run
+
+
+def build_averages(config: Config, model: nn.Module, steps_per_epoch: int, total: int) -> dict[str, Average]:
+    """The averages that watch the model over `total` steps."""
+    time = {"steps_per_epoch": steps_per_epoch, "total": total}
+    return {name: choice.build(model=model, **time) for name, choice in config.tricks["average"].items()}
+
+
+def build_views(config: Config) -> dict[str, Callable[..., nn.Module]]:
+    """By name, what takes `(model=...)` to test-time views of it."""
+    return {name: choice.build for name, choice in config.tricks["views"].items()}
 
 
 def build_device(name: str) -> torch.device:

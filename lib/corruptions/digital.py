@@ -1,0 +1,101 @@
+"""What happens to images in a computer. Severities are those of CIFAR-10-C (arXiv:1903.12261)."""
+
+import torch
+from torch import Tensor
+
+from lib.corruptions.filters import BORDERS, gaussian, pixels, unit
+from lib.registry import corruptions
+from lib.rng import Rng
+
+
+@corruptions.register("contrast")
+def contrast(x: Tensor, severity: int, rng: Rng) -> Tensor:
+    """Each channel drawn towards its mean."""
+    kept = (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1]
+    image = unit(x)
+    return pixels(torch.lerp(image.mean((2, 3), keepdim=True), image, kept))
+
+
+@corruptions.register("elastic_transform")
+def elastic_transform(x: Tensor, severity: int, rng: Rng) -> Tensor:
+    """An affine map of which three points are moved, then small shifts that differ from place to place.
+
+    The published severities trade one for the other: the first has the largest affine map and no shifts.
+    """
+    shift, smoothness, jitter = (
+        (0, 0, 0.08),
+        (0.05, 0.2, 0.07),
+        (0.08, 0.06, 0.06),
+        (0.1, 0.04, 0.05),
+        (0.1, 0.03, 0.03),
+    )[severity - 1]
+    B, _, H, W = x.shape
+    side = min(H, W)
+    affine = _affine(x, jitter * side, rng.fold("affine"))
+    row, column = torch.arange(H, device=x.device)[:, None], torch.arange(W, device=x.device)
+    Y, X = (affine[:, i, 0] * column + affine[:, i, 1] * row + affine[:, i, 2] for i in (1, 0))
+    image = _mixed(unit(x), Y, X, "mirror")
+    if not shift:
+        return pixels(image)
+    # The deviation of the blur is a share of the side, and so is the length that it is then scaled by.
+    ways = 2 * rng.uniform(B, 2, H, W, like=x) - 1
+    ways = shift * side * gaussian(ways, smoothness * side, truncate=3, mode="mirror_edge")
+    return pixels(_mixed(image, row + ways[:, 0], column + ways[:, 1], "mirror_edge"))
+
+
+def _affine(x: Tensor, jitter: float, rng: Rng) -> Tensor:
+    """(B, 2, 3, 1, 1) maps of places (x, y) in the result to places in the image.
+
+    Three corners of a square around the centre move by up to `jitter` pixels along each axis.
+    """
+    B, _, H, W = x.shape
+    reach = max(1, min(H, W) // 3)
+    # (3, 2) points (x, y): two opposite corners, and one of the others.
+    corners = torch.tensor([(1.0, 1.0), (1.0, -1.0), (-1.0, -1.0)], device=x.device) * reach
+    corners = corners + torch.tensor((W // 2, H // 2), device=x.device)
+    moved = corners + jitter * (2 * rng.uniform(B, 3, 2, like=x) - 1)
+    # The map that takes the moved points back: columns (x, y, 1) of three points times it are the old ones.
+    inverse = torch.linalg.solve(torch.cat((moved, torch.ones_like(moved[..., :1])), 2), corners)
+    return inverse.transpose(1, 2)[..., None, None]
+
+
+def _mixed(x: Tensor, Y: Tensor, X: Tensor, border: str) -> Tensor:
+    """The images at the places (B, H, W) between pixels, bilinear."""
+    B, C, H, W = x.shape
+    top, left = Y.floor(), X.floor()
+    down, right = (Y - top).view(B, 1, -1), (X - left).view(B, 1, -1)
+    flat, mirror = x.flatten(2), BORDERS[border]
+
+    def at(row: Tensor, column: Tensor) -> Tensor:
+        place = mirror(row.long(), H) * W + mirror(column.long(), W)
+        return flat.gather(2, place.view(B, 1, -1).expand(-1, C, -1))
+
+    above = torch.lerp(at(top, left), at(top, left + 1), right)
+    below = torch.lerp(at(top + 1, left), at(top + 1, left + 1), right)
+    return torch.lerp(above, below, down).view(x.shape)
+
+
+@corruptions.register("pixelate")
+def pixelate(x: Tensor, severity: int, rng: Rng) -> Tensor:
+    """Made smaller and as large as before, with pixels weighted by their overlap, as Pillow's BOX filter."""
+    share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
+    H, W = x.shape[-2:]
+    small = max(1, int(H * share)), max(1, int(W * share))
+    return _resized(_resized(x, *small), H, W)
+
+
+def _resized(x: Tensor, H: int, W: int) -> Tensor:
+    """Rows and then columns, with whole values in between."""
+    across, down = _box(x.shape[-1], W, x), _box(x.shape[-2], H, x)
+    x = ((x.float() @ across.T) + 0.5).floor()
+    return ((down @ x) + 0.5).floor().clamp_(0, 255).to(torch.uint8)
+
+
+def _box(before: int, after: int, like: Tensor) -> Tensor:
+    """(after, before) weights: the pixels whose centres lie within each new pixel, or the nearest one."""
+    scale = before / after
+    reach = max(scale, 1.0)
+    centre = (torch.arange(after, dtype=torch.float64) + 0.5) * scale
+    offset = (torch.arange(before, dtype=torch.float64) + 0.5 - centre[:, None]) / reach
+    weights = ((offset > -0.5) & (offset <= 0.5)).float()
+    return (weights / weights.sum(1, keepdim=True)).to(like.device)

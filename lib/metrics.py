@@ -1,0 +1,64 @@
+"""What logits are worth beside accuracy: top-5, calibration, and which classes are taken for which.
+
+Functions of (N, K) logits and (N,) classes that lie on one device; what they give of images is in percent.
+Calibration and temperature scaling: Guo et al. 2017, arXiv:1706.04599, sections 2 and 4.2.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BINS = 15  # as in the paper's tables
+
+
+def top_k(logits: Tensor, y: Tensor, k: int) -> float:
+    """How many images have their class among the k with the highest logits."""
+    return 100 * (logits.topk(k, 1).indices == y[:, None]).any(1).double().mean().item()
+
+
+def nll(logits: Tensor, y: Tensor, temperature: float = 1.0) -> float:
+    """The mean negative log-likelihood, which is the cross-entropy, with logits divided by `temperature`."""
+    return F.cross_entropy(logits.double() / temperature, y).item()
+
+
+def calibration_error(logits: Tensor, y: Tensor, temperature: float = 1.0, bins: int = BINS) -> float:
+    """The expected calibration error (equation 3): confidences in bins of equal width, each open below."""
+    confidence, guess = (logits.double() / temperature).softmax(1).max(1)
+    inner = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits.device)[1:-1]
+    place = torch.bucketize(confidence, inner)
+    # |accuracy - confidence| of a bin times its share of the images is the sum of their differences.
+    gap = confidence.new_zeros(bins).index_add_(0, place, (guess == y).double() - confidence)
+    return 100 * gap.abs().sum().item() / len(y)
+
+
+def best_temperature(logits: Tensor, y: Tensor, low: float = 1e-3, high: float = 1e3) -> float:
+    """The temperature with the lowest NLL within the bounds.
+
+    The slope of the NLL along 1/T is the expected logit less that of the true class. It only rises with 1/T,
+    so halving the interval (of logarithms) finds its one zero.
+    """
+    logits = logits.double()
+    true = logits.gather(1, y[:, None])[:, 0].mean()
+    low, high = (torch.tensor(t, dtype=torch.float64, device=logits.device).log() for t in (low, high))
+    for _ in range(50):
+        middle = (low + high) / 2
+        too_sharp = ((logits / middle.exp()).softmax(1) * logits).sum(1).mean() > true
+        low, high = torch.where(too_sharp, middle, low), torch.where(too_sharp, high, middle)
+    return ((low + high) / 2).exp().item()
+
+
+def confusion(logits: Tensor, y: Tensor) -> Tensor:
+    """(K, K) counts: the true class down, the guess across."""
+    K = logits.shape[1]
+    return torch.bincount(y * K + logits.argmax(1), minlength=K * K).view(K, K)
+
+
+def class_accuracy(counts: Tensor) -> Tensor:
+    """(K,) the recognised share of each class, from a confusion matrix; nan for one without images."""
+    return 100 * counts.diagonal().double() / counts.sum(1)
+
+
+def beyond_accuracy(logits: Tensor, y: Tensor) -> dict[str, float]:
+    """The columns of a record: `top5`, where that says something, and `ece`."""
+    top5 = {"top5": top_k(logits, y, 5)} if logits.shape[1] >= 10 else {}
+    return top5 | {"ece": calibration_error(logits, y)}
