@@ -10,16 +10,20 @@ import argparse
 import multiprocessing
 import resource
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.build import build_device
+from lib.fields import coerce
 from lib.registry import models
 from lib.step import autocast
+from scripts import benchmark_page
 from scripts.benchmark_page import machine
 from scripts.counterparts import COUNTERPARTS
 
@@ -34,40 +38,61 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5, help="measured steps of each")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", default="", help="an option, checkpointing=true, of the models that have it")
+    parser.add_argument("--write", action="store_true", help="put the table in docs/benchmarks.md")
     options = parser.parse_args()
 
     bench = Bench(options.batch, options.steps, options.precision, options.device)
-    print(f"{apart(bench.where)}, batch {options.batch}, {options.precision}, channels-last, SGD\n")
-    names = [
-        n for n in models.names() if any(e.name == n for p in options.patterns for e in models.entries(p))
-    ]
+    ours = chosen(options.patterns, options.set)
     if options.against:
-        names = [n for n in names if n in COUNTERPARTS and options.against in ("all", library(n))]
-        compare(names, bench)
-    else:
-        survey(names, bench)
+        ours = {n: b for n, b in ours.items() if n in COUNTERPARTS and options.against in ("all", library(n))}
+    lines = [
+        "## Models beside public implementations" if options.against else "## Models",
+        "",
+        f"Made by `{' '.join(['python -m scripts.bench_models', *sys.argv[1:]])}` on {apart(bench.where)}: "
+        f"batches of {options.batch}, {options.precision}, channels-last, SGD with momentum.",
+        "",
+    ]
+    print("\n".join(lines))
+    for line in compare(ours, bench) if options.against else survey(ours, bench):
+        print(line, flush=True)
+        lines.append(line)
+    if options.write:
+        benchmark_page.write("\n".join(lines))
 
 
-def survey(names: list[str], bench: "Bench") -> None:
-    print("| model | parameters | training images/s | inference images/s | peak memory of a step, MiB |")
-    print("|---|---|---|---|---|")
-    for name in names:
-        build = models[name].build
+def chosen(patterns: list[str], option: str) -> dict[str, Build]:
+    """The models whose names match, with the option `key=value` if one is given: those that have it."""
+    entries = {entry.name: entry for pattern in patterns for entry in models.entries(pattern)}
+    entries = {name: entry for name, entry in entries.items() if not entry.placeholders}
+    key, _, value = option.partition("=")
+    if not key:
+        return {name: entry.build for name, entry in entries.items()}
+    return {
+        name: partial(entry.build, **{key: coerce(value, entry.fields[key].type)})
+        for name, entry in entries.items()
+        if key in entry.fields
+    }
+
+
+def survey(ours: dict[str, Build], bench: "Bench") -> Iterator[str]:
+    yield "| model | parameters | training images/s | inference images/s | peak memory of a step, MiB |"
+    yield "|---|---|---|---|---|"
+    for name, build in ours.items():
         training, inference = apart(bench.throughput, build)
         memory, count = apart(bench.memory, build)
-        print(f"| {name} | {count:,} | {training:,.0f} | {inference:,.0f} | {memory:,.0f} |", flush=True)
+        yield f"| {name} | {count:,} | {training:,.0f} | {inference:,.0f} | {memory:,.0f} |"
 
 
-def compare(names: list[str], bench: "Bench") -> None:
-    print("| model | library | step, ms | theirs | ratio | peak memory, MiB | theirs | ratio |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in names:
-        ours, theirs = models[name].build, COUNTERPARTS[name]
-        (our_time, their_time), times = apart(bench.duel, ours, theirs), "{:.1f} | {:.1f} | {:.3f}"
-        (our_memory, _), (their_memory, _) = apart(bench.memory, ours), apart(bench.memory, theirs)
-        time_text = times.format(our_time * 1e3, their_time * 1e3, our_time / their_time)
-        memory_text = f"{our_memory:,.0f} | {their_memory:,.0f} | {our_memory / their_memory:.3f}"
-        print(f"| {name} | {library(name)} | {time_text} | {memory_text} |", flush=True)
+def compare(ours: dict[str, Build], bench: "Bench") -> Iterator[str]:
+    yield "| model | library | step, ms | theirs | ratio | peak memory, MiB | theirs | ratio |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, build in ours.items():
+        mine, theirs = apart(bench.duel, build, COUNTERPARTS[name])
+        times = f"{mine * 1e3:.1f} | {theirs * 1e3:.1f} | {mine / theirs:.3f}"
+        (mine, _), (theirs, _) = apart(bench.memory, build), apart(bench.memory, COUNTERPARTS[name])
+        memories = f"{mine:,.0f} | {theirs:,.0f} | {mine / theirs:.3f}"
+        yield f"| {name} | {library(name)} | {times} | {memories} |"
 
 
 def library(name: str) -> str:
