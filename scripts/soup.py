@@ -104,7 +104,7 @@ def _read(paths: Sequence[str], weights: str) -> list[Saved]:
 
 def _check_alike(runs: list[Saved]) -> None:
     """Refuse runs whose weights have no mean: of another architecture, or trained on other data."""
-    for part, ignored in (("model", ()), ("data", ("root", "offline", "fraction", "val"))):
+    for part, ignored in (("model", ()), ("surgery", ()), ("data", ("root", "offline", "fraction", "val"))):
         settings = [_settings(run.config, part, ignored) for run in runs]
         for run, mine in zip(runs, settings, strict=True):
             if mine != settings[0]:
