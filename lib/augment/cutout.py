@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lib.augment.erase import erased, mean_colour, noise, rectangle, within
+from lib.augment.erase import erased, noise, rectangle, within
 from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
@@ -47,7 +47,7 @@ class Cutout(Augmentation):
         # The centre is any pixel, so the border clips some squares; the paper found that to matter.
         return rng.integers(0, side, self.holes, images, like=x) - self.size // 2
 
-    def _filling(self, batch: Batch, rng: Rng) -> Tensor:
+    def _filling(self, batch: Batch, rng: Rng) -> Tensor | None:
         if self.fill == "noise":
             return noise(batch, rng, *batch.x.shape)
-        return batch.scale.black if self.fill == "black" else mean_colour(batch.x)
+        return batch.scale.black if self.fill == "black" else None

@@ -20,15 +20,15 @@ def rectangle(rows: Tensor, columns: Tensor, like: Tensor) -> Tensor:
     return rows[:, None, :, None] * columns[:, None, None, :]
 
 
-def erased(x: Tensor, hidden: Tensor, fill: Tensor) -> Tensor:
-    """`x` (B, C, H, W) with `fill` where `hidden` (B, 1, H, W) is 1 and not 0; both are of the same type."""
-    # Exact at both ends, and as fast as a copy; masked_fill takes twice as long.
+def erased(x: Tensor, hidden: Tensor, fill: Tensor | None = None) -> Tensor:
+    """`x` (B, C, H, W) with `fill` where `hidden` (B, 1, H, W) is 1 and not 0; both are of the same type.
+
+    Without a fill it is the mean colour, of which NORMALIZE has made 0.
+    """
+    # Exact at both ends; masked_fill takes twice as long as either.
+    if fill is None:
+        return torch.addcmul(x, x, hidden, value=-1)
     return torch.lerp(x, fill.to(x.dtype), hidden)
-
-
-def mean_colour(x: Tensor) -> Tensor:
-    """What NORMALIZE has made of the mean colour."""
-    return x.new_zeros(())
 
 
 def noise(batch: Batch, rng: Rng, *shape: int) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.augment.erase import erased, mean_colour, rectangle
+from lib.augment.erase import erased, rectangle
 from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
@@ -41,7 +41,7 @@ class GridMask(Augmentation):
         rows, columns = _stripes(first[0], unit, side, H), _stripes(first[1], unit, side, W)
         prob = self.prob * min(1, batch.epoch / self.ramp) if self.ramp else self.prob
         rows = rows & (rng.fold("prob").uniform(B, 1, like=x) < prob)
-        return batch.replace(x=erased(x, rectangle(rows, columns, like=x), mean_colour(x)))
+        return batch.replace(x=erased(x, rectangle(rows, columns, like=x)))
 
 
 def _stripes(first: Tensor, unit: Tensor, side: Tensor, size: int) -> Tensor:

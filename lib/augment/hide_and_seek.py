@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lib.augment.erase import erased, mean_colour
+from lib.augment.erase import erased
 from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
 from lib.batch import Batch
@@ -32,4 +32,4 @@ class HideAndSeek(Augmentation):
         hidden = rng.uniform(B, 1, -(-H // S), -(-W // S), like=x) < self.prob
         hidden = hidden.to(x.dtype).repeat_interleave(S, 2).repeat_interleave(S, 3)[..., :H, :W]
         # The mean colour keeps the activations' mean as it is in the test, where nothing is hidden.
-        return batch.replace(x=erased(x, hidden, mean_colour(x)))
+        return batch.replace(x=erased(x, hidden))
