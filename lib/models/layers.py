@@ -57,7 +57,8 @@ class ResidualUnit(nn.Module):
         self.residual, self.shortcut = residual, shortcut
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
+        # In place: a norm or a gate, which a residual ends in, does not need its result on the way back.
+        return F.relu(self.residual(x).add_(self.shortcut(x)), inplace=True)
 
 
 class SqueezeExcite(nn.Module):
