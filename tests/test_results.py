@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.report.table import read, table
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ROW = r"^\| `(python train.py .*?)` \| (.*?) \|.*\[.*?\]\((results/.*?)\) \|$"
@@ -26,6 +28,16 @@ def test_a_row_of_the_readme_is_what_its_record_says(command, accuracy, folder):
         assert "+changes" not in record["environment"]["code"]
     mean = sum(record["test_accuracy"] for record in records) / len(records)
     assert accuracy == f"{mean:.2f} %"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("results/ablations/*/README.md")), ids=str)
+def test_the_table_of_an_ablation_is_that_of_its_records(page):
+    text = page.read_text()
+    folder, baseline = re.search(r"`python -m scripts.table (\S+) --baseline (\S+)`", text).groups()
+    settings = read(ROOT / folder)
+    assert table(settings, baseline) in text
+    commits = {record["environment"]["code"] for runs in settings.values() for record in runs.values()}
+    assert len(commits) == 1 and "+changes" not in commits.pop()
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("results/**/result.json")), ids=str)
