@@ -34,9 +34,8 @@ class LookSAM(SAM):
         require(alpha >= 0, "alpha", "at least 0", alpha)
         self.every, self.alpha = every, alpha
         self.steps = 0
-        self.kept: list[Tensor] | None = (
-            None  # the part of the gradient at the top orthogonal to that at home
-        )
+        # The part of the gradient at the top that is orthogonal to that at home.
+        self.kept: list[Tensor] | None = None
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:
         """One gradient or two, and one step; returns the loss at home."""
