@@ -3,17 +3,13 @@
 import os
 import sys
 
-from lib.errors import BadInput
+from lib.errors import exit_code
 
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        return run(argv)
-    except BadInput as error:
-        # What a library had to say may hold line breaks.
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return exit_code(run, argv)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes at the last checkpoint", file=sys.stderr)
         return 130

@@ -1,7 +1,8 @@
 """What a user can get wrong ends in one line: what is wrong, where, and what to do instead."""
 
 import difflib
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 
 
 class BadInput(Exception):
@@ -19,3 +20,13 @@ def require(holds: bool, argument: str, rule: str, value: object) -> None:
     """Refuse an argument: raises ValueError that names the argument, the rule and the value got."""
     if not holds:
         raise ValueError(f"{argument} must be {rule}, got {value!r}")
+
+
+def exit_code(command: Callable[..., int | None], *arguments) -> int:
+    """Run a command: its exit code, 0 where it gives none; for bad input 2, after one line that says what."""
+    try:
+        return command(*arguments) or 0
+    except BadInput as error:
+        # What a library had to say may hold line breaks.
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2

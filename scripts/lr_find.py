@@ -19,7 +19,7 @@ import numpy as np
 
 from lib.build import build, build_device
 from lib.cli import parse
-from lib.errors import BadInput, require
+from lib.errors import BadInput, exit_code, require
 from lib.files import write_atomic
 from lib.optim.decays import Exponential
 from lib.step import Run, train_step
@@ -180,12 +180,10 @@ def lr_find(argv: list[str]) -> Finding:
 
 
 def main(argv: list[str]) -> int:
-    try:
+    def run() -> None:  # an exit code is no finding
         lr_find(argv)
-    except BadInput as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

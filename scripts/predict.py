@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from lib.cli import Command
-from lib.errors import BadInput, nearest
+from lib.errors import BadInput, exit_code, nearest
 from lib.step import autocast
 from lib.trained import Trained, load_trained
 
@@ -87,11 +87,7 @@ def run(argv: list[str]) -> int:
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    try:
-        return run(argv)
-    except BadInput as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return exit_code(run, argv)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from lib.batch import Batch
 from lib.build import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
 from lib.cli import parse
 from lib.config import Config
-from lib.errors import BadInput
+from lib.errors import BadInput, exit_code
 from lib.files import write_atomic
 from lib.inform import value_text
 from lib.report.grid import Row, draw_grid, row_of
@@ -131,11 +131,7 @@ def _detail(step: Step) -> str:
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    try:
-        return run(argv)
-    except BadInput as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return exit_code(run, argv)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from lib import checkpoint
 from lib.build import build_dataset, build_device, build_model, build_normalize, build_splits
 from lib.config import Config, to_yaml
 from lib.environment import environment
-from lib.errors import BadInput
+from lib.errors import BadInput, exit_code
 from lib.evaluate import Evaluation, evaluate, refresh_statistics
 from lib.files import write_atomic
 from lib.saved import Saved, saved
@@ -45,12 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", help="where the data lie; else where the first run had them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps")
     options = parser.parse_args(argv)
-    try:
-        print(make(options))
-    except BadInput as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: print(make(options)))
 
 
 def make(options: argparse.Namespace) -> str:
