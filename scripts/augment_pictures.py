@@ -15,7 +15,8 @@ from scripts.drawings import CLASSES, drawings
 
 SEED = 11  # one of which every augmentation shows something
 DRAWS = 3
-EPOCHS = (0, 67, 133)  # of the draws, for what changes as a run of 200 goes on; of either parity
+BUDGET = 200
+EPOCHS = (0, 67, 133)  # of the draws, for what changes as such a run goes on; of either parity
 SHOWN = [0, 3]  # the drawings that test-time views are shown of
 LIMIT = 25_000  # bytes of a picture
 
@@ -52,7 +53,7 @@ def augmentation_rows(entry: Entry) -> list[Row]:
 
 def augmented(entry: Entry, batch: Batch, draw: int, epoch: int) -> Batch:
     """The batch after this augmentation at its defaults, as drawn for a step of its own."""
-    return entry.build()(batch.replace(epoch=epoch), Rng(SEED, draw, 0).fold(entry.name))
+    return entry.build().within(BUDGET)(batch.replace(epoch=epoch), Rng(SEED, draw, 0).fold(entry.name))
 
 
 def same(one: Batch, other: Batch) -> bool:

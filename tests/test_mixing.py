@@ -344,12 +344,19 @@ def test_a_small_image_is_the_one_that_pillow_makes():
         np.testing.assert_allclose(small.numpy(), pillow, atol=1e-5)
 
 
-@pytest.mark.parametrize(("budget", "full"), [(10, 8), (200, 160), (400, 160), (1, 1), (2.5, 2)])
+@pytest.mark.parametrize(("budget", "full"), [(10, 8), (200, 160), (400, 320), (1, 1), (2.5, 2)])
 def test_the_last_fifth_of_any_budget_sees_whole_images(budget, full):
     resizing = build("progressive_resizing").within(budget)
     assert resizing.side(32, full) == 32
     assert resizing.side(32, 0) == 16
     assert build("progressive_resizing", epochs=3).within(100).side(32, 3) == 32
+
+
+def test_growth_takes_the_epochs_that_are_asked_for_or_is_refused():
+    resizing = build("progressive_resizing", epochs=9, multiple=1).within(10)
+    assert resizing.side(32, 8) < 32 == resizing.side(32, 9)
+    with pytest.raises(ValueError, match="epochs must be at most the run's 10, got 11"):
+        build("progressive_resizing", epochs=11).within(10)
 
 
 def test_a_size_that_the_model_cannot_take_is_refused_before_the_run_with_its_epoch():

@@ -15,8 +15,6 @@ from lib.errors import require
 from lib.registry import augmentations
 from lib.rng import Rng
 
-GROWTH = 0.8  # the share of the budget that growth takes at most: the last fifth sees whole images
-
 
 @augmentations.register(
     "progressive_resizing", stage=Stage.RESIZE, paper="Tan & Le 2021, arXiv:2104.00298, section 4"
@@ -24,7 +22,7 @@ GROWTH = 0.8  # the share of the budget that growth takes at most: the last fift
 @dataclass(frozen=True)
 class ProgressiveResizing(Augmentation):
     smallest: float = 0.5  # side in the first epoch, as a share of the full one
-    epochs: float = 160.0  # until the full side is reached, or four fifths of the budget if these are less
+    epochs: float = 0.8  # until the full side is reached: epochs, or a share of the budget
     multiple: int = 4  # sides before that are multiples of it
 
     def __post_init__(self):
@@ -34,7 +32,9 @@ class ProgressiveResizing(Augmentation):
         require(self.multiple >= 1, "multiple", "at least 1", self.multiple)
 
     def within(self, epochs: float) -> "ProgressiveResizing":
-        return replace(super().within(epochs), epochs=min(self.epochs, GROWTH * epochs))
+        growth = self.epochs * epochs if self.epochs < 1 else self.epochs
+        require(growth <= epochs, "epochs", f"at most the run's {epochs:g}", self.epochs)
+        return replace(super().within(epochs), epochs=growth)
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
         full = tuple(batch.x.shape[-2:])
