@@ -307,3 +307,8 @@ def test_the_device_gives_what_the_cpu_gives_without_being_waited_for(jsd):
         torch.cuda.set_sync_debug_mode("default")
     off = (out.x.cpu().int() - augment(batch_of(x), Rng(0)).x.int()).abs()
     assert (off > 0).float().mean() < 1e-3
+
+
+def test_a_weight_of_the_term_without_the_term_is_refused():
+    with pytest.raises(ValueError, match="consistency must be left at 12 without jsd, got 5"):
+        augmix.AugMix(consistency=5.0)

@@ -60,6 +60,7 @@ class AugMix(Augmentation):
         require(self.alpha > 0, "alpha", "above 0", self.alpha)
         require(WEAKEST <= self.severity <= FULL, "severity", f"from {WEAKEST:g} to {FULL}", self.severity)
         require(self.consistency >= 0, "consistency", "at least 0", self.consistency)
+        require(self.jsd or self.consistency == 12, "consistency", "left at 12 without jsd", self.consistency)
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
         if not self.jsd:
