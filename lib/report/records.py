@@ -1,0 +1,93 @@
+"""Run records, read back: what tables, plots and pages are made of.
+
+A record that cannot be used is left out, named and counted; it never ends the reading of the others.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lib.errors import BadInput
+from lib.runfolder import RESULT_FORMAT
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, as its folder tells it."""
+
+    folder: Path
+    result: dict[str, Any]  # result.json
+
+    @property
+    def seed(self) -> int:
+        return self.result["seed"]
+
+    @property
+    def status(self) -> str:
+        return self.result["status"]
+
+    @property
+    def setting(self) -> str:
+        """What is learned but for the seed, as eight hexadecimal digits: runs of one setting share it."""
+        return self.result["config"]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Dotted keys and values of what differs from the defaults, less the seed and where the run is kept."""
+        flat = _flat(self.result["config_diff"])
+        ignored = ("run.", "evaluate.", "data.root", "data.offline", "train.seed")
+        return {key: value for key, value in flat.items() if not key.startswith(ignored)}
+
+    @cached_property
+    def epochs(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl: one an epoch."""
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@dataclass(frozen=True)
+class Records:
+    runs: list[RunRecord]
+    left_out: list[tuple[Path, str]]  # a record that cannot be used, and why
+
+
+def read_records(folders: Iterable[Path]) -> Records:
+    """All records below the folders, in the order of their paths.
+
+    Raises:
+        BadInput: there is none that can be used.
+    """
+    folders = list(folders)
+    paths = sorted({path.resolve(): path for folder in folders for path in folder.glob("**/result.json")}.values())
+    runs, left_out = [], []
+    for path in paths:
+        try:
+            runs.append(_record(path))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            left_out.append((path, str(error) if isinstance(error, OSError | ValueError) else repr(error)))
+    if not runs:
+        where = " or ".join(map(str, folders))
+        first = f"; {left_out[0][0]} cannot be used: {left_out[0][1]}" if left_out else ""
+        raise BadInput(f"there is no usable result.json below {where}{first}; give folders with runs")
+    return Records(runs, left_out)
+
+
+def _record(path: Path) -> RunRecord:
+    result = json.loads(path.read_text())
+    if (version := result["format"]) > RESULT_FORMAT:
+        raise ValueError(f"format {version} is newer than this version's {RESULT_FORMAT}; update the code")
+    record = RunRecord(path.parent, result)
+    for needed in ("seed", "status", "config", "config_diff", "dataset", "model", "steps", "environment"):
+        if needed not in result:
+            raise ValueError(f"it has no {needed!r}")
+    return record
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
