@@ -12,8 +12,8 @@ from lib.branches import residual_branches
 from lib.build import build, build_model
 from lib.cli import parse
 from lib.config import Config
+from lib.cost import count_macs
 from lib.errors import BadInput
-from lib.plan import count_macs
 from lib.registry import models, surgeries
 from lib.step import Run, train_step
 from lib.surgery.blurpool import Blur

@@ -18,10 +18,12 @@ from lib.build.teachers import build_teachers
 from lib.build.trial import compile_model, try_out, try_sizes, try_views
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
+from lib.cost import Cost
 from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
 from lib.step import Average, LossScaler, Run, Stepper
+from lib.teacher import Teach
 
 
 def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
@@ -46,7 +48,10 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
 
     normalize = build_normalize(config, dataset, device)
-    steps = [*build_steps(config, normalize), *build_teachers(config, dataset, normalize)]
+    teachers = build_teachers(config, dataset, normalize)
+    steps = build_steps(config, normalize)
+    if teachers:
+        steps.append(Step("teacher", Stage.TEACH, Teach(models=teachers, precision=train.precision)))
     prepare = pipeline(steps)
     views = build_views(config)
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
@@ -73,6 +78,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         accumulate=train.accumulate,
         clip=train.clip,
         clock=Clock(device),
+        cost=Cost(model, teachers),
         normalize=normalize.pixels,
         splits=splits,
     )
