@@ -4,15 +4,17 @@ import os
 import signal
 import sys
 
+from lib import dist
 from lib.errors import exit_code
 
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        return exit_code(run, argv)
+        return exit_code(dist.one_voice(run) if dist.world().size > 1 else run, argv)
     except KeyboardInterrupt:
-        print("interrupted; the same command resumes at the last checkpoint", file=sys.stderr)
+        if dist.world().leads:
+            print("interrupted; the same command resumes at the last checkpoint", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `--list models | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -33,6 +35,7 @@ def run(argv: list[str]) -> int:
 
         return launch(command.config())
     elif command.action == "evaluate":
+        dist.alone("--evaluate")
         config = command.config()
         from lib.assess import assess
 

@@ -56,6 +56,15 @@ class Batch:
         index = torch.arange(len(self), device=self.x.device).repeat_interleave(views)
         return self.take(index).replace(views=self.views * views)
 
+    def share(self, rank: int, size: int) -> "Batch":
+        """Every `size`-th image from number `rank` on, with all its views.
+
+        So the micro-batches of all shares together are those of the whole batch, where sizes divide.
+        """
+        image = torch.arange(rank, len(self) // self.views, size, device=self.x.device)
+        view = torch.arange(self.views, device=self.x.device)
+        return self.take((image[:, None] * self.views + view).flatten())
+
     def split(self, parts: int) -> Iterator["Batch"]:
         """At most `parts` micro-batches of (nearly) equal size, in order."""
         size = -(-len(self) // (parts * self.views)) * self.views

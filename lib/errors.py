@@ -27,6 +27,10 @@ def exit_code(command: Callable[..., int | None], *arguments) -> int:
     try:
         return command(*arguments) or 0
     except BadInput as error:
-        # What a library had to say may hold line breaks.
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        complain(error)
         return 2
+
+
+def complain(error: BadInput) -> None:
+    """Say in one line what is wrong; what a library had to say may hold line breaks."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

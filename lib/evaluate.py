@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.data.base import Split
+from lib.dist import ALONE, World
 from lib.rng import Rng
 from lib.step import Precision, autocast
 
@@ -38,19 +39,27 @@ def networks(
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, split: Split, normalize: Callable[[Tensor], Tensor], precision: Precision
+    model: nn.Module,
+    split: Split,
+    normalize: Callable[[Tensor], Tensor],
+    precision: Precision,
+    world: World = ALONE,
 ) -> Evaluation:
-    """Accuracy and loss of `model` on `split`; leaves the model in the mode it was in."""
+    """Accuracy and loss of `model` on `split`; leaves the model in the mode it was in.
+
+    Several processes divide the batches among themselves, and have all logits in the end.
+    """
     was_training = model.training
     model.eval()
     logits = []
-    for start in range(0, len(split), BATCH):
-        part = split.take(slice(start, start + BATCH))
+    size = min(BATCH, max(1, len(split) // world.size))  # so small that each process has one
+    for start in range(0, len(split), size)[world.rank :: world.size]:
+        part = split.take(slice(start, start + size))
         x = normalize(part.x)
         with autocast(x.device, precision):
             logits.append(model(x).float())
     model.train(was_training)
-    logits, y = torch.cat(logits), split.y
+    logits, y = torch.cat(world.interleaved(logits, split.y.device)), split.y
     return Evaluation(
         logits=logits.cpu(),
         y=y.cpu(),
@@ -61,12 +70,17 @@ def evaluate(
 
 @torch.no_grad()
 def refresh_statistics(
-    model: nn.Module, split: Split, normalize: Callable[[Tensor], Tensor], precision: Precision
+    model: nn.Module,
+    split: Split,
+    normalize: Callable[[Tensor], Tensor],
+    precision: Precision,
+    world: World = ALONE,
 ) -> None:
     """Measure BatchNorm's statistics anew, on every image of `split` once.
 
     They become the mean over batches of each batch's mean and variance. What was there before has no effect,
-    so to measure them twice is to measure them once; a model without BatchNorm costs nothing.
+    so to measure them twice is to measure them once; a model without BatchNorm costs nothing. Several
+    processes divide the batches among themselves.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if not norms:
@@ -80,10 +94,15 @@ def refresh_statistics(
         norm.momentum = None  # every batch counts the same
     # In a mixed order, for a folder's images come class by class; and in parts that differ by one at most.
     order = Rng("statistics").permutation(len(split)).to(split.x.device)
-    for index in order.tensor_split(-(-len(split) // BATCH)):
+    parts = order.tensor_split(-(-len(split) // BATCH))
+    mine = parts[world.rank :: world.size]
+    for index in mine:
         x = normalize(split.x[index])
         with autocast(x.device, precision):
             model(x)
+    statistics = [t for norm in norms for t in (norm.running_mean, norm.running_var)]
+    torch._foreach_mul_(statistics, len(mine) / len(parts))
+    world.add_up(statistics)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     for module, training in modes.items():

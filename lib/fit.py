@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lib.config import Config
+from lib.dist import Lost
 from lib.log import Log, Scalars
 from lib.record import Record
 from lib.runfolder import RunFolder
@@ -33,10 +34,10 @@ def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: 
     """
     record = Record(run, config, folder, device, log)
     start = record.resume()
-    scalars = Scalars(folder.path, config.run.tensorboard, start)
+    scalars = Scalars(folder.path, config.run.tensorboard and run.world.leads, start)
     losses, began = Losses(), time.perf_counter()
     try:
-        for step in _progress(start, run.total):
+        for step in _progress(start, run):
             loss = train_step(run, step)
             lr = current_lr(run.optimizer)
             losses.add(step, lr, loss)
@@ -58,7 +59,7 @@ def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: 
             began = time.perf_counter()
     except Diverged as error:
         return record.finish("diverged", {"step": error.step, "lr": error.lr, "loss": str(error.loss)})
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Lost):
         record.finish("interrupted", {})
         raise
     except torch.OutOfMemoryError:
@@ -105,9 +106,12 @@ class Losses:
         self._read += values
 
 
-def _progress(start: int, total: int) -> Iterable[int]:
+def _progress(start: int, run: Run) -> Iterable[int]:
     """The steps that are left, with a bar on a terminal and none in a pipe."""
-    return tqdm(range(start, total), initial=start, total=total, unit="step", disable=None, leave=False)
+    off = None if run.world.leads else True
+    return tqdm(
+        range(start, run.total), initial=start, total=run.total, unit="step", disable=off, leave=False
+    )
 
 
 def _finite(run: Run) -> bool:
@@ -121,10 +125,11 @@ def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[
         peak = torch.cuda.max_memory_allocated(device)
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # counted in KiB on Linux
+    flops, peaks = zip(*run.world.gather((run.cost.read(), peak)), strict=True)
     return {
         "seconds_train": seconds,
         "seconds_data": run.clock.read().get("data", 0.0),
-        "flops": run.cost.read(),
+        "flops": sum(flops),
         "images_per_second": steps * run.data.batch_size / seconds,
-        "peak_memory_mb": peak / 2**20,
+        "peak_memory_mb": max(peaks) / 2**20,  # of the process that has the highest
     }

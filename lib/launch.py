@@ -1,28 +1,22 @@
 """From a configuration to a finished run and the exit code."""
 
-import os
-
+from lib import dist
 from lib.config import Config
 from lib.errors import BadInput
 from lib.inform import outcome
-from lib.runfolder import RunFolder
+from lib.runfolder import Elsewhere, RunFolder
 
 
 def launch(config: Config) -> int:
     """Train as configured, or say that it is done; 0 for a complete run, 1 for one that diverged."""
-    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        # Without this, every process would train the same run.
-        raise BadInput(
-            f"torchrun starts {os.environ['WORLD_SIZE']} processes, but this version trains on one device; "
-            "run python train.py without torchrun"
-        )
-    folder = RunFolder(config)
-    if result := folder.result():
-        print(f"complete: nothing to do; move {folder.path} away to train again")
-        print(outcome(result, folder.path))
-        if config.evaluate.corruptions and "corruptions" not in result:
-            print(f"corruptions: python train.py --evaluate {folder.path} --evaluate.corruptions True")
-        return 0 if result["status"] == "ok" else 1
+    world = dist.world()
+    if world.size > 1:
+        from lib.build import build_device
+
+        # They meet before the first of them looks into the folder: what it finds there holds for all.
+        dist.join(build_device(config.run.device, world))
+    if (code := world.first(lambda: _complete(config))) is not None:
+        return code
 
     import torch  # takes seconds, which what stands above need not wait for
 
@@ -30,13 +24,14 @@ def launch(config: Config) -> int:
     from lib.fit import fit
     from lib.log import Log
 
-    device = build_device(config.run.device)
+    folder = RunFolder(config) if world.leads else Elsewhere()
+    device = build_device(config.run.device, world)
     notes = [f"note: {note}" for note in config.notes]
     try:
         # Before the folder is claimed: what cannot be built leaves nothing behind.
-        run = build(config, device, notes.append)
-        folder.claim()
-        log = Log(folder.path / "log.txt")
+        run = build(config, device, notes.append, world)
+        world.first(folder.claim)
+        log = Log(folder.path / "log.txt") if world.leads else lambda line: None
         for note in notes:
             log(note)
         result = fit(run, config, folder, device, log)
@@ -46,4 +41,16 @@ def launch(config: Config) -> int:
             f"{config.train.accumulate}), or a smaller --batch-size (now {config.train.batch_size})"
         ) from error
     log(outcome(result, folder.path))
+    return 0 if result["status"] == "ok" else 1
+
+
+def _complete(config: Config) -> int | None:
+    """The exit code of the run in the folder, if it is complete; prints what it has given."""
+    folder = RunFolder(config)
+    if not (result := folder.result()):
+        return None
+    print(f"complete: nothing to do; move {folder.path} away to train again")
+    print(outcome(result, folder.path))
+    if config.evaluate.corruptions and "corruptions" not in result:
+        print(f"corruptions: python train.py --evaluate {folder.path} --evaluate.corruptions True")
     return 0 if result["status"] == "ok" else 1

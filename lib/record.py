@@ -31,7 +31,7 @@ class Record:
         self.best: dict[str, Any] | None = None
         self.newest: dict[str, dict[str, Evaluation]] = {}  # by split: what the last evaluation gave
         # Taken at the start: the checkout may change while the run goes on.
-        self.environment = environment(device)
+        self.environment = environment(device) | {"processes": run.world.size}
         self.code = self.environment["code"]
         # Tuning looks at the held-out part where there is one, so the best epoch is chosen there.
         self.watched = next(iter(run.splits))
@@ -39,12 +39,12 @@ class Record:
 
     def resume(self) -> int:
         """Continue from the folder's checkpoint, and return the step to start with."""
-        path = self.folder.checkpoint
-        if not path.exists():
+        path, first = self.folder.checkpoint, self.run.world.first
+        state = first(lambda: checkpoint.load(path) if path.exists() else None)
+        if not state:
             return 0
-        state = checkpoint.load(path)
         checkpoint.restore(self.run, state, path)
-        self.rows, self.best = self.folder.metrics(state["step"]), state["best"]
+        self.rows, self.best = first(lambda: self.folder.metrics(state["step"])), state["best"]
         self.log(f"resuming {self.folder.path} at step {state['step']} of {self.run.total}")
         if state["code"] != self.code:
             self.log(f"note: the checkpoint was written by code {state['code']}, this is {self.code}")
@@ -77,7 +77,7 @@ class Record:
         run = self.run
         for average in run.averages.values():
             if average.needs_statistics:
-                refresh_statistics(average.model, run.data.split, run.normalize, run.precision)
+                refresh_statistics(average.model, run.data.split, run.normalize, run.precision, run.world)
 
     def _evaluations(self, split: str, last: bool) -> dict[str, Evaluation]:
         """The model's evaluation under the prefix "", each average's under its name; in the end views too.
@@ -90,8 +90,9 @@ class Record:
             if last or not average.needs_statistics
         }
         models = networks(self.run.model, averages, self.run.views if last else {})
-        data, normalize, precision = self.run.splits[split], self.run.normalize, self.run.precision
-        return {prefix: evaluate(model, data, normalize, precision) for prefix, model in models.items()}
+        run = self.run
+        how = (run.splits[split], run.normalize, run.precision, run.world)
+        return {prefix: evaluate(model, *how) for prefix, model in models.items()}
 
     def add(self, row: dict[str, Any]) -> None:
         """An epoch's row, to disk and to the console."""
@@ -116,7 +117,8 @@ class Record:
 
     def save(self, step: int) -> None:
         path = self.folder.checkpoint
-        checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
+        if self.run.world.leads:
+            checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
 
     def predict(self) -> dict[str, float]:
         """Write the predictions of the last epoch, and give its columns of what they are worth."""
@@ -131,7 +133,7 @@ class Record:
         """What the weights and their averages are worth on corrupted test images."""
         run = self.run
         models = {"last": run.model} | {name: average.model for name, average in run.averages.items()}
-        found = robustness(models, run.splits["test"], run.normalize, run.precision)
+        found = robustness(models, run.splits["test"], run.normalize, run.precision, run.world)
         for line in robustness_text(found).splitlines():
             self.log(line)
         errors = {
@@ -172,7 +174,7 @@ class Record:
             "peak_memory_mb": max((row["peak_memory_mb"] for row in self.rows), default=None),
             "environment": self.environment,
         }
-        if self.rows:
+        if self.rows and self.run.world.leads:
             title = f"{result['model']} on {result['dataset']}"
             self.folder.write_curves(draw_curves(self.rows, title))
         self.folder.write_json("result.json", result)

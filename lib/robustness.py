@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from lib.corruptions import SEVERITIES, corrupt
 from lib.data.base import Split
+from lib.dist import ALONE, World
 from lib.evaluate import BATCH, evaluate
 from lib.registry import corruptions
 from lib.report.text import aligned, percent
@@ -22,15 +23,19 @@ Accuracies = dict[str, list[float]]  # by corruption, from severity 1 to 5, in p
 
 
 def robustness(
-    models: dict[str, nn.Module], split: Split, normalize: Callable[[Tensor], Tensor], precision: Precision
+    models: dict[str, nn.Module],
+    split: Split,
+    normalize: Callable[[Tensor], Tensor],
+    precision: Precision,
+    world: World = ALONE,
 ) -> dict[str, Accuracies]:
     """The accuracies of each network. All see the same pixels, which on one device are those of every run."""
     found: dict[str, Accuracies] = {network: {} for network in models}
-    for name in tqdm(corruptions.names(), "corruptions", disable=None, leave=False):
+    for name in tqdm(corruptions.names(), "corruptions", disable=None if world.leads else True, leave=False):
         for severity in SEVERITIES:
             part = corrupted(split, name, severity)
             for network, model in models.items():
-                accuracy = evaluate(model, part, normalize, precision).accuracy
+                accuracy = evaluate(model, part, normalize, precision, world).accuracy
                 found[network].setdefault(name, []).append(accuracy)
     return found
 

@@ -114,6 +114,16 @@ class RunFolder:
         write_atomic(self.path / name, json.dumps(content, indent=2) + "\n")
 
 
+class Elsewhere:
+    """Stands for the folder in a process that leaves it to the first one: it is never written to."""
+
+    path = checkpoint = Path("run folder")
+
+    def ignore(self, *content: Any) -> None: ...
+
+    claim = write_metrics = write_predictions = write_curves = write_json = ignore
+
+
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The outcome of the run in a folder, if it is complete."""
     result = _read(folder / "result.json", _result, "move it away and run the command again")

@@ -34,6 +34,7 @@ class TrainSettings:
     clip: float | None = None  # largest norm of the gradient
     channels_last: bool = True  # memory format of the weights: faster convolutions, same sums
     compile: bool = False  # torch.compile the model
+    sync_bn: bool = False  # of several processes: BatchNorm over the whole batch, not over each one's share
     deterministic: bool = False  # only deterministic kernels: slower on a GPU
     compat: Literal["none", "pprp-2021"] = "none"  # settings of an older project's time where they differ
     init_from: str | None = None  # a run folder or checkpoint whose weights to start from

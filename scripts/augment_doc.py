@@ -15,6 +15,11 @@ from lib.registry import REGISTRIES, Entry, Registry, augmentations, test_views
 from scripts.augment_pictures import picture
 
 DOC = Path(__file__).parent.parent / "docs" / "augmentations.md"
+UNREGISTERED = {
+    Stage.NORMALIZE: "uint8 pixels become floats of mean 0 and variance 1",
+    Stage.SHARE: "of several processes each goes on with its own part of the batch",
+    Stage.TEACH: "the teachers of a distillation add their logits",
+}
 PICTURES = DOC.with_suffix("")  # the folder beside it
 COMMON = fields_of(Augmentation)  # what every augmentation has, told once
 
@@ -57,8 +62,7 @@ def order_table(entries: list[Entry]) -> list[str]:
     lines = ["| stage | augmentations |", "|---|---|"]
     for stage in Stage:
         names = [f"[{e.name}](#{e.name})" for e in entries if e.facts["stage"] is stage]
-        what = "uint8 pixels become floats of mean 0 and variance 1" if stage is Stage.NORMALIZE else ""
-        lines.append(f"| {stage.name.lower()} | {', '.join(names) or what} |")
+        lines.append(f"| {stage.name.lower()} | {', '.join(names) or UNREGISTERED[stage]} |")
     return lines
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib import dist
 from lib.build import build, build_device
 from lib.cli import parse
 from lib.errors import BadInput, exit_code, require
@@ -156,6 +157,7 @@ def lr_find(argv: list[str]) -> Finding:
     parser.add_argument("--max-lr", "--max_lr", type=float, default=10.0, help="the last rate")
     parser.add_argument("--steps", "--num-iter", "--num_iter", type=int, default=100, help="steps in all")
     options, rest = parser.parse_known_args(argv)
+    dist.alone("the LR finder")
     command = parse(rest)
     if command.action != "train":
         raise BadInput(f"--{command.action} is a matter of train.py; leave it out here")

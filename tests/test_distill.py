@@ -228,7 +228,7 @@ def run_of(line: str) -> Run:
 
 def prepared(run: Run, step: int = 0) -> Batch:
     with torch.no_grad():
-        return run.prepare(run.data.at(step), Rng(run.seed, step, run.rank))
+        return run.prepare(run.data.at(step), Rng(run.seed, step, 0))
 
 
 def network(folder: str, weights: str = "model") -> nn.Module:

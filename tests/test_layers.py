@@ -11,7 +11,7 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
-    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics", "cost"),
+    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics", "cost", "dist"),
     ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
@@ -24,7 +24,7 @@ PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "
 POWERS = {
     r"\.backward\(": ("lib/step.py", "lib/build/trial.py"),  # build tries out a compiled model
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
-    r"torch\.distributed": (),
+    r"torch\.distributed": ("lib/dist.py",),
     r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py"),
     r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/runfolder.py"),
     r"torch\.load\(": ("lib/checkpoint.py", "lib/data/folder.py"),

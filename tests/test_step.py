@@ -15,6 +15,7 @@ from lib.batch import Batch
 from lib.cost import Cost
 from lib.data.base import Split
 from lib.data.resident import Resident
+from lib.dist import World
 from lib.evaluate import evaluate
 from lib.log import Clock
 from lib.registry import augmentations, averages, losses, models, optimizers, schedules, wrappers
@@ -143,7 +144,7 @@ def test_the_noise_of_the_model_differs_from_step_to_step_and_from_rank_to_rank(
     batch = run_of(model).data.at(0)
 
     class Same:
-        steps_per_epoch = 6
+        batch_size, steps_per_epoch = 8, 6
 
         def at(self, step: int) -> Batch:
             return batch
@@ -151,7 +152,7 @@ def test_the_noise_of_the_model_differs_from_step_to_step_and_from_rank_to_rank(
     first = gradient_of(model, data=Same())
     assert equal(first, gradient_of(model, data=Same()))
     assert not equal(first, gradient_of(model, data=Same(), step=1))
-    assert not equal(first, gradient_of(model, data=Same(), rank=1))
+    assert not equal(first, gradient_of(model, data=Same(), world=World(rank=1)))
     assert not equal(first, gradient_of(model, data=Same(), seed=1))
 
 

@@ -144,6 +144,22 @@ class OneOf(Augmentation):
         return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share(Augmentation):
+    """The part of the batch that this one of several processes trains on.
+
+    All have prepared the whole batch until here: so the draws of no trick depend on how many there are, a mix
+    finds the partners of every image, and a trick knows nothing of it. It costs them the same work again,
+    which is little beside a network's; what a teacher does comes afterwards.
+    """
+
+    rank: int
+    size: int
+
+    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+        return batch.share(self.rank, self.size)
+
+
 @dataclass(frozen=True)
 class Normalize(Augmentation):
     """uint8 pixels to floats of mean 0 and variance 1, channel by channel; the statistics are in [0, 1]."""

@@ -14,4 +14,5 @@ class Stage(IntEnum):
     MIX = 6
     RESIZE = 7
     LABEL = 8
-    TEACH = 9
+    SHARE = 9  # of several processes each goes on with its own part of the batch
+    TEACH = 10

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib.augment.pipeline import Normalize, Step, pipeline
+from lib.augment.pipeline import Normalize, Share, Step, pipeline
 from lib.augment.stage import Stage
 from lib.batch import Loss
 from lib.build.data import build_data, build_dataset, build_normalize, training_sample
@@ -19,24 +19,28 @@ from lib.build.trial import compile_model, try_out, try_sizes, try_views
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
 from lib.cost import Cost
+from lib.dist import ALONE, World
 from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
 from lib.step import Average, LossScaler, Run, Stepper
+from lib.surgery.sync_batchnorm import synchronise
 from lib.teacher import Teach
 
 
-def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
+def build(config: Config, device: torch.device, note: Callable[[str], None], world: World = ALONE) -> Run:
     """Everything that training needs, on its device.
 
     Args:
         note: called with a line that the user should see.
+        world: the processes that train together.
     """
     train = config.train
+    check_world(config, world)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
-    dataset = build_dataset(config)
+    dataset = world.in_turn(lambda: build_dataset(config))
     data, splits = build_data(config, dataset, device)
     shape, num_classes = tuple(dataset.train.x.shape[1:]), len(dataset.classes)
     model = build_model(config, shape, num_classes, lambda: training_sample(config, dataset, data.split))
@@ -47,9 +51,16 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
             note(f"the weights of train.init_from take the place of what init drew: {names}")
     model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
 
+    if world.size > 1:
+        world.align(list(model.state_dict().values()))  # other hardware may round initial weights differently
+        if train.sync_bn:
+            synchronise(model, world)
+
     normalize = build_normalize(config, dataset, device)
     teachers = build_teachers(config, dataset, normalize)
     steps = build_steps(config, normalize)
+    if world.size > 1:
+        steps.append(Step("share", Stage.SHARE, Share(rank=world.rank, size=world.size)))
     if teachers:
         steps.append(Step("teacher", Stage.TEACH, Teach(models=teachers, precision=train.precision)))
     prepare = pipeline(steps)
@@ -81,6 +92,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         cost=Cost(model, teachers),
         normalize=normalize.pixels,
         splits=splits,
+        world=world,
     )
     run.averages = build_averages(config, model, data.steps_per_epoch, run.total)
     return run
@@ -97,8 +109,23 @@ def build_views(config: Config) -> dict[str, Callable[..., nn.Module]]:
     return {name: choice.build for name, choice in config.tricks["views"].items()}
 
 
-def build_device(name: str) -> torch.device:
-    """The device that is asked for, or the best there is for `auto`."""
+def check_world(config: Config, world: World) -> None:
+    """Refuse what so many processes cannot do together."""
+    train, images = config.train, f"a batch of {config.train.batch_size} images"
+    if train.batch_size < world.size:
+        raise BadInput(f"{images} cannot be shared by {world.size} processes; give a larger --batch-size")
+    if train.sync_bn and train.batch_size % world.size:
+        # A process with fewer images may have fewer micro-batches, and the others would wait for it.
+        raise BadInput(
+            f"train.sync_bn: {images} cannot be shared equally by {world.size} processes; "
+            "give a --batch-size that is a multiple"
+        )
+    if train.sync_bn and train.compile and world.size > 1:
+        raise BadInput("train.sync_bn sends messages from within the model, which train.compile cannot take")
+
+
+def build_device(name: str, world: World = ALONE) -> torch.device:
+    """The device that is asked for, or the best there is for `auto`; for several processes one each."""
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(best if name == "auto" else name)
@@ -108,7 +135,18 @@ def build_device(name: str) -> torch.device:
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not usable.get(device.type) or (device.index or 0) >= count:
         raise BadInput(f"device {name} is asked for, but this machine has {best} only; use --device {best}")
-    return device
+    if world.size == 1 or device.type == "cpu":
+        return device
+    if device.type == "mps" or device.index is not None:
+        raise BadInput(
+            f"{world.size} processes cannot share {device}; use --device cpu, or cuda for a GPU each"
+        )
+    if world.local_size > count:
+        raise BadInput(
+            f"torchrun starts {world.local_size} processes on a machine of {count} GPUs, and each needs one "
+            f"of its own; use --nproc-per-node {count}"
+        )
+    return torch.device("cuda", world.local_rank)
 
 
 def build_schedule(config: Config) -> Schedule:
