@@ -11,7 +11,7 @@ from lib.errors import exit_code
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        return exit_code(dist.one_voice(run) if dist.world().size > 1 else run, argv)
+        return exit_code(dist.one_voice(run), argv)
     except KeyboardInterrupt:
         if dist.world().leads:
             print("interrupted; the same command resumes at the last checkpoint", file=sys.stderr)

@@ -152,11 +152,13 @@ def join(device: "torch.device") -> None:
 
 
 def one_voice(command: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
-    """The command in one of several processes, of which the first one prints.
+    """The command as one of several processes runs it, of which the first one prints.
 
     The first that fails says why. Mostly all fail alike; but it need not be the one that prints, for a GPU or
     a file may be missing on another machine.
     """
+    if world().size == 1:
+        return command
 
     def run(argv: list[str]) -> int:
         with contextlib.ExitStack() as stack:
@@ -195,7 +197,7 @@ def _say_once(error: BadInput) -> None:
             # Who ends makes torchrun end all the others: only when it is said.
             store.wait(["said"], A_MOMENT)
             return
-    except RuntimeError:  # the store is gone with the process that kept it
+    except (RuntimeError, BadInput):  # there is no store, or none any more
         return complain(error)
     complain(error)
     sys.stderr.flush()
@@ -208,6 +210,11 @@ def _store() -> Any:
     """Where processes leave notes for each other: it is there before they meet, and when one has died."""
     from torch.distributed import rendezvous
 
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise BadInput(
+            f"WORLD_SIZE is {world().size}, but {' and '.join(missing)} not set; start with torchrun, which "
+            "sets them all"
+        )
     return next(iter(rendezvous("env://", timeout=PATIENCE)))[0]
 
 

@@ -419,9 +419,9 @@ def test_running_out_of_memory_names_the_ways_to_save_it(refused, monkeypatch):
     refused("", "out of memory", "--accumulate", "now 1", "--batch-size", "now 16", changes=True)
 
 
-def test_several_processes_are_refused(refused, monkeypatch):
+def test_one_of_several_processes_that_cannot_find_the_others_is_refused(refused, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refused("", "2 processes", "without torchrun")
+    refused("", "MASTER_ADDR", "torchrun")
 
 
 @pytest.mark.parametrize("world", ["1", ""])
