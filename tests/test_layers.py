@@ -16,7 +16,7 @@ ROWS = (
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
     ("fit", "trained"),
-    ("launch", "assess"),
+    ("launch", "assess", "grid"),
 )
 PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "distill", "corruptions")
 
