@@ -26,7 +26,7 @@ POWERS = {
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
     r"torch\.distributed": (),
     r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py", "lib/grid/child.py"),
-    r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/runfolder.py"),
+    r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/runfolder.py", "lib/report/published.py"),
     r"torch\.load\(": ("lib/checkpoint.py", "lib/data/folder.py"),
 }
 
