@@ -1,9 +1,9 @@
 """Whether runs of ours agree with a published number: a verdict that both numbers of runs enter.
 
 If both are draws from one distribution of runs, the published number less our mean has the variance
-s^2 (1/n + k/m): n runs of ours with standard deviation s, m of theirs. k is 1 for their mean or single run; for
-a median it is pi/2, its limit for many normal draws (for three runs it is 1.35, for five 1.43, so the interval
-is a little too wide). The number is `consistent` where it lies within
+s^2 (1/n + k/m): n runs of ours with standard deviation s, m of theirs. k is 1 for their mean or single run;
+for a median it is pi/2, its limit for many normal draws (for three runs it is 1.35, for five 1.43, so the
+interval is a little too wide). The number is `consistent` where it lies within
 
     mean +- (t(0.975, n - 1) s sqrt(1/n + k/m) + 0.005)
 
@@ -11,9 +11,9 @@ and `differs` otherwise. The last term is the rounding of two decimals. This is 
 than that of our mean, in which a single published run need not lie. Their spread is taken to be ours, as no
 table states one.
 
-Runs of ours have no spread where there is one, or where all come out equal: `undecided`. A run that diverged is
-none that the table could have meant: `differs`. The best epoch of a table is compared with our best epoch, which
-must have been chosen on the test set as theirs was; only there.
+Runs of ours have no spread where there is one, or where all come out equal: `undecided`. A run that diverged
+is none that the table could have meant: `differs`. The best epoch of a table is compared with our best epoch,
+which must have been chosen on the test set as theirs was; only there.
 """
 
 import math
