@@ -12,7 +12,7 @@ from pathlib import Path
 from lib.errors import BadInput, exit_code
 from lib.report.published import read_published
 from lib.report.records import RunRecord, read_records
-from lib.report.reproduce import compare, report
+from lib.report.reproduce import by_setting, compare, report
 from scripts.tables import grid_of
 
 USUAL = (Path("runs"), Path("results"))  # where runs lie
@@ -37,7 +37,7 @@ def reproduced(name: str, folders: Sequence[Path]) -> str:
     if table is None:
         raise BadInput(f"nothing is published of {name}: it is a grid of our own; see scripts.table")
     published = {result.id: result for result in table.rows}
-    runs = _runs(folders)
+    runs = by_setting(_runs(folders))
     rows = [
         compare(
             row.name,

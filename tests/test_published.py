@@ -20,7 +20,7 @@ from lib.grid.spec import read_grid
 from lib.registry import models
 from lib.report.published import Result, read_published
 from lib.report.records import read_records
-from lib.report.reproduce import Comparison, compare, report
+from lib.report.reproduce import Comparison, by_setting, compare, report
 from scripts.reproduce import reproduced
 from scripts.tables import GRIDS, about, grid_of, names, train_flops
 
@@ -204,7 +204,8 @@ def record(folder: Path, row, seed: int, accuracy: float, words: str = "", **mor
 
 
 def compared(tmp_path: Path, row, at: str = "last") -> Comparison:
-    return compare(row.name, "run", row.config, published(93, at=at), read_records([tmp_path]).runs)
+    runs = by_setting(read_records([tmp_path]).runs)
+    return compare(row.name, "run", row.config, published(93, at=at), runs)
 
 
 def test_the_runs_of_a_row_are_those_of_its_setting_that_are_complete(tmp_path, grids):
@@ -213,6 +214,7 @@ def test_the_runs_of_a_row_are_those_of_its_setting_that_are_complete(tmp_path, 
     record(tmp_path, row, 1, 93.2)
     record(tmp_path, row, 2, 10.0, status="diverged")
     record(tmp_path, row, 3, 50.0, status="interrupted")
+    record(tmp_path / "zzz", row, 0, 60.0, status="interrupted")  # the same seed again, elsewhere
     record(tmp_path, row, 4, 93.4, config="0" * 8)  # a field has been added since
     record(tmp_path, row, 5, 20.0, words="--lr 0.2")
     record(tmp_path, other, 0, 30.0)

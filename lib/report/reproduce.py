@@ -83,14 +83,23 @@ def prediction(accuracies: Sequence[float], runs: int, median: bool) -> float | 
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error + ROUNDING
 
 
+def by_setting(runs: Iterable[RunRecord]) -> dict[str, dict[int, RunRecord]]:
+    """The complete runs, by what names their setting and by seed."""
+    found: dict[str, dict[int, RunRecord]] = {}
+    for record in runs:
+        if record.status in ("ok", "diverged"):
+            found.setdefault(setting_of(record), {})[record.seed] = record
+    return found
+
+
 def compare(
-    row: str, command: str, config: Config, published: Result | None, runs: Iterable[RunRecord]
+    row: str, command: str, config: Config, published: Result | None, runs: dict[str, dict[int, RunRecord]]
 ) -> Comparison:
-    """A row of this configuration, with those of the runs that are of it and complete."""
-    mine = {record.seed: record for record in runs if setting_of(record) == config.digest()}
+    """A row of this configuration, with those of the runs, as `by_setting` has them, that are of it."""
+    mine = runs.get(config.digest(), {}).values()
     at = published.at if published else "last"
-    accuracies = [accuracy(record, at) for record in mine.values() if record.status == "ok"]
-    diverged = sum(record.status == "diverged" for record in mine.values())
+    accuracies = [accuracy(record, at) for record in mine if record.status == "ok"]
+    diverged = sum(record.status == "diverged" for record in mine)
     return Comparison(row, command, published, tuple(a for a in accuracies if a is not None), diverged)
 
 
