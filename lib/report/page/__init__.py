@@ -1,0 +1,94 @@
+"""The results as one page of HTML that needs no network, no server and nothing beside itself.
+
+The table and the forest plot are made here and can be read without JavaScript; that sorts, filters and shows
+a run with its curves. No number is computed in it.
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from string import Template
+
+from lib.report.page.content import Content, gather
+from lib.report.page.forest import forest
+from lib.report.page.markup import Markup, join, tag
+from lib.report.page.notes import lead, notes
+from lib.report.page.runs import runs_data
+from lib.report.page.settings import difference_text, settings_table, sort_options
+from lib.report.page.words import p_value
+from lib.report.records import Records
+
+HERE = Path(__file__).parent
+SCRIPTS = ("dom.js", "table.js", "curves.js", "run.js")
+
+
+def results_page(
+    records: Records, baseline: str | None = None, title: str = "Results", paired: bool = False
+) -> str:
+    """The page of these records.
+
+    Args:
+        baseline: the row that the others are compared with, in each data set that has it.
+        paired: whether the differences are taken seed by seed.
+    Raises:
+        BadInput: no data set has it.
+    """
+    content = gather(records, baseline, paired)
+    style = (HERE / "style.css").read_text()
+    script = "(() => {\n'use strict';\n" + "\n".join((HERE / name).read_text() for name in SCRIPTS) + "})();"
+    parts = {
+        # Nothing is loaded, and only this script runs, whatever may stand in a record.
+        "policy": f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'",
+        "title": join(title),
+        "style": style,
+        "lead": lead(content),
+        "effects": _effects(content),
+        "tricks": _options(content.labels),
+        "statuses": _options(content.statuses),
+        "datasets": _options(content.datasets),
+        "orders": join(*sort_options()),
+        "table": settings_table(content),
+        "notes": notes(content),
+        "data": _json({"runs": runs_data(content)}),
+        "script": script,
+    }
+    return Template((HERE / "template.html").read_text()).substitute(parts)
+
+
+def _effects(content: Content) -> Markup:
+    """The forest plots, one for each data set that has a baseline."""
+    plots = []
+    for table in content.tables:
+        effects = [
+            {
+                "setting": place,
+                "name": one.row.name,
+                "mean": one.row.difference.mean,
+                "low": one.row.difference.low,
+                "high": one.row.difference.high,
+                "said": difference_text(one.row.difference),
+                "p": p_value(one.row.difference.p_holm),
+            }
+            for place, one in enumerate(content.settings)
+            if one.dataset == table.dataset and one.row.difference
+        ]
+        if effects:
+            unit = f"percentage points of test accuracy, against {table.baseline}"
+            head = tag("h3", table.dataset) if len(content.tables) > 1 else None
+            plots.append(join(head, forest(effects, unit)))
+    return tag("section", tag("h2", "Effects"), *plots, id="effects") if plots else Markup("")
+
+
+def _options(names: list[str]) -> Markup:
+    return join(*(tag("option", name, value=place) for place, name in enumerate(names)))
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _json(content: object) -> str:
+    """JSON that can stand in a script element: `<` would let a text in it end the element."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
