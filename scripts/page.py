@@ -1,4 +1,4 @@
-"""`python -m scripts.page FOLDER... -o page/`: the runs below the folders as a page that opens in any browser.
+"""`python -m scripts.page FOLDER... -o page/`: the runs below the folders as a page for any browser.
 
 The page is one file, `index.html`, and needs no network and no server.
 """

@@ -1,4 +1,4 @@
-"""A Chromium without a window, driven over its own pipe (the DevTools protocol): no package, no port, no network."""
+"""A Chromium without a window, driven over a pipe (the DevTools protocol): no package, port or network."""
 
 import base64
 import contextlib
@@ -36,12 +36,12 @@ class Browser:
     def __init__(self, program: str, profile: Path):
         receive, theirs_out = os.pipe()
         theirs_in, send = os.pipe()
-        # The protocol is spoken on descriptors 3 and 4; a root user, as in a container, has no sandbox.
+        # The protocol is spoken on descriptors 3 and 4; root, as in a container, has no sandbox.
         flags = (
-            "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            "--no-first-run", "--disable-background-networking", "--disable-extensions", "--hide-scrollbars",
-            f"--user-data-dir={profile}", "about:blank",
-        )  # fmt: skip
+            *("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu"),
+            *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-extensions"),
+            *("--no-first-run", "--hide-scrollbars", f"--user-data-dir={profile}", "about:blank"),
+        )
         command = f'exec "$@" 3</dev/fd/{theirs_in} 4>/dev/fd/{theirs_out}'
         self._process = subprocess.Popen(
             ["sh", "-c", command, "sh", program, *flags],

@@ -10,13 +10,12 @@ import json
 from pathlib import Path
 from string import Template
 
-from lib.report.page.content import Content, gather
-from lib.report.page.forest import forest
+from lib.report.page.content import gather
+from lib.report.page.forest import effects
 from lib.report.page.markup import Markup, join, tag
 from lib.report.page.notes import lead, notes
 from lib.report.page.runs import runs_data
-from lib.report.page.settings import difference_text, settings_table, sort_options
-from lib.report.page.words import p_value
+from lib.report.page.settings import settings_table, sort_options
 from lib.report.records import Records
 
 HERE = Path(__file__).parent
@@ -38,16 +37,18 @@ def results_page(
     style = (HERE / "style.css").read_text()
     script = "(() => {\n'use strict';\n" + "\n".join((HERE / name).read_text() for name in SCRIPTS) + "})();"
     parts = {
-        # Nothing is loaded, and only this script runs, whatever may stand in a record.
-        "policy": f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'",
+        # Nothing is loaded, and no other script runs, whatever may stand in a record.
+        "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
         "title": join(title),
         "style": style,
         "lead": lead(content),
-        "effects": _effects(content),
-        "tricks": _options(content.labels),
-        "statuses": _options(content.statuses),
-        "datasets": _options(content.datasets),
-        "orders": join(*sort_options()),
+        "effects": effects(content),
+        "filters": join(
+            _filter("Trick", "trick", content.labels),
+            _filter("Status", "status", content.statuses),
+            _filter("Data set", "dataset", content.datasets),
+        ),
+        "orders": join(*sort_options(content)),
         "table": settings_table(content),
         "notes": notes(content),
         "data": _json({"runs": runs_data(content)}),
@@ -56,36 +57,15 @@ def results_page(
     return Template((HERE / "template.html").read_text()).substitute(parts)
 
 
-def _effects(content: Content) -> Markup:
-    """The forest plots, one for each data set that has a baseline."""
-    plots = []
-    for table in content.tables:
-        effects = [
-            {
-                "setting": place,
-                "name": one.row.name,
-                "mean": one.row.difference.mean,
-                "low": one.row.difference.low,
-                "high": one.row.difference.high,
-                "said": difference_text(one.row.difference),
-                "p": p_value(one.row.difference.p_holm),
-            }
-            for place, one in enumerate(content.settings)
-            if one.dataset == table.dataset and one.row.difference
-        ]
-        if effects:
-            unit = f"percentage points of test accuracy, against {table.baseline}"
-            head = tag("h3", table.dataset) if len(content.tables) > 1 else None
-            plots.append(join(head, forest(effects, unit)))
-    return tag("section", tag("h2", "Effects"), *plots, id="effects") if plots else Markup("")
-
-
-def _options(names: list[str]) -> Markup:
-    return join(*(tag("option", name, value=place) for place, name in enumerate(names)))
+def _filter(label: str, name: str, values: list[str]) -> Markup:
+    """A choice of one of the values; hidden where there is nothing to choose from."""
+    options = (tag("option", value, value=place) for place, value in enumerate(values))
+    select = tag("select", tag("option", "any", value=""), *options, name=name)
+    return tag("label", f"{label} ", select, hidden=len(values) < 2)
 
 
 def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _json(content: object) -> str:

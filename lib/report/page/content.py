@@ -45,6 +45,10 @@ class Content:
         return [table.dataset for table in self.tables]
 
     @cached_property
+    def reasons(self) -> dict[str, str]:
+        return dict(self.left_out)
+
+    @cached_property
     def models(self) -> set[str]:
         return {run.result["model"] for run in self.runs}
 

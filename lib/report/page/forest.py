@@ -4,76 +4,95 @@ Places are in per cent of the picture's width, so that it fits any window while 
 """
 
 import math
+from collections.abc import Callable, Mapping
 
-from lib.report.page.markup import Markup, tag
+from lib.report.page.content import Content
+from lib.report.page.markup import Markup, join, tag
+from lib.report.page.words import difference
+from lib.report.table import Row
 
 MARGIN = 0.04  # of the width, left and right of the data
+STEPS = 7  # of the axis, at most
+FIRM = "p\u00a0<\u00a00.05 after Holm"
 
 
-def forest(effects: list[dict], unit: str) -> Markup:
-    """The differences, the greatest first.
+def effects(content: Content) -> Markup:
+    """A forest plot for each data set that has a baseline; nothing where none has."""
+    plots = []
+    for table in content.tables:
+        rows = {
+            place: one.row
+            for place, one in enumerate(content.settings)
+            if one.dataset == table.dataset and one.row.difference
+        }
+        if rows:
+            unit = f"percentage points of accuracy, against {table.baseline}; a full point: {FIRM}"
+            head = tag("h3", table.dataset) if len(content.tables) > 1 else None
+            plots.append(join(head, forest(rows, unit)))
+    return tag("section", tag("h2", "Effects"), *plots, id="effects") if plots else Markup("")
+
+
+def forest(rows: Mapping[int, Row], unit: str) -> Markup:
+    """Rows with a difference, the greatest first.
 
     Args:
-        effects: dicts of `setting` (its place in the table), `name`, `mean`, `low`, `high` (None without an
-            interval) and `said` (the numbers in words).
+        rows: by their places in the table.
     """
-    ends = [
-        value
-        for effect in effects
-        for value in (effect["mean"], effect["low"], effect["high"])
-        if value is not None
-    ]
+    gaps = [row.difference for row in rows.values()]
+    ends = [value for gap in gaps for value in (gap.mean, gap.low, gap.high) if value is not None]
     low, high = min(0.0, *ends), max(0.0, *ends)
     room = (high - low or 1.0) * MARGIN
     low, high = low - room, high + room
-    steps = round_steps(low, high)
+    steps = round_steps(low, high, STEPS)
 
     def x(value: float) -> str:
         return f"{100 * (value - low) / (high - low):.2f}%"
 
     grid = [
-        tag("line", x1=x(step), x2=x(step), y1=0, y2="100%", class_="zero" if step == 0 else None)
+        tag("line", x1=x(step), x2=x(step), y1=0, y2="100%", class_=None if step else "zero")
         for step in steps
     ]
-    rows = [_row(effect, grid, x) for effect in sorted(effects, key=lambda effect: -effect["mean"])]
-    labels = [tag("text", _signed(step, steps), x=x(step), y=12, text_anchor="middle") for step in steps]
+    ordered = sorted(rows.items(), key=lambda item: -item[1].difference.mean)
+    labels = [tag("text", text, x=x(step), y=12, text_anchor="middle") for step, text in _labels(steps)]
     axis = tag(
         "div",
         tag("span"),
         tag("span", tag("svg", *labels, height=16), tag("span", unit, class_="unit")),
-        tag("span"),
         class_="axis",
         aria_hidden="true",
     )
-    return tag("div", tag("ol", *rows), axis, class_="forest")
-
-
-def _row(effect: dict, grid: list[Markup], x) -> Markup:
-    low, high = effect["low"], effect["high"]
-    kind = "open" if low is None else "up" if low > 0 else "down" if high < 0 else "even"
-    marks = [
-        low is not None and tag("line", x1=x(low), x2=x(high), y1="50%", y2="50%", class_="whisker"),
-        tag("circle", cx=x(effect["mean"]), cy="50%", r=4.5),
-    ]
-    picture = tag("svg", *grid, *filter(None, marks), height=30, aria_hidden="true")
     return tag(
-        "li",
-        tag("a", effect["name"], href=f"#setting-{effect['setting']}"),
-        picture,
-        tag("span", effect["said"], class_="said"),
-        id=f"effect-{effect['setting']}",
-        class_=kind,
+        "div", tag("ol", *(_line(place, row, grid, x) for place, row in ordered)), axis, class_="forest"
     )
 
 
-def round_steps(low: float, high: float, count: int = 7) -> list[float]:
-    """Round numbers between two bounds, at most `count`: 1, 2 or 5 times a power of ten apart."""
+def _line(place: int, row: Row, grid: list[Markup], x: Callable[[float], str]) -> Markup:
+    gap = row.difference
+    side = "even" if gap.low is None or gap.low <= 0 <= gap.high else "up" if gap.low > 0 else "down"
+    firm = "firm" if gap.verdict in ("better", "worse") else ""
+    marks = [tag("circle", cx=x(gap.mean), cy="50%", r=4.5)]
+    if gap.low is not None:
+        marks.insert(0, tag("line", x1=x(gap.low), x2=x(gap.high), y1="50%", y2="50%", class_="whisker"))
+    return tag(
+        "li",
+        tag("a", row.name, href=f"#setting-{place}"),
+        tag("svg", *grid, *marks, height=30, aria_hidden="true"),
+        tag("span", difference(gap.mean, gap.low, gap.high), class_="said"),
+        id=f"effect-{place}",
+        class_=f"{side} {firm}".strip(),
+        title=gap.verdict,
+    )
+
+
+def round_steps(low: float, high: float, count: int) -> list[float]:
+    """Round numbers between two bounds, at most `count + 1`: 1, 2 or 5 times a power of ten apart."""
     power = 10.0 ** math.floor(math.log10((high - low) / count))
     step = next(by * power for by in (1, 2, 5, 10) if (high - low) / (by * power) <= count)
-    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [k * step for k in range(first, last + 1)]
 
 
-def _signed(value: float, steps: list[float]) -> str:
-    gap = steps[1] - steps[0] if len(steps) > 1 else 1
+def _labels(steps: list[float]) -> list[tuple[float, str]]:
+    gap = steps[1] - steps[0] if len(steps) > 1 else 1.0
     decimals = max(0, -math.floor(math.log10(gap) + 1e-9))
-    return f"{value:+.{decimals}f}".replace("-", "−") if value else "0"
+    return [(step, f"{step:+.{decimals}f}".replace("-", "−") if step else "0") for step in steps]

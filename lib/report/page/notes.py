@@ -24,8 +24,9 @@ def notes(content: Content) -> Markup:
             for table, note in by_table
         ),
         *content.refused,
-        "PFLOP are 10¹⁵ floating-point operations of training, where a multiplication with its addition makes "
-        "two; older records do not count them. Time is of training alone, on the machine that a run's environment names.",
+        "Time is of training alone, on the machine that a run's environment names. PFLOP are 10¹⁵ "
+        "floating-point operations of training, a multiplication and its addition being two; older records "
+        "do not count them.",
     ]
     return join(
         tag("h2", "How to read this"), tag("ul", *(tag("li", text) for text in said)), _left_out(content)

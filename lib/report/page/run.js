@@ -53,7 +53,7 @@ function head(run, id) {
   return el(
     "header",
     {},
-    el("h2", { id: "run-title" }, run.name, el("span", { class: "seed" }, ` seed ${run.seed} `)),
+    el("h2", { id: "run-title", tabindex: -1, autofocus: true }, run.name, el("span", { class: "seed" }, ` seed ${run.seed} `)),
     el("span", { class: `badge ${run.badge}` }, run.status),
     el("nav", { "aria-label": "Runs" }, step(-1, "‹", "Previous run"), step(1, "›", "Next run"), close),
   );
@@ -65,7 +65,7 @@ function show(run, id) {
     el("p", { class: "soft folder" }, run.folder),
     facts(run.facts),
     el("h3", {}, "Curves"),
-    curves(run.curves),
+    curves(run.curves, Object.values(data.runs).filter((one) => one.setting === run.setting && one !== run)),
     el("h3", {}, "Command"),
     run.command ? commandLine(run.command) : el("p", { class: "soft" }, "The record holds none."),
     el("h3", {}, "Differs from the defaults"),
@@ -75,6 +75,7 @@ function show(run, id) {
     pairsTable(run.environment, "Environment"),
   );
   if (!dialog.open) dialog.showModal();
+  dialog.querySelector("h2").focus();
   dialog.scrollTop = 0;
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lib.report.page.content import Content, Setting
 from lib.report.page.settings import badge_of
-from lib.report.page.words import compute, count, duration, number
+from lib.report.page.words import NONE, compute, duration, number
 from lib.report.records import RunRecord
 
 DIGITS = 6  # of a value in a curve: more than any screen shows
@@ -27,6 +27,7 @@ def _run(run: RunRecord, setting: Setting) -> dict[str, Any]:
     command = environment.get("command")
     return {
         "name": setting.row.name,
+        "setting": f"{setting.row.setting} {setting.dataset}",
         "seed": str(run.seed),
         "status": run.status,
         "badge": badge_of(run.status),
@@ -55,25 +56,26 @@ def _facts(run: RunRecord) -> list[list[str]]:
         facts.append([where, _percent(best["accuracy"])])
     seconds, memory = _dict(result.get("seconds")), result.get("peak_memory_mb")
     facts += [
-        ["model", str(result["model"])],
-        ["parameters", number(result.get("parameters"), 0)],
-        ["data set", str(result["dataset"])],
-        ["budget", f"{result.get('epochs', 0):g} epochs, {count(result['steps'], 'step')}"],
         ["training", duration(seconds.get("train"))],
         ["PFLOP of training", compute(result.get("train_flops"))],
         ["images a second", number(result.get("images_per_second"), 0)],
-        ["peak memory", "–" if memory is None else f"{number(memory, 0)} MB"],
+        ["peak memory", NONE if memory is None else f"{number(memory, 0)} MB"],
+        ["model", str(result["model"])],
+        ["parameters", number(result.get("parameters"), 0)],
+        ["data set", str(result["dataset"])],
+        ["epochs", f"{result.get('epochs', math.nan):g}"],
+        ["steps", number(result["steps"], 0)],
     ]
-    return facts
+    return [[name, value] for name, value in facts if value != NONE]
 
 
 def _curves(run: RunRecord) -> dict[str, list[float | None]]:
-    """Columns of metrics.jsonl; empty where it is missing or damaged, for the page shows the rest all the same."""
+    """Columns of metrics.jsonl; none where it is missing or damaged: the rest can be shown all the same."""
     try:
-        rows = [row for row in run.epochs if "epoch" in row]
+        rows = [row for row in run.epochs if isinstance(row["epoch"], int | float)]
         keys = ["epoch", "lr", *dict.fromkeys(key for row in rows for key in row if key.endswith(DRAWN))]
         return {key: [_rounded(row.get(key)) for row in rows] for key in keys}
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
 
 
@@ -100,7 +102,7 @@ def _percent(value: float | None) -> str:
 def _told(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_told(one)}" for key, one in value.items())
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else NONE if value is None else json.dumps(value)
 
 
 def _dict(value: object) -> dict[str, Any]:

@@ -16,8 +16,13 @@ def accuracy(mean: float, sd: float | None) -> str:
     return number(mean) if sd is None else f"{number(mean)} ± {number(sd)}"
 
 
-def between(low: float | None, high: float | None, of=number) -> str:
-    return NONE if low is None or high is None else f"{of(low)} to {of(high)}"
+def between(low: float | None, high: float | None) -> str:
+    return NONE if low is None or high is None else f"{number(low)} – {number(high)}"
+
+
+def difference(mean: float, low: float | None, high: float | None) -> str:
+    """`−1.59 (−3.13 to −0.05)`."""
+    return signed(mean) + ("" if low is None else f" ({signed(low)} to {signed(high)})")
 
 
 def p_value(p: float | None) -> str:
