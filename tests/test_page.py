@@ -5,6 +5,7 @@ import statistics
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 from zlib import crc32
 
 import pytest
@@ -200,6 +201,15 @@ def test_a_run_without_metrics_or_configuration_is_shown_all_the_same(tmp_path):
     assert main([str(tmp_path), "-o", str(tmp_path)]) == 0
     held = json.loads(Elements((tmp_path / "index.html").read_text()).all("script", id="data")[0][1])
     assert held["runs"]["a/seed0"]["curves"] == {} and held["runs"]["a/seed0"]["config"] is None
+
+
+def test_what_is_no_text_is_replaced(tmp_path):
+    write(tmp_path / "a\udcff", 0, 50.0, {}, model="half \ud800 a pair")
+    assert main([str(tmp_path), "-o", str(tmp_path)]) == 0
+    elements = Elements((tmp_path / "index.html").read_text())
+    link = elements.all("a", **{"class": "run"})[0][0]
+    assert unquote(link["href"].removeprefix("#run=")) == link["data-run"] == "a?/seed0"
+    assert "half ? a pair" in elements.all("script", id="data")[0][1]
 
 
 @pytest.mark.parametrize(

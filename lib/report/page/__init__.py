@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from string import Template
 
-from lib.report.page.content import gather
+from lib.report.page.content import gather, readable
 from lib.report.page.forest import effects
 from lib.report.page.markup import Markup, join, tag
 from lib.report.page.notes import lead, notes
@@ -19,6 +19,7 @@ from lib.report.page.settings import settings_table, sort_options
 from lib.report.records import Records
 
 HERE = Path(__file__).parent
+STYLES = ("style.css", "run.css")
 SCRIPTS = ("dom.js", "table.js", "curves.js", "run.js")
 
 
@@ -34,8 +35,8 @@ def results_page(
         BadInput: no data set has it.
     """
     content = gather(records, baseline, paired)
-    style = (HERE / "style.css").read_text()
-    script = "(() => {\n'use strict';\n" + "\n".join((HERE / name).read_text() for name in SCRIPTS) + "})();"
+    style = _files(STYLES)
+    script = f'(() => {{\n"use strict";\n{_files(SCRIPTS)}\n}})();'
     parts = {
         # Nothing is loaded, and no other script runs, whatever may stand in a record.
         "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
@@ -54,7 +55,7 @@ def results_page(
         "data": _json({"runs": runs_data(content)}),
         "script": script,
     }
-    return Template((HERE / "template.html").read_text()).substitute(parts)
+    return readable(Template((HERE / "template.html").read_text()).substitute(parts))
 
 
 def _filter(label: str, name: str, values: list[str]) -> Markup:
@@ -62,6 +63,10 @@ def _filter(label: str, name: str, values: list[str]) -> Markup:
     options = (tag("option", value, value=place) for place, value in enumerate(values))
     select = tag("select", tag("option", "any", value=""), *options, name=name)
     return tag("label", f"{label} ", select, hidden=len(values) < 2)
+
+
+def _files(names: tuple[str, ...]) -> str:
+    return "\n".join((HERE / name).read_text() for name in names)
 
 
 def _hash(text: str) -> str:

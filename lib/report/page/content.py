@@ -57,28 +57,38 @@ class Content:
         return list(dict.fromkeys(status for one in self.settings for status in one.row.status))
 
     @cached_property
-    def tricks(self) -> list[str]:
-        """Those in which the settings differ, as `augment.cutout`."""
+    def tricks(self) -> list[tuple[str, str | None]]:
+        """In what the settings differ: a trick, as `augment.cutout`, or a choice with its value."""
         cells: dict[str, set[str]] = {}
         for setting in self.settings:
-            for name in {name for table in self.tables for row in table.rows for name in row.ticks}:
+            for name in self._ticked:
                 cells.setdefault(name, set()).add(setting.row.ticks.get(name, NONE))
-        return sorted(name for name, seen in cells.items() if len(seen) > 1)
+        differ = sorted(name for name, seen in cells.items() if len(seen) > 1)
+        return [
+            (name, value)
+            for name in differ
+            for value in (sorted(cells[name] - {NONE}) if name.endswith(".name") else [None])
+        ]
+
+    @cached_property
+    def _ticked(self) -> set[str]:
+        return {name for setting in self.settings for name in setting.row.ticks}
 
     @cached_property
     def labels(self) -> list[str]:
         """What the tricks are called for short."""
-        short = [name.removesuffix(".name").rpartition(".")[2] for name in self.tricks]
+        short = [value or name.rpartition(".")[2] for name, value in self.tricks]
         seen = Counter(short)
-        return [a if seen[a] == 1 else name for a, name in zip(short, self.tricks, strict=True)]
+        whole = [f"{name}={value}" if value else name for name, value in self.tricks]
+        return [one if seen[one] == 1 else other for one, other in zip(short, whole, strict=True)]
 
     def on(self, setting: Setting) -> dict[int, str]:
-        """The tricks that a setting has: their places in `tricks`, and how to tell of them."""
-        cells = [setting.row.ticks.get(name, NONE) for name in self.tricks]
+        """The tricks that a setting has: their places in `tricks`, and what to call them, options and all."""
+        cells = {place: setting.row.ticks.get(name, NONE) for place, (name, _) in enumerate(self.tricks)}
         return {
-            place: " ".join([self.labels[place], cell.removeprefix(TICK)]).strip()
-            for place, cell in enumerate(cells)
-            if cell != NONE
+            place: " ".join([self.labels[place], "" if value else cells[place].removeprefix(TICK)]).strip()
+            for place, (_, value) in enumerate(self.tricks)
+            if (cells[place] == value if value else cells[place] != NONE)
         }
 
     @cached_property
@@ -86,7 +96,13 @@ class Content:
         """For each run's folder the path from what all have in common: short, and the same on any machine."""
         paths = {run.folder: run.folder.resolve() for run in self.runs}
         common = os.path.commonpath([path.parent.parent for path in paths.values()])
-        return {folder: os.path.relpath(path, common) for folder, path in paths.items()}
+        # A path may hold bytes that are no text; an address cannot.
+        return {folder: readable(os.path.relpath(path, common)) for folder, path in paths.items()}
+
+
+def readable(text: str) -> str:
+    """Without what UTF-8 cannot say, as half a pair of surrogates in a file's name or in JSON."""
+    return text.encode(errors="replace").decode()
 
 
 def gather(records: Records, baseline: str | None, paired: bool) -> Content:

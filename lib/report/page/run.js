@@ -3,7 +3,14 @@
 const dialog = document.getElementById("run");
 
 const links = () => [...table.querySelectorAll("tbody:not([hidden]) a.run")];
-const wanted = () => (location.hash.startsWith("#run=") ? decodeURIComponent(location.hash.slice(5)) : null);
+
+function wanted() {
+  try {
+    return location.hash.startsWith("#run=") ? decodeURIComponent(location.hash.slice(5)) : null;
+  } catch {
+    return null; // an address cut short in the middle of a letter
+  }
+}
 
 function facts(pairs) {
   const list = pairs.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)));
@@ -81,7 +88,7 @@ function show(run, id) {
 
 function follow() {
   const id = wanted();
-  const run = id === null ? null : data.runs[id];
+  const run = id !== null && Object.hasOwn(data.runs, id) ? data.runs[id] : null;
   if (run) {
     const link = links().find((one) => one.dataset.run === id);
     if (link) unfold(link.closest("tbody"), true);
