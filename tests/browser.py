@@ -31,6 +31,8 @@ class Browser:
 
     Attributes:
         errors: what the page wrote to its console as an error, and exceptions that nothing caught.
+    Raises:
+        OSError, TimeoutError: it does not start.
     """
 
     def __init__(self, program: str, profile: Path):
@@ -57,10 +59,14 @@ class Browser:
         self._session: str | None = None
         self._events: list[dict[str, Any]] = []
         self.errors: list[str] = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
-            self.call(f"{domain}.enable")
+        try:
+            target = self.call("Target.createTarget", url="about:blank")["targetId"]
+            self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+            for domain in ("Page", "Runtime", "Log"):
+                self.call(f"{domain}.enable")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         with contextlib.suppress(OSError, TimeoutError):

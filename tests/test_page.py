@@ -232,9 +232,19 @@ def browser(tmp_path_factory):
     program = chromium()
     if program is None:
         pytest.skip("there is no Chromium; install one, or name it in $CHROMIUM")
-    browser = Browser(program, tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
+    folder = tmp_path_factory.mktemp("browser")
+    (folder / "probe.html").write_text("<p>seen")
+    try:
+        browser = Browser(program, folder / "profile")
+    except (OSError, TimeoutError) as error:
+        pytest.skip(f"{program} does not start: {error}")
+    try:
+        browser.open((folder / "probe.html").as_uri())
+        if browser.run("document.body.innerText") != "seen":
+            pytest.skip(f"{program} may not read {folder}, as when it lives in a sandbox of its own")
+        yield browser
+    finally:
+        browser.close()
 
 
 @pytest.fixture
