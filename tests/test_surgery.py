@@ -205,6 +205,14 @@ def test_dropout_hides_features_of_the_classifier_in_training_alone(model):
     assert torch.equal(given[1], seen[1])
 
 
+@pytest.mark.parametrize(("size", "told"), [(8, False), (9, True)])
+def test_parts_as_large_as_the_batch_are_no_secret(size, told):
+    more = {"surgery.ghost_batchnorm.size": size, "train.batch_size": 16}
+    notes = []
+    build(config_of("resnet20", **more), CPU, notes.append)
+    assert [("at most 8" in note) for note in notes] == [True] * told
+
+
 @pytest.mark.parametrize("batch", [4, 8, 9, 3])
 def test_ghost_batchnorm_is_batchnorm_of_each_part(batch):
     x = torch.randn(batch, 5, 6, 6) * 3 + 1

@@ -45,6 +45,8 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         load_weights(model, load(path)["model"], path)
         if names := ", ".join(config.tricks["init"]):
             note(f"the weights of train.init_from take the place of what init drew: {names}")
+    for line in _unsplit(config):
+        note(line)
     model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
 
     normalize = build_normalize(config, dataset, device)
@@ -84,6 +86,20 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
     )
     run.averages = build_averages(config, model, data.steps_per_epoch, run.total)
     return run
+
+
+def _unsplit(config: Config) -> list[str]:
+    """What splits a micro-batch into parts that are no smaller than it, and so changes nothing."""
+    images = config.train.batch_size // config.train.accumulate
+    found = []
+    for name, choice in config.tricks["surgery"].items():
+        field = choice.entry.facts.get("splits")
+        if field and images < 2 * (size := choice.options[field]):
+            found.append(
+                f"{name} changes nothing: a micro-batch has {images} images, and its parts at least {size}; "
+                f"give a --{name}-{field} of at most {images // 2}".replace("_", "-")
+            )
+    return found
 
 
 def build_averages(config: Config, model: nn.Module, steps_per_epoch: int, total: int) -> dict[str, Average]:
