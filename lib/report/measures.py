@@ -17,6 +17,17 @@ def headline(run: RunRecord) -> float:
     return run.result["test_accuracy"]
 
 
+def seconds(run: RunRecord) -> float | None:
+    """What training took, evaluation and start aside."""
+    parts = run.result.get("seconds")
+    return _float(parts.get("train")) if isinstance(parts, dict) else None
+
+
+def flops(run: RunRecord) -> float | None:
+    """The floating-point operations of training; older records have none."""
+    return _float(run.result.get("train_flops")) or None
+
+
 @dataclass(frozen=True)
 class Column:
     name: str
@@ -49,12 +60,15 @@ def accuracy_at(run: RunRecord, flops: float) -> float | None:
     """The accuracy on the test set when training had cost so many operations, from the evaluated epochs
     around that point; None where the run does not tell.
     """
-    spent = list(accumulate(row.get("flops") or np.nan for row in run.epochs))
-    points = [
-        (x, row["test_accuracy"])
-        for x, row in zip(spent, run.epochs, strict=True)
-        if "test_accuracy" in row and x == x
-    ]
+    try:
+        spent = accumulate(row.get("flops") or np.nan for row in run.epochs)
+        points = [
+            (x, row["test_accuracy"])
+            for x, row in zip(spent, run.epochs, strict=True)
+            if "test_accuracy" in row and x == x
+        ]
+    except (OSError, ValueError, TypeError, AttributeError):  # metrics.jsonl is missing or damaged
+        return None
     if not points or not points[0][0] <= flops <= points[-1][0] * (1 + 1e-9):
         return None
     return float(np.interp(flops, *zip(*points, strict=True)))
