@@ -9,9 +9,6 @@ from pathlib import Path
 
 from lib.errors import exit_code
 from lib.files import write_atomic
-from lib.report.page import results_page
-from lib.report.page.words import count
-from lib.report.records import read_records
 
 
 def main(argv: list[str]) -> int:
@@ -27,6 +24,11 @@ def main(argv: list[str]) -> int:
 
 
 def _write(options: argparse.Namespace) -> None:
+    # What makes the page takes seconds to import, which `--help` should not.
+    from lib.report.page import results_page
+    from lib.report.page.words import count
+    from lib.report.records import read_records
+
     records = read_records(options.folders)
     page = results_page(records, options.baseline, options.title, options.paired)
     path = options.output / "index.html"

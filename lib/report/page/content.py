@@ -11,8 +11,9 @@ from lib.config import SECTIONS
 from lib.errors import BadInput
 from lib.report.naming import NONE, TICK
 from lib.report.records import Records, RunRecord
+from lib.report.rows import Row, Table
 from lib.report.select import usable
-from lib.report.table import Row, Table, summarise
+from lib.report.table import summarise
 
 
 @dataclass(frozen=True)

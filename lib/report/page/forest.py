@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from lib.report.page.content import Content
 from lib.report.page.markup import Markup, join, tag
 from lib.report.page.words import difference
-from lib.report.table import Row
+from lib.report.rows import Row
 
 MARGIN = 0.04  # of the width, left and right of the data
 STEPS = 7  # of the axis, at most
