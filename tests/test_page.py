@@ -203,6 +203,18 @@ def test_a_run_without_metrics_or_configuration_is_shown_all_the_same(tmp_path):
     assert held["runs"]["a/seed0"]["curves"] == {} and held["runs"]["a/seed0"]["config"] is None
 
 
+def test_a_record_of_another_version_with_odd_values_is_shown(tmp_path):
+    odd = {"parameters": "many", "epochs": None, "best": {"accuracy": None}, "seconds": 3, "train_flops": [1]}
+    write(tmp_path / "a", 0, 50.0, {"forgotten_trick": True, "cutout": {"size": 8}}, **odd)
+    write(tmp_path / "b", 0, 51.0, {})
+    assert main([str(tmp_path), "-o", str(tmp_path), "--baseline", "b"]) == 0
+    elements = Elements((tmp_path / "index.html").read_text())
+    assert cells(elements, "a")["time"] == "–"
+    assert cells(elements, "a")["tricks"].startswith("cutout")
+    facts = dict(json.loads(elements.all("script", id="data")[0][1])["runs"]["a/seed0"]["facts"])
+    assert not {"parameters", "epochs", "training"} & set(facts)
+
+
 def test_what_is_no_text_is_replaced(tmp_path):
     write(tmp_path / "a\udcff", 0, 50.0, {}, model="half \ud800 a pair")
     assert main([str(tmp_path), "-o", str(tmp_path)]) == 0

@@ -141,12 +141,12 @@ def gather(records: Records, baseline: str | None, paired: bool) -> Content:
 
 def _candidates(runs: Sequence[RunRecord]) -> list[str]:
     """The tricks, and the choices but for the model, that any of the runs changes."""
-    names = set()
-    for run in runs:
-        for key in run.settings:
-            section, name, *_ = key.split(".")
-            if section in SECTIONS and (
-                SECTIONS[section].is_tricks or (name == "name" and section not in ("model", "data"))
-            ):
-                names.add(f"{section}.{name}")
-    return sorted(names)
+    keys = {tuple(key.split(".")[:2]) for run in runs for key in run.settings}
+    return sorted(".".join(key) for key in keys if len(key) == 2 and _describes(*key))
+
+
+def _describes(section: str, name: str) -> bool:
+    known = SECTIONS.get(section)
+    if known is None or not known.is_tricks:
+        return known is not None and known.is_choice and name == "name" and section not in ("model", "data")
+    return name in known.registry.names()  # an older version may have had others

@@ -1,12 +1,11 @@
 """What the page knows of each run beyond the table: plain data for the scripts that show it."""
 
 import json
-import math
 from typing import Any
 
 from lib.report.page.content import Content, Setting
 from lib.report.page.settings import badge_of
-from lib.report.page.words import NONE, compute, duration, number
+from lib.report.page.words import NONE, compute, duration, is_number, number
 from lib.report.records import RunRecord
 
 DIGITS = 6  # of a value in a curve: more than any screen shows
@@ -21,8 +20,7 @@ def runs_data(content: Content) -> dict[str, Any]:
 
 
 def _run(run: RunRecord, setting: Setting) -> dict[str, Any]:
-    environment = run.result["environment"]
-    environment = environment if isinstance(environment, dict) else {"environment": environment}
+    environment = _dict(run.result["environment"])
     data = {f"data, {name}": value for name, value in _dict(run.result.get("data")).items()}
     command = environment.get("command")
     return {
@@ -54,16 +52,16 @@ def _facts(run: RunRecord) -> list[list[str]]:
     if "accuracy" in best:
         where = f"best epoch ({best.get('epoch')}, {best.get('split', 'test')} set)"
         facts.append([where, _percent(best["accuracy"])])
-    seconds, memory = _dict(result.get("seconds")), result.get("peak_memory_mb")
+    seconds, epochs = _dict(result.get("seconds")), result.get("epochs")
     facts += [
         ["training", duration(seconds.get("train"))],
         ["PFLOP of training", compute(result.get("train_flops"))],
         ["images a second", number(result.get("images_per_second"), 0)],
-        ["peak memory", NONE if memory is None else f"{number(memory, 0)} MB"],
+        ["peak memory", _with(number(result.get("peak_memory_mb"), 0), "MB")],
         ["model", str(result["model"])],
         ["parameters", number(result.get("parameters"), 0)],
         ["data set", str(result["dataset"])],
-        ["epochs", f"{result.get('epochs', math.nan):g}"],
+        ["epochs", f"{epochs:g}" if is_number(epochs) else NONE],
         ["steps", number(result["steps"], 0)],
     ]
     return [[name, value] for name, value in facts if value != NONE]
@@ -88,7 +86,7 @@ def _config(run: RunRecord) -> str | None:
 
 def _rounded(value: float | None) -> float | None:
     """Without what JSON has no word for: a run that diverged ends in nan."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.{DIGITS}g}")
+    return float(f"{value:.{DIGITS}g}") if is_number(value) else None
 
 
 def _words(key: str) -> str:
@@ -96,7 +94,11 @@ def _words(key: str) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return f"{number(value)} %"
+    return _with(number(value), "%")
+
+
+def _with(text: str, unit: str) -> str:
+    return text if text == NONE else f"{text} {unit}"
 
 
 def _told(value: object) -> str:

@@ -1,15 +1,21 @@
 """Numbers as they stand on the page."""
 
+import math
+
 NONE = "–"
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def number(value: float | None, decimals: int = 2) -> str:
     """With a true minus; a dash where there is none."""
-    return NONE if value is None or value != value else f"{value:,.{decimals}f}".replace("-", "−")
+    return f"{value:,.{decimals}f}".replace("-", "−") if is_number(value) else NONE
 
 
 def signed(value: float | None) -> str:
-    return number(value) if value is None or value <= 0 else f"+{number(value)}"
+    return number(value) if not is_number(value) or value <= 0 else f"+{number(value)}"
 
 
 def accuracy(mean: float, sd: float | None) -> str:
@@ -26,12 +32,12 @@ def difference(mean: float, low: float | None, high: float | None) -> str:
 
 
 def p_value(p: float | None) -> str:
-    return NONE if p is None or p != p else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return NONE if not is_number(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def duration(seconds: float | None) -> str:
     """In the two greatest units."""
-    if seconds is None or seconds != seconds:
+    if not is_number(seconds):
         return NONE
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -41,7 +47,7 @@ def duration(seconds: float | None) -> str:
 
 def compute(flops: float | None) -> str:
     """Operations in PFLOP, three digits."""
-    if flops is None or flops != flops:
+    if not is_number(flops):
         return NONE
     value = flops / 1e15
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
