@@ -174,7 +174,7 @@ def test_of_runs_that_agree_the_two_level_interval_is_that_of_a_share_of_images(
 def test_where_all_images_are_alike_the_two_level_interval_is_students_over_seeds():
     right = np.random.default_rng(19).uniform(size=(4, 1000)) < np.array([[0.5], [0.6], [0.7], [0.65]])
     known, got = student(right.mean(1)), two_level(right)
-    assert (got.low, got.high) == pytest.approx((known.low, known.high), abs=0.02)
+    assert (got.low, got.high) == pytest.approx((known.low, known.high), abs=0.01)
 
 
 def test_pairing_two_levels_by_seed_takes_out_what_the_seeds_share():

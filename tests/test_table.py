@@ -146,6 +146,15 @@ def _change(path, **entries):
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
+def test_of_two_runs_of_a_seed_the_one_that_ended_well_counts(runs):
+    write_run(runs / "again", "cutout", 0, 10.0, status="interrupted")  # its path comes first
+    found = table(runs)
+    assert found.rows[0].values == tuple(CUTOUT) and found.rows[0].status == {"ok": 3}
+    assert [why for _, why in found.left_out] == [
+        f"seed 0 of this setting is there already, in {runs}/cutout/seed0"
+    ]
+
+
 def test_costs_and_published_values_have_columns(runs):
     write_runs(runs, "cutmix", [85.0, 86.0], train_flops=3e15, seconds={"train": 90.0})
     found = table(runs, "none", published={"cutmix": 85.0, "snapmix": 90.0})
@@ -235,6 +244,17 @@ def test_two_levels_are_read_from_the_predictions(tmp_path):
     assert any(
         re.search(r"Without that interval: mixup \(.*predictions.npz is not there", n) for n in found.notes
     )
+
+
+def test_predictions_on_images_in_another_order_are_not_compared(tmp_path):
+    y = np.arange(100) % 10
+    for name, classes in (("none", y), ("cutout", y[::-1].copy())):
+        for seed in range(2):
+            path = write_run(tmp_path, name, seed, 80.0 + seed)
+            write_predictions(path, np.arange(100) < 80 + seed, classes)
+    found = table(tmp_path, "none", two_level=True)
+    assert {row.name for row in found.rows if row.two_level} == {"none"}
+    assert "cutout (its predictions are of other test images, or in another order)" in found.notes[-1]
 
 
 def test_predictions_of_other_weights_than_the_record_are_refused(tmp_path):

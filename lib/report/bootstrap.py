@@ -9,7 +9,11 @@ those of the images shrunk by the noise that is in them too. The noise itself th
 seeds.
 
 The draws give the standard error. Few seeds make it uncertain itself, so the interval around the mean is
-Student's, with Satterthwaite's degrees of freedom.
+Student's, with Satterthwaite's degrees of freedom. Where the images' part is large these are many, and the
+interval may be narrower than Student's over the seeds alone, which knows their spread from a few numbers.
+
+In simulated worlds of three and five seeds it holds the truth in 92 to 96 % of the cases (Student's over
+seeds alone: 63 to 93 %), of two seeds in 89 % where their luck outweighs the images.
 """
 
 from functools import cache

@@ -45,7 +45,9 @@ def column(name: str, runs: Sequence[RunRecord]) -> Column:
     key = name.replace("-", "_")
     if key == "best":
         splits = {(run.result.get("best") or {}).get("split", "test") for run in runs}
-        label = "best epoch" + "".join(f", chosen on the {split} set" for split in sorted(splits))
+        # Where a part of the training images is held out, the best epoch is chosen, and measured, there.
+        told = {"test": "chosen on the test set"}
+        label = ", ".join(["best epoch", *(told.get(s, f"accuracy on {s}") for s in sorted(splits))])
         return Column(key, label, lambda run: (run.result.get("best") or {}).get("accuracy"))
     known = {k for run in runs for k, v in run.result.items() if _number(v)}
     for candidate in (key + ACCURACY, f"test_{key}", key):
