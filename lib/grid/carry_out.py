@@ -14,7 +14,10 @@ from lib.errors import BadInput
 from lib.grid.estimate import duration
 from lib.grid.job import COMPLETE, ENDED, RUNNING, Job, done, last_line, outcome
 from lib.grid.spec import Grid, Row, among
-from lib.report.table import read, table
+from lib.report.published import accuracies
+from lib.report.records import read_records
+from lib.report.render import render
+from lib.report.table import summarise
 from lib.runfolder import RunFolder, read_result
 
 
@@ -93,7 +96,8 @@ def told(job: Job) -> str:
 def summary(jobs: Sequence[Job], grid: Grid, folder: Path) -> str:
     """The table of all that is there, and what is missing, with the commands that repeat it."""
     try:
-        lines = [table(read(folder), grid.baseline)]
+        published = accuracies((row.name, row.published) for row in grid.rows)
+        lines = [render(summarise(read_records([folder]), grid.baseline, published=published), "md")]
     except BadInput as error:
         lines = [f"no table: {error}"]
     wrong = [job for job in jobs if outcome(job) != "ok"]

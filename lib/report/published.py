@@ -1,5 +1,6 @@
 """Results that other projects have published: results/published.yaml, whose head says what its keys mean."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -83,3 +84,9 @@ def _result(table: str, metric: str, common: dict[str, Any], row: dict[str, Any]
         raise BadInput(f"{PUBLISHED.name}: row {row['id']} stands in {table}")
     doubts = [part["contaminated"] for part in (common, row) if "contaminated" in part]
     return Result(metric=metric, **(common | row | {"contaminated": "; ".join(doubts) or None}))
+
+
+def accuracies(rows: Iterable[tuple[str, str | None]]) -> dict[str, float]:
+    """Published accuracies in percent, by the name of the row of ours that names their id."""
+    found = {result.id: result.accuracy for table in read_published().values() for result in table.rows}
+    return {name: found[id] for name, id in rows if id and found.get(id) is not None}

@@ -27,7 +27,7 @@ from lib.config import Config
 from lib.errors import BadInput
 from lib.report.published import Result
 from lib.report.records import RunRecord
-from lib.report.table import CONFIDENCE, interval
+from lib.report.statistics import CONFIDENCE, student
 from lib.report.text import percent
 
 ROUNDING = 0.005
@@ -64,7 +64,9 @@ class Comparison:
         runs = f"n = {len(self.accuracies)}" + (f", {self.diverged} diverged" if self.diverged else "")
         if not self.accuracies:
             return f"({runs})" if self.diverged else "-"
-        return f"{interval(list(self.accuracies))} ({runs})"
+        ours = student(self.accuracies)
+        half = "" if math.isnan(ours.high) else f" ± {ours.high - ours.mean:.2f}"
+        return f"{ours.mean:.2f}{half} ({runs})"
 
 
 def prediction(accuracies: Sequence[float], runs: int, median: bool) -> float | None:
