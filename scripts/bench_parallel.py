@@ -67,8 +67,8 @@ def duel(
     name: str, options: argparse.Namespace, device: torch.device, world: World, threads: int
 ) -> tuple[float, float]:
     """Median seconds of a step of the first process alone, and of one of all together."""
-    line = f"--model {name} --dataset synthetic --data.size 4096 --bs {options.batch} {options.tricks}"
-    config = parse(line.split()).config()
+    line = f"--model {name} --dataset synthetic --data.size {max(40, 4 * options.batch)} --bs {options.batch}"
+    config = parse([*line.split(), *options.tricks.split()]).config()
     together, alone = (build(config, device, _ignore, processes) for processes in (world, ALONE))
     seconds: dict[str, list[float]] = {"one": [], "all": []}
     for step in range(WARM + options.steps):
