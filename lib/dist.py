@@ -3,6 +3,11 @@
 Every process prepares the same batch, computes the gradient of its own share of it, and takes the same step
 with the sum of all. The first one alone reads and writes the run's folder, and speaks. This is the one place
 that knows torch.distributed; where there is one process, all that stands here is the identity.
+
+The weights are those that one process learns, up to the order of its sums, whatever the tricks. What differs:
+the noise within a model (dropout, shake-shake, stochastic depth), of which each process draws its own; and
+BatchNorm, which sees a share and not the batch unless `train.sync_bn` is on, and whose running statistics are
+the means over the processes. A checkpoint knows nothing of all this.
 """
 
 import contextlib

@@ -86,7 +86,7 @@ def synchronise(model: nn.Module, world: World) -> None:
         BadInput: the network has norms of a kind that has statistics of its own.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if foreign := {type(norm).__name__ for norm in norms} - {kind.__name__ for kind in KINDS}:
+    if foreign := {type(norm).__name__ for norm in norms if type(norm) not in KINDS}:
         raise BadInput(
             f"train.sync_bn cannot share the statistics of {', '.join(sorted(foreign))}; leave one out"
         )
