@@ -1,0 +1,206 @@
+"""The fast recipes against a plain script of the same method, and against their rules by hand in their units."""
+
+import copy
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lib.build import build
+from lib.build.run import build_schedule
+from lib.cli import parse
+from lib.errors import BadInput
+from lib.init.whitening import principal_components
+from lib.optim.groups import ParamGroups
+from lib.registry import models
+from lib.rng import Rng
+from lib.step import Run, train_step
+from scripts import plain_airbench as plain
+
+SPEED = Path(__file__).parent.parent / "configs/speed"
+CPU = torch.device("cpu")
+
+
+def recipe(name: str, line: str = "") -> Run:
+    """The recipe's run on 32 made-up images, 4 steps an epoch."""
+    small = "--dataset synthetic --data.size 32 --data.image_size 32 --data.classes 10 --bs 8"
+    return build(parse(f"--config {SPEED / name}.yaml {small} {line}".split()).config(), CPU, note=print)
+
+
+def prepared(run: Run, step: int) -> tuple[Tensor, Tensor]:
+    batch = run.prepare(run.data.at(step), Rng(run.seed, step, 0))
+    return batch.x, batch.y
+
+
+def test_the_network_is_that_of_the_plain_script():
+    ours, theirs = models["airbench94"].build(start="muon").eval(), plain.Net().eval()
+    with torch.no_grad():
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            other.copy_(mine)
+        x = torch.randn(4, 3, 32, 32)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-6)
+
+
+def test_the_whitening_is_that_of_the_plain_script():
+    x = torch.randn(64, 3, 32, 32) * torch.linspace(1, 3, 32) + torch.randn(64, 1, 1, 1)
+    values, vectors = principal_components(x, (2, 2))
+    net = plain.Net()
+    net.set_whitening(x)
+    mine = (vectors / (values + 5e-4).sqrt().view(-1, 1, 1, 1)).float()
+    theirs = net.whiten.weight[:12]
+    torch.testing.assert_close(theirs, -net.whiten.weight[12:])
+    same = (mine * theirs).sum((1, 2, 3), keepdim=True).sign()  # the sign of a component means nothing
+    torch.testing.assert_close(mine * same, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_the_steps_with_muon_are_those_of_the_plain_script(monkeypatch):
+    # There the loss is a sum, here a mean: the rates of a batch of 2000 are scaled to one of 8.
+    run = recipe("94_muon", "--optim.rest_lr 5.36")
+    start = copy.deepcopy(run.model.state_dict())
+    source = (prepared(run, step) for step in range(run.total))
+
+    def same_start(net: plain.Net, x: Tensor) -> None:
+        for mine, other in zip(start.values(), net.state_dict().values(), strict=True):
+            other.copy_(mine)
+
+    monkeypatch.setattr(plain.Net, "set_whitening", same_start)
+    monkeypatch.setattr(plain, "batches", lambda *_: ((x, y.argmax(1)) for x, y in source))
+    x = run.data.split.x
+    theirs = plain.train(x, run.data.split.y, epochs=run.epochs, batch=8)
+    for step in range(14):  # of 32; from step 12 on the whitening's bias is frozen
+        net, loss = next(theirs)
+        assert train_step(run, step).item() == pytest.approx(loss.item(), rel=1e-3)
+    frozen = {True: net.whiten.bias}
+    assert frozen[True].grad is None and run.model.whiten.bias.grad is None
+    for mine, other, old in zip(run.model.parameters(), net.parameters(), start.values(), strict=False):
+        moved = (other - old).norm() if mine.shape == old.shape else torch.ones(())
+        assert (mine - other).norm() <= 2e-3 * moved + 1e-7
+
+
+def by_hand(run: Run, steps: int) -> list[Tensor]:
+    """The weights of 94.yaml after these steps, in the units in which its author wrote the recipe."""
+    model, total, B = copy.deepcopy(run.model), run.total, 8
+    scale = B * (1 + 1 / (1 - 0.85))
+    lr, decay = 11.5 / scale, 0.0153 * B / scale  # for summed losses; what a step shrinks the weights by
+    rate = {n: lr * (64 if "bias" in n and "whiten" not in n else 1) for n, _ in model.named_parameters()}
+    params = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    velocity = {n: torch.zeros_like(p) for n, p in params.items()}
+    floats = [t for t in model.state_dict().values() if t.is_floating_point()]
+    slow = [t.clone() for t in floats]
+    for step in range(steps):
+        share = step / total
+        factor = 0.2 + 0.8 * share / 0.23 if share < 0.23 else 0.07 + 0.93 * (1 - share) / (1 - 0.23)
+        x, y = prepared(run, step)
+        model.zero_grad()
+        (-(F.log_softmax(model(x), 1) * y).sum()).backward()
+        with torch.no_grad():
+            for n, p in params.items():
+                if n == "whiten.bias" and step >= 3 * 4:
+                    continue
+                g = p.grad + decay / rate[n] * p
+                velocity[n] = 0.85 * velocity[n] + g
+                p -= factor * rate[n] * (g + 0.85 * velocity[n])
+            for pull in [0.95**5 * ((step + 1) / total) ** 3] * ((step + 1) % 5 == 0) + [1.0] * (
+                step + 1 == total
+            ):
+                for kept, live in zip(slow, floats, strict=True):
+                    kept += (1 - pull) * (live - kept)
+                    live.copy_(kept)
+    return floats
+
+
+@pytest.mark.parametrize("steps", [14, 18])
+def test_the_steps_with_sgd_are_those_of_the_recipe_in_its_own_units(steps):
+    # 18 steps are the whole of a shorter budget, which ends on the slow weights.
+    epochs = 9.9 if steps == 14 else 4.5
+    B, momentum = 8, 0.85
+    lr = 11.5 / (B * (1 + 1 / (1 - momentum))) * B
+    run = recipe("94", f"--epochs {epochs} --model.widths 8,16,16 --lr {lr}")
+    assert run.total == round(4 * epochs)
+    expected = by_hand(run, steps)
+    for step in range(steps):
+        train_step(run, step)
+    floats = [t for t in run.model.state_dict().values() if t.is_floating_point()]
+    for mine, other in zip(floats, expected, strict=True):
+        torch.testing.assert_close(mine, other, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "rates"),
+    [
+        # Rates for summed losses times the batch; factors from the recipes.
+        ("94", 11.5 / 7850.667 * 1024, {0: 0.2, 0.23: 1, 1: 0.07}),
+        ("95", 10 / 7850.667 * 1024, {0: 0.2, 0.23: 1, 1: 0.07}),
+        ("96", 9 / 7850.667 * 1024, {0: 0.2, 0.1: 1, 1: 0}),
+        ("94_muon", 0.24, {0: 1, 0.5: 0.5, 1: 0}),
+        ("resnet9", 0.4, {0: 0.08 / 0.4, 5 / 24: 1, 1: 0.007 / 0.4}),
+    ],
+)
+def test_a_recipe_has_its_rates(name, lr, rates):
+    config = parse(["--config", str(SPEED / f"{name}.yaml")]).config()
+    schedule, epochs = build_schedule(config), config.train.epochs
+    assert config.chosen["optim"].options["lr"] == pytest.approx(lr, rel=1e-5)
+    assert {t: schedule(t * epochs, epochs) for t in rates} == pytest.approx(rates, abs=1e-12)
+
+
+@pytest.mark.parametrize(("name", "peak"), [("94", 11.5), ("95", 10), ("96", 9)])
+def test_every_weight_of_a_recipe_shrinks_by_the_same_share(name, peak):
+    config = parse(["--config", str(SPEED / f"{name}.yaml"), "--dataset=synthetic", "--bs=8"]).config()
+    decay = 0.012 if name == "96" else 0.0153
+    groups = build(config, CPU, note=print).optimizer.param_groups
+    shares = [g["lr"] * g.get("lr_scale", 1) * g["weight_decay"] for g in groups]
+    assert shares == pytest.approx([decay * 1024 / 7850.667] * len(shares), rel=1e-5)
+    assert sorted(g.get("lr_scale", 1) for g in groups) == [1, 1, 64]  # the whitening's bias, weights, shifts
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SPEED.glob("*.yaml")))
+def test_every_recipe_composes_with_mixup_and_sam(name):
+    narrow = "--model.width 8" if name == "resnet9" else "--model.widths 8,8,8"
+    run = recipe(name, f"--mixup True --sam True {narrow}")
+    before = [p.detach().clone() for p in run.params]
+    for step in range(2):
+        assert train_step(run, step).isfinite()
+    assert not any(torch.equal(p, old) for p, old in zip(run.params, before, strict=True))
+
+
+# The first block, for a time.
+
+
+@pytest.mark.parametrize("falls", [False, True])
+def test_the_first_block_learns_at_first_only(falls):
+    line = f"--model resnet20 --dataset synthetic --data.size 32 --data.image_size 8 --bs 8 --epochs 4 "
+    line += f"--schedule constant --momentum 0 --weight-decay 0 --stem-epochs 0.5 --stem-falls {falls}"
+    run = build(parse(line.split()).config(), CPU, note=print)
+    stem = {name for name, p in run.model.named_parameters() if p.requires_grad}
+    rates, moved = [], []
+    for step in range(run.total):
+        before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+        train_step(run, step)
+        moved.append({n for n, p in run.model.named_parameters() if not torch.equal(p, before[n])})
+        rates.append(next(g["lr"] for g in run.optimizer.param_groups if "learns_until" in g))
+    assert all(now == moved[0] for now in moved[:8]) and all(now == moved[-1] for now in moved[8:])
+    assert moved[0] == stem
+    left = moved[0] - moved[-1]
+    assert left and all(name.startswith(next(iter(stem_names(run)))) or name in stem_names(run) for name in left)
+    expected = [0.1 * (1 - t / 8) if falls else 0.1 for t in range(8)]
+    assert rates[:8] == pytest.approx(expected)
+
+
+def stem_names(run: Run) -> set[str]:
+    """The first layer with a weight matrix, and the norm behind it, by the order of the network."""
+    names = [n for n, _ in run.model.named_parameters()]
+    matrices = [i for i, (_, p) in enumerate(run.model.named_parameters()) if p.ndim > 1]
+    (first, second), *_ = pairwise(matrices)
+    return set(names[first:second])
+
+
+def test_a_model_of_one_block_cannot_have_it_frozen():
+    with pytest.raises(ValueError, match="stem_epochs must be none"):
+        ParamGroups(stem_epochs=1)(torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="stem_falls"):
+        ParamGroups(stem_falls=True)
+    with pytest.raises(BadInput, match="stem_epochs"):
+        parse("--stem-epochs 0".split()).config()
