@@ -1,12 +1,13 @@
-"""`python -m scripts.plain_airbench`: airbench94 with Muon in one plain loop, and nothing of ours but the data.
+"""`python -m scripts.plain_airbench`: airbench94 with Muon in one plain loop, nothing of ours but the data.
 
 The method of configs/speed/94_muon.yaml (Jordan 2024, arXiv:2404.00498; Muon: Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon/), written once more as a script for this one recipe: what the recipe
-is held to in tests, and what its speed is measured against.
+https://kellerjordan.github.io/posts/muon/), written once more as a script for this one recipe: what the
+recipe is held to in tests, and what its speed is measured against.
 """
 
 import argparse
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import torch
@@ -30,12 +31,13 @@ def block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Net(nn.Module):
-    def __init__(self):
+    def __init__(self, widths: tuple[int, int, int] = (64, 256, 256)):
         super().__init__()
         self.whiten = nn.Conv2d(3, 24, 2)
         self.whiten.weight.requires_grad_(False)
-        self.body = nn.Sequential(block(24, 64), block(64, 256), block(256, 256), nn.MaxPool2d(3))
-        self.head = nn.Linear(256, 10, bias=False)
+        blocks = [block(i, o) for i, o in zip((24, *widths[:2]), widths, strict=True)]
+        self.body = nn.Sequential(*blocks, nn.MaxPool2d(3))
+        self.head = nn.Linear(widths[2], 10, bias=False)
         self.head.weight.data /= self.head.weight.data.std()
 
     def set_whitening(self, x: Tensor) -> None:
@@ -48,7 +50,7 @@ class Net(nn.Module):
     def forward(self, x: Tensor, train_bias: bool = True) -> Tensor:
         bias = self.whiten.bias if train_bias else self.whiten.bias.detach()
         x = self.body(F.gelu(F.conv2d(x, self.whiten.weight, bias)))
-        return self.head(x.flatten(1)) / 256
+        return self.head(x.flatten(1)) / self.head.in_features
 
 
 class Muon:
@@ -109,7 +111,7 @@ def batches(x: Tensor, y: Tensor, size: int, random: torch.Generator) -> Iterato
 
 
 def train(x: Tensor, y: Tensor, epochs: float, batch: int = 2000, seed: int = 0, bf16: bool = False):
-    """Trains on uint8 images (N, 3, 32, 32) and their classes; yields the network and the loss of each step."""
+    """Trains on uint8 images (N, 3, 32, 32) and their classes; yields the network and the loss of a step."""
     torch.manual_seed(seed)
     net = Net().to(x.device, memory_format=torch.channels_last)
     x = normalized(x)
@@ -133,7 +135,9 @@ def train(x: Tensor, y: Tensor, epochs: float, batch: int = 2000, seed: int = 0,
         net.zero_grad(set_to_none=True)
         loss.backward()
         left = 1 - step / steps
-        for group, factor, lr in zip(sgd.param_groups, (1 - step / bias_steps, left, left), rates, strict=True):
+        for group, factor, lr in zip(
+            sgd.param_groups, (1 - step / bias_steps, left, left), rates, strict=True
+        ):
             group["lr"] = lr * factor
         muon.lr = 0.24 * left
         sgd.step()
@@ -169,8 +173,8 @@ def main() -> None:
     options = parser.parse_args()
     data = datasets["cifar10"].build(root=data_root(None), offline=False)
     part, start = fraction(data.train, options.fraction), time.perf_counter()
-    for net, _ in train(part.x, part.y, options.epochs, options.batch, options.seed, options.bf16):
-        pass
+    steps = train(part.x, part.y, options.epochs, options.batch, options.seed, options.bf16)
+    net, _ = deque(steps, maxlen=1).pop()
     percent = accuracy(net, data.test.x, data.test.y, options.bf16)
     print(f"accuracy {percent:.2f} %, {time.perf_counter() - start:.1f} s")
 

@@ -1,4 +1,4 @@
-"""The fast recipes against a plain script of the same method, and against their rules by hand in their units."""
+"""The fast recipes against a plain script of the same method, and by hand in their author's units."""
 
 import copy
 from itertools import pairwise
@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from lib.batch import Batch
 from lib.build import build
 from lib.build.run import build_schedule
 from lib.cli import parse
@@ -25,8 +26,8 @@ CPU = torch.device("cpu")
 
 
 def recipe(name: str, line: str = "") -> Run:
-    """The recipe's run on 32 made-up images, 4 steps an epoch."""
-    small = "--dataset synthetic --data.size 32 --data.image_size 32 --data.classes 10 --bs 8"
+    """The recipe's run on 20 made-up images, 2 steps an epoch."""
+    small = "--dataset synthetic --data.size 40 --fraction 0.5 --bs 10"
     return build(parse(f"--config {SPEED / name}.yaml {small} {line}".split()).config(), CPU, note=print)
 
 
@@ -57,32 +58,52 @@ def test_the_whitening_is_that_of_the_plain_script():
 
 
 def test_the_steps_with_muon_are_those_of_the_plain_script(monkeypatch):
-    # There the loss is a sum, here a mean: the rates of a batch of 2000 are scaled to one of 8.
-    run = recipe("94_muon", "--optim.rest_lr 5.36")
-    start = copy.deepcopy(run.model.state_dict())
+    # There the loss is a sum, here a mean: the rate .67 is that of a batch of 10. The network is the narrow
+    # one, in float64: the choices of max-pooling blow up the rounding of float32 within a few steps.
+    run = recipe("94_muon", "--model airbench93 --model.start muon --optim.rest_lr 6.7")
+    run.model.double()
+    run.prepare = in_double(run.prepare)
+    start = copy.deepcopy(run.model)
     source = (prepared(run, step) for step in range(run.total))
 
-    def same_start(net: plain.Net, x: Tensor) -> None:
-        for mine, other in zip(start.values(), net.state_dict().values(), strict=True):
-            other.copy_(mine)
+    def same_start() -> plain.Net:
+        net = narrow((64, 128, 128)).double()
+        for mine, other in zip(start.parameters(), net.parameters(), strict=True):
+            other.data.copy_(mine)
+        net.set_whitening = lambda x: None
+        return net
 
-    monkeypatch.setattr(plain.Net, "set_whitening", same_start)
+    narrow = plain.Net
+    monkeypatch.setattr(plain, "Net", same_start)
     monkeypatch.setattr(plain, "batches", lambda *_: ((x, y.argmax(1)) for x, y in source))
-    x = run.data.split.x
-    theirs = plain.train(x, run.data.split.y, epochs=run.epochs, batch=8)
-    for step in range(14):  # of 32; from step 12 on the whitening's bias is frozen
+    theirs = plain.train(run.data.split.x, run.data.split.y, epochs=run.epochs, batch=10)
+    for step in range(10):  # of 16; from step 6 on the whitening's bias is frozen
         net, loss = next(theirs)
-        assert train_step(run, step).item() == pytest.approx(loss.item(), rel=1e-3)
-    frozen = {True: net.whiten.bias}
-    assert frozen[True].grad is None and run.model.whiten.bias.grad is None
-    for mine, other, old in zip(run.model.parameters(), net.parameters(), start.values(), strict=False):
-        moved = (other - old).norm() if mine.shape == old.shape else torch.ones(())
-        assert (mine - other).norm() <= 2e-3 * moved + 1e-7
+        assert train_step(run, step).item() == pytest.approx(loss.item(), rel=1e-4)
+    assert net.whiten.bias.grad is None and run.model.whiten.bias.grad is None
+    same_path(start, run.model, net)
 
 
-def by_hand(run: Run, steps: int) -> list[Tensor]:
-    """The weights of 94.yaml after these steps, in the units in which its author wrote the recipe."""
-    model, total, B = copy.deepcopy(run.model), run.total, 8
+def in_double(prepare):
+    def doubled(batch: Batch, rng: Rng) -> Batch:
+        batch = prepare(batch, rng)
+        return batch.replace(x=batch.x.double())
+
+    return doubled
+
+
+def same_path(start: nn.Module, one: nn.Module, other: nn.Module) -> None:
+    """Both have come from the start to the same weights, up to what rounding grows to in some steps."""
+    for (name, home), p, q in zip(
+        start.named_parameters(), one.parameters(), other.parameters(), strict=True
+    ):
+        assert bool((p - home).norm()) == home.requires_grad, name
+        assert (p - q).norm() <= 1e-2 * (p - home).norm(), name
+
+
+def by_hand(run: Run, steps: int) -> nn.Module:
+    """The model of 94.yaml after these steps, in the units in which its author wrote the recipe."""
+    model, total, B = copy.deepcopy(run.model), run.total, 10
     scale = B * (1 + 1 / (1 - 0.85))
     lr, decay = 11.5 / scale, 0.0153 * B / scale  # for summed losses; what a step shrinks the weights by
     rate = {n: lr * (64 if "bias" in n and "whiten" not in n else 1) for n, _ in model.named_parameters()}
@@ -98,34 +119,29 @@ def by_hand(run: Run, steps: int) -> list[Tensor]:
         (-(F.log_softmax(model(x), 1) * y).sum()).backward()
         with torch.no_grad():
             for n, p in params.items():
-                if n == "whiten.bias" and step >= 3 * 4:
+                if n == "whiten.bias" and step >= 3 * 2:
                     continue
                 g = p.grad + decay / rate[n] * p
                 velocity[n] = 0.85 * velocity[n] + g
                 p -= factor * rate[n] * (g + 0.85 * velocity[n])
-            for pull in [0.95**5 * ((step + 1) / total) ** 3] * ((step + 1) % 5 == 0) + [1.0] * (
-                step + 1 == total
-            ):
+            pulls = [0.95**5 * ((step + 1) / total) ** 3] if (step + 1) % 5 == 0 else []
+            for pull in pulls + [1.0] * (step + 1 == total):
                 for kept, live in zip(slow, floats, strict=True):
                     kept += (1 - pull) * (live - kept)
                     live.copy_(kept)
-    return floats
+    return model
 
 
-@pytest.mark.parametrize("steps", [14, 18])
-def test_the_steps_with_sgd_are_those_of_the_recipe_in_its_own_units(steps):
-    # 18 steps are the whole of a shorter budget, which ends on the slow weights.
-    epochs = 9.9 if steps == 14 else 4.5
-    B, momentum = 8, 0.85
-    lr = 11.5 / (B * (1 + 1 / (1 - momentum))) * B
-    run = recipe("94", f"--epochs {epochs} --model.widths 8,16,16 --lr {lr}")
-    assert run.total == round(4 * epochs)
-    expected = by_hand(run, steps)
+@pytest.mark.parametrize(("steps", "epochs"), [(10, 9), (8, 4)])
+def test_the_steps_with_sgd_are_those_of_the_recipe_in_its_own_units(steps, epochs):
+    # Eight steps are the whole of the shorter budget, which ends on the slow weights.
+    run = recipe("94", f"--epochs {epochs} --model airbench93 --data.image_size 16")
+    start, expected = copy.deepcopy(run.model), by_hand(run, steps)
     for step in range(steps):
         train_step(run, step)
-    floats = [t for t in run.model.state_dict().values() if t.is_floating_point()]
-    for mine, other in zip(floats, expected, strict=True):
-        torch.testing.assert_close(mine, other, rtol=2e-3, atol=2e-4)
+    same_path(start, run.model, expected)
+    for mine, other in zip(run.model.buffers(), expected.buffers(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +174,7 @@ def test_every_weight_of_a_recipe_shrinks_by_the_same_share(name, peak):
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SPEED.glob("*.yaml")))
 def test_every_recipe_composes_with_mixup_and_sam(name):
-    narrow = "--model.width 8" if name == "resnet9" else "--model.widths 8,8,8"
-    run = recipe(name, f"--mixup True --sam True {narrow}")
+    run = recipe(name, "--mixup True --sam True --data.image_size 16")
     before = [p.detach().clone() for p in run.params]
     for step in range(2):
         assert train_step(run, step).isfinite()
@@ -171,10 +186,11 @@ def test_every_recipe_composes_with_mixup_and_sam(name):
 
 @pytest.mark.parametrize("falls", [False, True])
 def test_the_first_block_learns_at_first_only(falls):
-    line = f"--model resnet20 --dataset synthetic --data.size 32 --data.image_size 8 --bs 8 --epochs 4 "
-    line += f"--schedule constant --momentum 0 --weight-decay 0 --stem-epochs 0.5 --stem-falls {falls}"
+    line = "--model resnet20 --dataset synthetic --data.classes 4 --data.size 32 --data.image_size 8 --bs 8"
+    line += " --epochs 4 --schedule constant --momentum 0 --weight-decay 0"
+    line += f" --stem-epochs 0.5 --stem-falls {falls}"
     run = build(parse(line.split()).config(), CPU, note=print)
-    stem = {name for name, p in run.model.named_parameters() if p.requires_grad}
+    trained = {name for name, p in run.model.named_parameters() if p.requires_grad}
     rates, moved = [], []
     for step in range(run.total):
         before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
@@ -182,9 +198,7 @@ def test_the_first_block_learns_at_first_only(falls):
         moved.append({n for n, p in run.model.named_parameters() if not torch.equal(p, before[n])})
         rates.append(next(g["lr"] for g in run.optimizer.param_groups if "learns_until" in g))
     assert all(now == moved[0] for now in moved[:8]) and all(now == moved[-1] for now in moved[8:])
-    assert moved[0] == stem
-    left = moved[0] - moved[-1]
-    assert left and all(name.startswith(next(iter(stem_names(run)))) or name in stem_names(run) for name in left)
+    assert moved[0] == trained and trained - moved[-1] == stem_names(run)
     expected = [0.1 * (1 - t / 8) if falls else 0.1 for t in range(8)]
     assert rates[:8] == pytest.approx(expected)
 
@@ -203,4 +217,4 @@ def test_a_model_of_one_block_cannot_have_it_frozen():
     with pytest.raises(ValueError, match="stem_falls"):
         ParamGroups(stem_falls=True)
     with pytest.raises(BadInput, match="stem_epochs"):
-        parse("--stem-epochs 0".split()).config()
+        parse(["--stem-epochs", "0"]).config()

@@ -1,8 +1,8 @@
 """Parameter groups: which parameters share their settings.
 
-A group may have an `lr_scale`, by which its learning rate is multiplied at every step, a `decay_scale` for its
-weight decay, and `learns_until`, the time at which it is frozen. Its `matrices` say of each of its parameters
-how many matrices of hidden layers it holds, for optimizers that treat those apart.
+A group may have an `lr_scale`, by which its learning rate is multiplied at every step, a `decay_scale` for
+its weight decay, and `learns_until`, the time at which it is frozen. Its `matrices` say of each of its
+parameters how many matrices of hidden layers it holds, for optimizers that treat those apart.
 """
 
 from __future__ import annotations
@@ -38,7 +38,12 @@ class ParamGroups:
         """The trainable parameters of `model` as groups for a torch optimizer."""
         matrices, blocks, norms = hidden_matrices(model), block_numbers(model), norm_parameters(model)
         last = max(blocks.values(), default=0)
-        require(self.stem_epochs is None or last > 0, "stem_epochs", "none where the model is one block", self.stem_epochs)
+        require(
+            self.stem_epochs is None or last > 0,
+            "stem_epochs",
+            "none where the model is one block",
+            self.stem_epochs,
+        )
         groups: dict[tuple, dict] = {}
         for name, p in model.named_parameters():
             if p.requires_grad:
@@ -48,7 +53,9 @@ class ParamGroups:
                 group["matrices"].append(matrices.get(p, 0))
         return list(groups.values())
 
-    def _settings(self, name: str, p: Tensor, block: int, last: int, of_norm: bool) -> dict[str, float | bool]:
+    def _settings(
+        self, name: str, p: Tensor, block: int, last: int, of_norm: bool
+    ) -> dict[str, float | bool]:
         # Biases and the scales of norm layers are the parameters of at most one dimension.
         settings = {} if self.decay_norm_and_bias or p.ndim > 1 else {"weight_decay": 0.0}
         scale = self.layer_lr_decay ** (last - block)
