@@ -37,6 +37,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="runs of each, with seeds from 0")
     parser.add_argument("--epochs", type=float, help="of both, instead of their own")
     parser.add_argument("--batch", type=int, help="images a step of both, instead of their own")
+    parser.add_argument("--test", type=int, help="evaluate on so many of the test images only")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--device", default="auto")
     parser.add_argument("settings", nargs="*", help="more of the recipe's settings, as data.fraction=0.1")
@@ -49,7 +50,10 @@ def main() -> None:
     for seed in range(options.runs):
         config = _config(options, seed)
         epochs, batch = options.epochs or PLAIN["epochs"], options.batch or PLAIN["batch"]
-        works = {"ours": ours(config, device), "plain": plain(config, device, epochs, batch)}
+        works = {
+            "ours": ours(config, device, options.test),
+            "plain": plain(config, device, epochs, batch, options.test),
+        }
         for kind, outcome in by_turns(works, device).items():
             found[kind].append({"seed": seed, **outcome})
             numbers = (COLUMNS[key].format(outcome[key]) for key in COLUMNS)
@@ -76,16 +80,16 @@ def _config(options: argparse.Namespace, seed: int) -> Config:
 Work = Iterator[torch.Tensor | float | None]
 
 
-def ours(config: Config, device: torch.device) -> Work:
+def ours(config: Config, device: torch.device, test: int | None) -> Work:
     run = build(config, device, note=lambda line: print(line, file=sys.stderr))
     yield None
     for step in range(run.total):
         yield train_step(run, step)
     network = list(networks(run.model, {}, run.views).values())[-1]  # a view, if there is one
-    yield evaluate(network, run.splits["test"], run.normalize, run.precision).accuracy
+    yield evaluate(network, run.splits["test"].take(slice(test)), run.normalize, run.precision).accuracy
 
 
-def plain(config: Config, device: torch.device, epochs: float, batch: int) -> Work:
+def plain(config: Config, device: torch.device, epochs: float, batch: int, test: int | None) -> Work:
     dataset = build_dataset(config)
     part, splits = build_splits(config, dataset)
     x, y = part.x.to(device), part.y.to(device)
@@ -99,8 +103,8 @@ def plain(config: Config, device: torch.device, epochs: float, batch: int) -> Wo
     for net, loss in plain_airbench.train(x, y, epochs, batch, config.train.seed, bf16):
         nets = [net]
         yield loss
-    test = splits["test"].to(device)
-    yield plain_airbench.accuracy(*nets, test.x, test.y, bf16)
+    shown = splits["test"].take(slice(test)).to(device)
+    yield plain_airbench.accuracy(*nets, shown.x, shown.y, bf16)
 
 
 def by_turns(works: dict[str, Work], device: torch.device) -> dict[str, dict]:

@@ -75,7 +75,7 @@ def orthogonalized(matrices: Tensor, iterations: int) -> Tensor:
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)  # now no singular value exceeds 1
     for _ in range(iterations):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x if wide else x.mT).to(matrices.dtype)
 
 
@@ -118,7 +118,7 @@ def muon(
     fixed_norm: bool = False,  # before a step each weight gets the norm sqrt(outputs): for layers with norms
     rest: Literal["adamw", "sgd"] = "adamw",  # what moves the head, embeddings, norm layers and biases
     rest_lr: float | None = None,  # its rate; none: 3e-4 for adamw, 0.1 for sgd
-    rest_momentum: float = 0.9,  # of sgd's velocity
+    rest_momentum: float | None = None,  # of sgd's velocity; none: 0.9
     rest_decay: float | None = None,  # weight decay of the rest; none: weight_decay
     betas: tuple[float, float] = (0.9, 0.95),  # decay of adamw's two moments
 ) -> Together:
@@ -127,7 +127,11 @@ def muon(
     require(0 <= momentum < 1, "momentum", "at least 0 and below 1", momentum)
     require(iterations >= 1, "iterations", "at least 1", iterations)
     require(rest_lr is None or rest_lr > 0, "rest_lr", "above 0", rest_lr)
-    require(0 < rest_momentum < 1, "rest_momentum", "above 0 and below 1", rest_momentum)
+    require(
+        rest_momentum is None or rest == "sgd", "rest_momentum", "none where rest is adamw", rest_momentum
+    )
+    momentum_fits = rest_momentum is None or 0 < rest_momentum < 1
+    require(momentum_fits, "rest_momentum", "above 0 and below 1", rest_momentum)
     require(rest_decay is None or rest_decay >= 0, "rest_decay", "at least 0", rest_decay)
     rest_decay = weight_decay if rest_decay is None else rest_decay
     hidden, others = _split(params)
@@ -137,7 +141,7 @@ def muon(
     if others and rest == "adamw":
         parts["rest"] = AdamW(others, lr=rest_lr or 3e-4, betas=betas, weight_decay=rest_decay)
     elif others:
-        options = {"momentum": rest_momentum, "nesterov": True, "weight_decay": rest_decay}
+        options = {"momentum": rest_momentum or 0.9, "nesterov": True, "weight_decay": rest_decay}
         parts["rest"] = SGD(others, lr=rest_lr or 0.1, **options)
     return Together(parts)
 
