@@ -16,9 +16,9 @@ from lib.cli import parse
 from lib.errors import BadInput
 from lib.init.whitening import principal_components
 from lib.optim.groups import ParamGroups
-from lib.registry import models
+from lib.registry import models, optimizers, wrappers
 from lib.rng import Rng
-from lib.step import Run, train_step
+from lib.step import Run, tell_time, train_step
 from scripts import plain_airbench as plain
 
 SPEED = Path(__file__).parent.parent / "configs/speed"
@@ -218,3 +218,31 @@ def test_a_model_of_one_block_cannot_have_it_frozen():
         ParamGroups(stem_falls=True)
     with pytest.raises(BadInput, match="stem_epochs"):
         parse(["--stem-epochs", "0"]).config()
+
+
+# Lookahead's time.
+
+
+def test_lookahead_holds_back_ever_more_and_ends_on_the_slow_weights_even_after_an_overflow():
+    w = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    base = torch.optim.SGD([w], lr=1.0)
+    options = {"every": 2, "alpha": 0.25, "ramp": 2, "finish": True}
+    optimizer = wrappers["lookahead"].build(base=base, model=nn.Module(), **options)
+    fast = slow = 0.0
+    for step in range(6):
+        tell_time(optimizer, step, 6)
+        w.grad = None if step == 5 else -torch.ones_like(w)  # one forward, but in the last step an overflow
+        optimizer.step()
+        fast += step < 5
+        if step in (1, 3):
+            fast = slow = slow + (1 - 0.75 * ((step + 1) / 6) ** 2) * (fast - slow)
+        fast = slow if step == 5 else fast
+        assert w.item() == pytest.approx(fast, rel=1e-12)
+
+
+def test_what_would_be_ignored_is_refused():
+    with pytest.raises(ValueError, match="rest_momentum must be none where rest is adamw"):
+        optimizers["muon"].build(params=[{"params": [torch.ones(2, 2)]}], rest_momentum=0.8)
+    frozen = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="stem_epochs must be none unless the first block is trained"):
+        ParamGroups(stem_epochs=1)(frozen)

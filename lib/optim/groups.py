@@ -38,12 +38,10 @@ class ParamGroups:
         """The trainable parameters of `model` as groups for a torch optimizer."""
         matrices, blocks, norms = hidden_matrices(model), block_numbers(model), norm_parameters(model)
         last = max(blocks.values(), default=0)
-        require(
-            self.stem_epochs is None or last > 0,
-            "stem_epochs",
-            "none where the model is one block",
-            self.stem_epochs,
-        )
+        if self.stem_epochs is not None:
+            trained = [blocks[p] for p in model.parameters() if p.requires_grad]
+            rule = "none unless the first block is trained, and another one too"
+            require(0 in trained and any(trained), "stem_epochs", rule, self.stem_epochs)
         groups: dict[tuple, dict] = {}
         for name, p in model.named_parameters():
             if p.requires_grad:

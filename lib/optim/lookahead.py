@@ -7,7 +7,8 @@ after such a meeting, so what is evaluated is the slow weights if the steps unti
 are, and so do buffers: the statistics of BatchNorm are an average already.
 
 The fast recipes (airbench: Jordan 2024, arXiv:2404.00498) hold back ever more as the budget runs out: `ramp`
-is the power of that growth. They take the statistics along, and end on the slow weights.
+is the power of that growth. They take the statistics along, and end on the slow weights. The time is what the
+training step tells in the groups, so that steps lost to overflows count too.
 """
 
 from collections.abc import Callable
