@@ -181,6 +181,22 @@ def test_every_recipe_composes_with_mixup_and_sam(name):
     assert not any(torch.equal(p, old) for p, old in zip(run.params, before, strict=True))
 
 
+@pytest.mark.parametrize(("name", "options"), [("94", ""), ("94_muon", "--model.start muon")])
+def test_a_recipe_resumes_bit_for_bit_after_its_first_block_is_frozen(name, options):
+    line = f"--epochs 5 --model airbench93 {options} --data.image_size 16"
+    whole, first, again = (recipe(name, line) for _ in range(3))
+    for step in range(10):
+        train_step(whole, step)
+    for step in range(7):  # the whitening's bias is frozen from step 6 on
+        train_step(first, step)
+    again.model.load_state_dict(first.model.state_dict())
+    again.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
+    for step in range(7, 10):
+        train_step(again, step)
+    for mine, other in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
+        assert torch.equal(mine, other)
+
+
 # The first block, for a time.
 
 
