@@ -1,0 +1,66 @@
+"""Lines over the epochs, one a setting: named where they end or, where they are many, in a panel each."""
+
+import math
+from dataclasses import dataclass, field
+
+from lib.report.plots.labels import name_ends
+from lib.report.style import PALE, PALETTE, wrapped
+
+TOGETHER = len(PALETTE)  # more lines than colours cannot be told apart in one panel
+COLUMNS = 5  # of panels with a line each
+HEIGHT = 1.35  # inches of each
+
+
+@dataclass(frozen=True)
+class Line:
+    name: str
+    x: list[float]
+    y: list[float]
+    low: list[float] = field(default_factory=list)  # the band around it; empty for none
+    high: list[float] = field(default_factory=list)
+
+
+def rows_of(lines: list[Line]) -> int:
+    """How many rows of panels the lines take where each has its own."""
+    return math.ceil(len(lines) / COLUMNS)
+
+
+def draw_together(panel, lines: list[Line], label: str, named: bool = True) -> None:
+    """All lines in one panel, which has a colour for each; named at their ends."""
+    for line, colour in zip(lines, PALETTE, strict=False):
+        _draw(panel, line, colour)
+    panel.set(xlabel="epoch", ylabel=label)
+    _whole_epochs(panel)
+    if named:
+        ends = [(line.x[-1], line.y[-1], line.name) for line in lines]
+        name_ends(panel, ends, PALETTE)
+
+
+def draw_apart(figure, lines: list[Line], label: str) -> None:
+    """A panel for each line, with all the others behind it."""
+    panels = figure.subplots(rows_of(lines), COLUMNS, sharex=True, sharey=True, squeeze=False)
+    for panel, line in zip(panels.flat, lines, strict=False):
+        for other in lines:
+            panel.plot(other.x, other.y, color=PALE, linewidth=0.7, label="_behind")
+        _draw(panel, line, PALETTE[0])
+        panel.set_title(wrapped(line.name, 24), fontsize=8.5)
+        _whole_epochs(panel)
+    for place, panel in enumerate(panels.flat):
+        if place >= len(lines):
+            panel.set_axis_off()
+        # What is below it may have been left empty.
+        panel.tick_params(labelbottom=place >= len(lines) - COLUMNS)
+    figure.supylabel(label, fontsize=10)
+    figure.supxlabel("epoch", fontsize=10)
+
+
+def _draw(panel, line: Line, colour: str) -> None:
+    marker = "." if len(line.x) < 30 else None
+    panel.plot(line.x, line.y, color=colour, marker=marker, label=line.name)
+    if line.low:
+        panel.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+
+
+def _whole_epochs(panel) -> None:
+    panel.margins(x=0.02)
+    panel.xaxis.get_major_locator().set_params(integer=True)
