@@ -19,7 +19,7 @@ def draw_curves(rows: list[dict[str, Any]], title: str) -> bytes:
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     panels = figure.subplots(1, 3)
     _plot(panels[0], rows, {"train_loss": "train", "val_loss": "val", "test_loss": "test"}, "loss")
-    keys = sorted({key for row in rows for key in row if key.endswith("_accuracy")})
+    keys = sorted(key for row in rows for key in row if key.endswith("_accuracy"))
     _plot(
         panels[1],
         rows,

@@ -3,6 +3,7 @@
 import functools
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Callable
 
@@ -71,13 +72,27 @@ def encode(figure, kind: str = "png", dpi: int = 150) -> bytes:
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name over as many lines as it takes, broken behind blanks and the signs that join words."""
+    """A name over as many lines as it takes, of about one length, broken behind the signs that join words."""
+    parts = re.split(r"(?<=[ _\-+,/:=])(?=\w)", plain(name))
+    lines = _filled(parts, width)
+    while width > 1 and len(narrower := _filled(parts, width - 1)) == len(lines):
+        width, lines = width - 1, narrower
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _filled(parts: list[str], width: int) -> list[str]:
+    """Lines of as many parts as go into each; a longer part has a line of its own."""
     lines = [""]
-    for part in re.split(r"(?<=[ _\-+,/:=])(?=\w)", plain(name)):
+    for part in parts:
         if lines[-1] and len(lines[-1] + part.rstrip()) > width:
             lines.append("")
         lines[-1] += part
-    return "\n".join(line.rstrip() for line in lines)
+    return lines
+
+
+def folded(text: str, width: int) -> str:
+    """Text over as many lines as it takes, broken at blanks only."""
+    return "\n".join(textwrap.wrap(plain(text), width, break_long_words=False, break_on_hyphens=False))
 
 
 def plain(name: str) -> str:

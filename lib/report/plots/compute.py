@@ -1,67 +1,74 @@
 """Accuracy against the operations that training took, and which settings none beats in both."""
 
-import math
-from dataclasses import dataclass
+from itertools import pairwise
 
+from lib.errors import BadInput
 from lib.report.plots.labels import aside, name_points
+from lib.report.select import LeftOut
 from lib.report.style import GREY, PALETTE, WIDTH, plain, styled
+from lib.report.table import Row, Table
 
 UNITS = {18: "EFLOPs, 10¹⁸", 15: "PFLOPs, 10¹⁵", 12: "TFLOPs, 10¹²", 9: "GFLOPs, 10⁹", 6: "MFLOPs, 10⁶"}
 DECADE = 10  # the dearest over the cheapest, from where on the axis is logarithmic
 
 
-@dataclass(frozen=True)
-class Point:
-    name: str
-    n: int  # seeds
-    flops: float  # of a training: operations, of which a multiplication with an addition is two
-    mean: float  # test accuracy, %
-    low: float  # the ends of its interval; nan where there is none
-    high: float
+def costed(table: Table) -> tuple[list[Row], list[LeftOut]]:
+    """The rows whose runs all tell what their training cost, and the others with the reason.
+
+    Raises:
+        BadInput: none does.
+    """
+    ended_well = [row for row in table.rows if row.accuracy]
+    rows = [row for row in ended_well if row.flops]
+    left_out = [(row.name, "its records do not tell train_flops") for row in ended_well if not row.flops]
+    if not rows:
+        raise BadInput("no row tells what its training cost (train_flops in result.json); newer runs do")
+    return rows, left_out
 
 
-def pareto(points: list[Point]) -> list[Point]:
-    """Those that no other beats in accuracy at the same cost or less, the cheapest first."""
-    front: list[Point] = []
-    for point in sorted(points, key=lambda point: (point.flops, -point.mean)):
-        if not front or point.mean > front[-1].mean:
-            front.append(point)
+def pareto(rows: list[Row]) -> list[Row]:
+    """Those that no other beats in mean accuracy at the same cost or less, the cheapest first."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.flops, -row.accuracy.mean)):
+        if not front or row.accuracy.mean > front[-1].accuracy.mean:
+            front.append(row)
     return front
 
 
 @styled
-def draw(points: list[Point], remark: str, title: str = ""):
-    """A point for each setting, named, and the Pareto front as a staircase.
+def draw(rows: list[Row], title: str = ""):
+    """A point for each row, named, and the Pareto front as a staircase.
 
-    Args:
-        remark: what the bars are.
     Returns:
         A matplotlib Figure.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(WIDTH, max(4.4, 2 + 0.19 * len(points))), layout="constrained")
+    figure = Figure(figsize=(WIDTH, max(4.4, 2 + 0.19 * len(rows))), layout="constrained")
     panel = figure.subplots()
-    front = pareto(points)
-    most = max(point.flops for point in points)
+    most, least = max(row.flops for row in rows), min(row.flops for row in rows)
     power = max((power for power in UNITS if most >= 10**power), default=6)
-    at = {point.name: point.flops / 10**power for point in points}
-    for point in points:
-        colour = PALETTE[0] if point in front else GREY
-        if not math.isnan(point.low):
-            panel.plot([at[point.name]] * 2, [point.low, point.high], color=colour, linewidth=1.2, alpha=0.6)
-        face = "white" if math.isnan(point.low) else colour
-        panel.plot([at[point.name]], [point.mean], "o", color=colour, markerfacecolor=face, zorder=3)
-    x, y = [at[point.name] for point in front], [point.mean for point in front]
-    stairs = [
-        box
-        for k in range(len(x) - 1)
-        for box in ((x[k], y[k], x[k + 1], y[k]), (x[k + 1], *y[k : k + 1], x[k + 1], y[k + 1]))
-    ]
-    panel.plot(x, y, drawstyle="steps-post", color=PALETTE[0], linewidth=1, linestyle="--", zorder=1)
+    x = {row.setting: row.flops / 10**power for row in rows}
+    front = pareto(rows)
+    taken = []  # left, bottom, right and top of all that names should not cover
+    for row in rows:
+        at, accuracy = x[row.setting], row.accuracy
+        colour = PALETTE[0] if row in front else GREY
+        low, high = (accuracy.mean,) * 2 if accuracy.low is None else (accuracy.low, accuracy.high)
+        panel.plot([at, at], [low, high], color=colour, linewidth=1.2, alpha=0.6)
+        face = "white" if accuracy.low is None else colour
+        panel.plot([at], [accuracy.mean], "o", color=colour, markerfacecolor=face, zorder=3)
+        taken.append((at, low, at, high))
+    for row, better in pairwise(front):
+        y, higher = row.accuracy.mean, better.accuracy.mean
+        left, right = x[row.setting], x[better.setting]
+        panel.plot(
+            [left, right, right], [y, y, higher], color=PALETTE[0], linewidth=1, linestyle="--", zorder=1
+        )
+        taken += [(left, y, right, y), (right, y, right, higher)]
     panel.set(xlabel=f"training compute ({UNITS[power]} operations)", ylabel="test accuracy (%)")
-    if max(at.values()) > DECADE * min(at.values()):
+    if most >= DECADE * least:
         panel.set_xscale("log")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -69,15 +76,18 @@ def draw(points: list[Point], remark: str, title: str = ""):
     panel.margins(x=0.2, y=0.08)
     if title:
         figure.suptitle(plain(title))
-    aside(figure, f"{remark}; dashed: Pareto front of the means")
-    bars = [
-        (
-            at[p.name],
-            p.mean if math.isnan(p.low) else p.low,
-            at[p.name],
-            p.mean if math.isnan(p.high) else p.high,
-        )
-        for p in points
-    ]
-    name_points(panel, [(at[point.name], point.mean, point.name) for point in points], bars + stairs)
+    aside(figure, caption(rows))
+    name_points(panel, [(x[row.setting], row.accuracy.mean, row.name) for row in rows], taken)
     return figure
+
+
+def caption(rows: list[Row]) -> str:
+    """What bars, marks and lines are, and of how many seeds."""
+    counts = sorted({len(row.values) for row in rows})
+    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    said = [f"mean of n = {n} seeds"]
+    if any(row.accuracy.low is not None for row in rows):
+        said.append("bar: 95 % interval")
+    if any(row.accuracy.low is None for row in rows):
+        said.append("open: too few runs for an interval")
+    return "; ".join([*said, "blue: the Pareto front of the means; multiply and add count as 2 operations"])

@@ -1,86 +1,95 @@
 """A forest plot: the difference of each setting to the baseline with its interval, the best above."""
 
-import math
-from dataclasses import dataclass
-
+from lib.errors import BadInput
 from lib.report.plots.labels import aside
-from lib.report.style import BETTER, GREY, INK, WIDTH, WORSE, plain, styled, wrapped
+from lib.report.style import BETTER, GREY, INK, WIDTH, WORSE, folded, plain, styled, wrapped
+from lib.report.table import Row, Table
 
 ROW = 0.28  # inches
-COLUMNS = (46, 142, 166)  # points right of the panel where the columns of numbers end
+COLUMNS = (58, 154, 178)  # points right of the panel where the columns of numbers end
 
-
-@dataclass(frozen=True)
-class Effect:
-    name: str
-    n: int  # runs that the difference was taken from
-    mean: float  # percentage points
-    low: float  # the ends of the interval; nan where there is none
-    high: float
-
-    @property
-    def has_interval(self) -> bool:
-        return not math.isnan(self.low)
-
-    @property
-    def colour(self) -> str:
-        """Grey where the interval holds zero or is unknown."""
-        return BETTER if self.low > 0 else WORSE if self.high < 0 else GREY
-
-    @property
-    def numbers(self) -> tuple[str, str, str]:
-        """Mean, interval and n, in words."""
-        ends = f"[{_signed(self.low)}, {_signed(self.high)}]" if self.has_interval else "none"
-        return _signed(self.mean), ends, str(self.n)
+# By what the table says of a row: its colour, whether its point is filled, and what that means.
+BUT = ", but not after Holm"
+LOOKS = {
+    "better": (BETTER, True, "blue: better"),
+    "worse": (WORSE, True, "orange: worse"),
+    f"better{BUT}": (BETTER, False, "open, blue: better, but not after Holm's correction for all rows"),
+    f"worse{BUT}": (WORSE, False, "open, orange: worse, but not after Holm's correction for all rows"),
+    "no detectable difference": (GREY, True, "grey: no detectable difference"),
+    "no interval": (GREY, False, "no bar: too few runs for an interval"),
+}
 
 
 @styled
-def draw(effects: list[Effect], label: str, remark: str, title: str = ""):
-    """A row for each effect.
+def draw(table: Table, title: str = ""):
+    """A row for each setting that can be compared.
 
     Args:
-        label: what the differences are, with their unit.
-        remark: what the intervals are.
+        table: has a baseline.
     Returns:
         A matplotlib Figure.
+    Raises:
+        BadInput: there is nothing to compare the baseline with.
     """
     from matplotlib.figure import Figure
 
-    effects = sorted(effects, key=lambda effect: -effect.mean)
-    names = [wrapped(effect.name, 34) for effect in effects]
+    rows = sorted((row for row in table.rows if row.difference), key=lambda row: -row.difference.mean)
+    if not rows:
+        raise BadInput(
+            f"nothing can be compared with the baseline {table.baseline!r}: no pair of rows ended well"
+        )
+    names = [wrapped(row.name, 34) for row in rows]
     tall = [max(1, 0.7 * (1 + name.count("\n"))) for name in names]  # in rows, of names over several lines
-    rows = [sum(tall[:k]) + tall[k] / 2 for k in range(len(tall))]
+    places = [sum(tall[:k]) + tall[k] / 2 for k in range(len(tall))]
     figure = Figure(figsize=(WIDTH, 1.4 + ROW * sum(tall)), layout="constrained")
     panel = figure.subplots()
     panel.axvline(0, color=INK, linewidth=1)
-    for row, effect in zip(rows, effects, strict=True):
-        if effect.has_interval:
-            panel.plot([effect.low, effect.high], [row, row], color=effect.colour, linewidth=1.8)
-        face = effect.colour if effect.has_interval else "white"
-        panel.plot([effect.mean], [row], "o", color=effect.colour, markerfacecolor=face)
-        _beside(panel, row, effect.numbers)
+    _beside(panel, 0, ("difference", "95 % interval", "n"), va="bottom", color=GREY)
+    for place, row in zip(places, rows, strict=True):
+        found = row.difference
+        colour, filled, _ = LOOKS[found.verdict]
+        if found.low is not None:
+            panel.plot([found.low, found.high], [place, place], color=colour, linewidth=1.8)
+        panel.plot([found.mean], [place], "o", color=colour, markerfacecolor=colour if filled else "white")
+        ends = "none" if found.low is None else f"[{_signed(found.low)}, {_signed(found.high)}]"
+        _beside(panel, place, (_signed(found.mean), ends, str(_counted(row, table))))
     panel.set_ylim(sum(tall), 0)
-    _beside(panel, 0, ("mean", "interval", "n"), va="bottom", color=GREY)
-    panel.set_yticks(rows, names)
+    panel.set_yticks(places, names)
     panel.grid(False, axis="y")
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
-    panel.set_xlabel(label)
+    what = table.headline.removesuffix(", %")
+    panel.set_xlabel(folded(f"{what}: difference to {table.baseline} (percentage points)", 80))
     if title:
         figure.suptitle(plain(title))
-    hollow = (
-        "" if all(effect.has_interval for effect in effects) else "; hollow: too few runs for an interval"
-    )
-    aside(figure, f"{remark}; grey: the interval holds zero{hollow}")
+    aside(figure, caption(table, rows))
     return figure
 
 
-def _beside(panel, row: float, texts: tuple[str, str, str], va: str = "center", color: str = INK) -> None:
+def caption(table: Table, rows: list[Row]) -> str:
+    """What bars, colours and marks are, of those that occur."""
+    home = _home(table)
+    how = "seed by seed" if table.paired else "by Welch's test"
+    said = [f"bar: 95 % interval of this row alone, {how}; n of {home.name}: {len(home.values)}"]
+    seen = {row.difference.verdict for row in rows}
+    return "; ".join(said + [meaning for verdict, (_, _, meaning) in LOOKS.items() if verdict in seen])
+
+
+def _home(table: Table) -> Row:
+    return next(row for row in table.rows if row.baseline)
+
+
+def _counted(row: Row, table: Table) -> int:
+    """How many runs of a row its difference was taken from."""
+    return len(set(row.seeds) & set(_home(table).seeds)) if table.paired else len(row.values)
+
+
+def _beside(panel, place: float, texts: tuple[str, str, str], va: str = "center", color: str = INK) -> None:
     """Numbers right of the panel, in columns."""
     for text, points in zip(texts, COLUMNS, strict=True):
         panel.annotate(
             text,
-            (1, row),
+            (1, place),
             xycoords=("axes fraction", "data"),
             xytext=(points, 0),
             textcoords="offset points",

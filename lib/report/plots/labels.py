@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import product
 
-from lib.report.style import GREY, wrapped
+from lib.report.style import GREY, folded, wrapped
 
 SIZE = 9  # points, of the letters
 HEIGHT = 1.4  # of a line of text, in letters' sizes
@@ -137,4 +137,4 @@ def _outside(place: tuple[float, ...], box) -> float:
 
 def aside(figure, text: str) -> None:
     """What is to be known of the whole picture, small and grey below it."""
-    figure.supxlabel(text, x=0.01, ha="left", fontsize=8.5, color=GREY)
+    figure.supxlabel(folded(text, 135), x=0.01, ha="left", fontsize=8.5, color=GREY)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 from lib.report.plots.labels import name_ends
-from lib.report.style import PALE, PALETTE, wrapped
+from lib.report.style import INK, PALE, PALETTE, wrapped
 
 TOGETHER = len(PALETTE)  # more lines than colours cannot be told apart in one panel
 COLUMNS = 5  # of panels with a line each
@@ -36,12 +36,20 @@ def draw_together(panel, lines: list[Line], label: str, named: bool = True) -> N
         name_ends(panel, ends, PALETTE)
 
 
-def draw_apart(figure, lines: list[Line], label: str) -> None:
-    """A panel for each line, with all the others behind it."""
+def draw_apart(figure, lines: list[Line], label: str, baseline: str | None = None) -> None:
+    """A panel for each line; behind it what all of them span, and the baseline in black."""
     panels = figure.subplots(rows_of(lines), COLUMNS, sharex=True, sharey=True, squeeze=False)
+    at: dict[float, list[float]] = {}
+    for line in lines:
+        for x, y in zip(line.x, line.y, strict=True):
+            at.setdefault(x, []).append(y)
+    epochs = sorted(at)
+    lowest, highest = [min(at[x]) for x in epochs], [max(at[x]) for x in epochs]
     for panel, line in zip(panels.flat, lines, strict=False):
-        for other in lines:
-            panel.plot(other.x, other.y, color=PALE, linewidth=0.7, label="_behind")
+        # The lines themselves would make the file of 20 settings a megabyte.
+        panel.fill_between(epochs, lowest, highest, color=PALE, alpha=0.5, linewidth=0)
+        for home in (other for other in lines if other.name == baseline and other != line):
+            panel.plot(home.x, home.y, color=INK, linewidth=0.8, label="_baseline")
         _draw(panel, line, PALETTE[0])
         panel.set_title(wrapped(line.name, 24), fontsize=8.5)
         _whole_epochs(panel)
