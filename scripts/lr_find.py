@@ -21,7 +21,7 @@ from lib.cli import parse
 from lib.errors import BadInput, exit_code, require
 from lib.files import write_atomic
 from lib.optim.decays import Exponential
-from lib.report.style import PALE, encode, plain, styled
+from lib.report.style import PALE, encode, plain, sheet, styled
 from lib.step import Run, train_step
 
 DIVERGED = 4.0  # times the lowest smoothed loss: from there on nothing more is to be seen
@@ -120,9 +120,7 @@ def restored(run: Run) -> Iterator[None]:
 @styled
 def draw(finding: Finding, title: str) -> bytes:
     """The loss over the rate as a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = sheet(4.2, width=7)
     panel = figure.subplots()
     panel.plot(finding.rates, finding.losses, color=PALE, linewidth=1, label="loss of each step")
     panel.plot(finding.rates, finding.smooth, color="C0", linewidth=2, label="smoothed")

@@ -1,12 +1,6 @@
 """`python -m scripts.plot KIND FOLDER...`: a picture of the runs below folders, from their records.
 
-curves      training loss and test accuracy over the epochs; a line a setting, with a band over its seeds
-forest      the difference of each setting to the baseline, with 95 % intervals
-compute     accuracy against the operations of training, with the Pareto front
-rate        the learning rate over the epochs
-confusion   which classes one run takes for which, from its predictions.npz
-
-A setting is a row of `scripts.table`, over its seeds, and has the same numbers here. What was left out is
+A setting is a row of `scripts.table`, over its seeds, and has the same numbers here. What is left out is
 told. The same records give the same file, byte by byte.
 """
 
@@ -24,16 +18,22 @@ Drawn = tuple[Any, list[tuple[str, str]]]  # a figure, and what was left out of 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="python -m scripts.plot", description=__doc__.splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
-    parser.add_argument(
-        "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
-    )
-    parser.add_argument("-o", "--output", type=Path, help="a .png or .svg; KIND.png if not given")
-    parser.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
-    parser.add_argument("--paired", action="store_true", help="forest: differences seed by seed")
-    parser.add_argument("--title", default="", help="stands above the picture")
+    kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
+    for name, draw in KINDS.items():
+        kind = kinds.add_parser(
+            name, help=draw.__doc__.replace("%", "%%"), description=draw.__doc__, allow_abbrev=False
+        )
+        kind.add_argument(
+            "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
+        )
+        kind.add_argument("-o", "--output", type=Path, help=f"a .png or .svg; {name}.png if not given")
+        kind.add_argument("--title", default="", help="stands above the picture")
+        if draw in COMPARED:
+            kind.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
+        if draw is forest:
+            kind.add_argument("--paired", action="store_true", help="differences seed by seed")
     return exit_code(_plot, parser.parse_args(argv))
 
 
@@ -52,6 +52,7 @@ def _plot(options: argparse.Namespace) -> None:
 
 
 def curves(options: argparse.Namespace) -> Drawn:
+    """training loss and test accuracy over the epochs; a line a setting, with a band over its seeds"""
     from lib.report.plots import training
     from lib.report.plots.epochs import settings_of
     from lib.report.records import read_records
@@ -64,6 +65,7 @@ def curves(options: argparse.Namespace) -> Drawn:
 
 
 def forest(options: argparse.Namespace) -> Drawn:
+    """the difference of each setting to the baseline, with 95 % intervals"""
     from lib.report.plots import forest
     from lib.report.records import read_records
     from lib.report.table import summarise
@@ -75,6 +77,7 @@ def forest(options: argparse.Namespace) -> Drawn:
 
 
 def compute(options: argparse.Namespace) -> Drawn:
+    """accuracy against the operations of training, with the Pareto front"""
     from lib.report.plots import compute
     from lib.report.records import read_records
     from lib.report.table import summarise
@@ -85,6 +88,7 @@ def compute(options: argparse.Namespace) -> Drawn:
 
 
 def rate(options: argparse.Namespace) -> Drawn:
+    """the learning rate over the epochs"""
     from lib.report.plots import rate
     from lib.report.plots.epochs import settings_of
     from lib.report.records import read_records
@@ -94,6 +98,7 @@ def rate(options: argparse.Namespace) -> Drawn:
 
 
 def confusion(options: argparse.Namespace) -> Drawn:
+    """which classes one run takes for which, from its predictions.npz"""
     from lib.report.plots import predictions
     from lib.report.records import read_records
 
@@ -105,12 +110,9 @@ def confusion(options: argparse.Namespace) -> Drawn:
 
 
 KINDS: dict[str, Callable[[argparse.Namespace], Drawn]] = {
-    "curves": curves,
-    "forest": forest,
-    "compute": compute,
-    "rate": rate,
-    "confusion": confusion,
+    draw.__name__: draw for draw in (curves, forest, compute, rate, confusion)
 }
+COMPARED = (curves, forest, compute)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from lib.build import build_schedule
 from lib.registry import schedules
-from lib.report.style import encode, styled
+from lib.report.style import encode, sheet, styled
 from scripts.trials import config_of, switch
 
 EPOCHS = 200
@@ -28,11 +28,9 @@ def curve(name: str) -> tuple[list[float], list[float]]:
 @styled
 def picture() -> bytes:
     """A panel for each schedule, as a PNG."""
-    from matplotlib.figure import Figure
-
     names = schedules.names()
     rows = -(-len(names) // COLUMNS)
-    figure = Figure(figsize=(10, 1.9 * rows), layout="constrained")
+    figure = sheet(1.9 * rows, width=10)
     panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat
     for name, panel in zip(names, panels, strict=False):
         panel.plot(*curve(name))

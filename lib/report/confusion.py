@@ -1,9 +1,14 @@
 """Which classes are taken for which: a confusion matrix as a table and as a picture."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from lib.report.style import INK, PALE, encode, plain, styled
+from lib.report.style import INK, PALE, encode, plain, sheet, styled
 from lib.report.text import aligned, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FEW = 20  # classes whose counts still fit in a table, and into the squares of a picture
 
@@ -44,16 +49,14 @@ def draw_confusion(counts: Tensor, classes: tuple[str, ...], title: str) -> byte
 
 
 @styled
-def confusion_figure(counts: Tensor, classes: tuple[str, ...], title: str):
-    """The same as a matplotlib Figure."""
-    from matplotlib.figure import Figure
-
+def confusion_figure(counts: Tensor, classes: tuple[str, ...], title: str) -> "Figure":
+    """The same, to be encoded in any form."""
     K = len(classes)
     classes = tuple(map(plain, classes))
     shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     names = 9 if K <= FEW else 5 if K <= 120 else 0  # points; more classes than that have no readable names
     side = 3 + 0.5 * K if K <= FEW else min(14, 3 + 0.1 * K)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = sheet(side, width=side + 1)
     panel = figure.subplots()
     # A good network errs in a few per cent, which beside the diagonal's 90 would all look like nothing.
     picture = panel.imshow(shares.numpy() ** 0.5, cmap="Blues", vmin=0, vmax=10)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lib.report.style import encode, plain, styled
+from lib.report.style import encode, sheet, styled
 
 
 @styled
@@ -14,9 +14,7 @@ def draw_curves(rows: list[dict[str, Any]], title: str) -> bytes:
     Returns:
         The bytes of a PNG.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = sheet(3.2, title, width=10)
     panels = figure.subplots(1, 3)
     _plot(panels[0], rows, {"train_loss": "train", "val_loss": "val", "test_loss": "test"}, "loss")
     keys = sorted(key for row in rows for key in row if key.endswith("_accuracy"))
@@ -27,7 +25,6 @@ def draw_curves(rows: list[dict[str, Any]], title: str) -> bytes:
         "accuracy (%)",
     )
     _plot(panels[2], rows, {"lr": "learning rate"}, "learning rate")
-    figure.suptitle(plain(title))
     return encode(figure, dpi=110)
 
 

@@ -6,6 +6,10 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, GREY, PALE = "#1f2328", "#656d76", "#c4c9d0"  # text, what is said aside, and what stands behind
 # Okabe and Ito's colours, which people with any colour vision tell apart, less the yellow that white drowns.
@@ -60,8 +64,18 @@ def styled(draw: Callable) -> Callable:
     return drawn
 
 
+def sheet(height: float, title: str = "", width: float = WIDTH) -> "Figure":
+    """An empty figure of so many inches, which makes room for all that is written on it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(plain(title))
+    return figure
+
+
 @styled
-def encode(figure, kind: str = "png", dpi: int = 150) -> bytes:
+def encode(figure: "Figure", kind: str = "png", dpi: int = 150) -> bytes:
     """A figure as a file, without the date and the versions that would make it another file each time."""
     buffer = io.BytesIO()
     unsaid = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]

@@ -1,12 +1,18 @@
 """Accuracy against the operations that training took, and which settings none beats in both."""
 
+from __future__ import annotations
+
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from lib.errors import BadInput
 from lib.report.plots.labels import aside, name_points
 from lib.report.select import LeftOut
-from lib.report.style import GREY, PALETTE, WIDTH, plain, styled
+from lib.report.style import GREY, PALETTE, sheet, styled
 from lib.report.table import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 UNITS = {18: "EFLOPs, 10¹⁸", 15: "PFLOPs, 10¹⁵", 12: "TFLOPs, 10¹²", 9: "GFLOPs, 10⁹", 6: "MFLOPs, 10⁶"}
 DECADE = 10  # the dearest over the cheapest, from where on the axis is logarithmic
@@ -36,16 +42,11 @@ def pareto(rows: list[Row]) -> list[Row]:
 
 
 @styled
-def draw(rows: list[Row], title: str = ""):
-    """A point for each row, named, and the Pareto front as a staircase.
-
-    Returns:
-        A matplotlib Figure.
-    """
-    from matplotlib.figure import Figure
+def draw(rows: list[Row], title: str = "") -> Figure:
+    """A point for each row, named, and the Pareto front as a staircase."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(WIDTH, max(4.4, 2 + 0.19 * len(rows))), layout="constrained")
+    figure = sheet(max(4.4, 2 + 0.19 * len(rows)), title)
     panel = figure.subplots()
     most, least = max(row.flops for row in rows), min(row.flops for row in rows)
     power = max((power for power in UNITS if most >= 10**power), default=6)
@@ -74,8 +75,6 @@ def draw(rows: list[Row], title: str = ""):
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
     panel.margins(x=0.2, y=0.08)
-    if title:
-        figure.suptitle(plain(title))
     aside(figure, caption(rows))
     name_points(panel, [(x[row.setting], row.accuracy.mean, row.name) for row in rows], taken)
     return figure

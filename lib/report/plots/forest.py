@@ -1,9 +1,17 @@
 """A forest plot: the difference of each setting to the baseline with its interval, the best above."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from lib.errors import BadInput
 from lib.report.plots.labels import aside
-from lib.report.style import BETTER, GREY, INK, WIDTH, WORSE, folded, plain, styled, wrapped
+from lib.report.style import BETTER, GREY, INK, WORSE, folded, sheet, styled, wrapped
 from lib.report.table import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 ROW = 0.28  # inches
 COLUMNS = (58, 154, 178)  # points right of the panel where the columns of numbers end
@@ -21,18 +29,14 @@ LOOKS = {
 
 
 @styled
-def draw(table: Table, title: str = ""):
+def draw(table: Table, title: str = "") -> Figure:
     """A row for each setting that can be compared.
 
     Args:
         table: has a baseline.
-    Returns:
-        A matplotlib Figure.
     Raises:
         BadInput: there is nothing to compare the baseline with.
     """
-    from matplotlib.figure import Figure
-
     rows = sorted((row for row in table.rows if row.difference), key=lambda row: -row.difference.mean)
     if not rows:
         raise BadInput(
@@ -41,7 +45,7 @@ def draw(table: Table, title: str = ""):
     names = [wrapped(row.name, 34) for row in rows]
     tall = [max(1, 0.7 * (1 + name.count("\n"))) for name in names]  # in rows, of names over several lines
     places = [sum(tall[:k]) + tall[k] / 2 for k in range(len(tall))]
-    figure = Figure(figsize=(WIDTH, 1.4 + ROW * sum(tall)), layout="constrained")
+    figure = sheet(1.4 + ROW * sum(tall), title)
     panel = figure.subplots()
     panel.axvline(0, color=INK, linewidth=1)
     _beside(panel, 0, ("difference", "95 % interval", "n"), va="bottom", color=GREY)
@@ -60,8 +64,6 @@ def draw(table: Table, title: str = ""):
     panel.spines["left"].set_visible(False)
     what = table.headline.removesuffix(", %")
     panel.set_xlabel(folded(f"{what}: difference to {table.baseline} (percentage points)", 80))
-    if title:
-        figure.suptitle(plain(title))
     aside(figure, caption(table, rows))
     return figure
 
@@ -84,7 +86,9 @@ def _counted(row: Row, table: Table) -> int:
     return len(set(row.seeds) & set(_home(table).seeds)) if table.paired else len(row.values)
 
 
-def _beside(panel, place: float, texts: tuple[str, str, str], va: str = "center", color: str = INK) -> None:
+def _beside(
+    panel: Axes, place: float, texts: tuple[str, str, str], va: str = "center", color: str = INK
+) -> None:
     """Numbers right of the panel, in columns."""
     for text, points in zip(texts, COLUMNS, strict=True):
         panel.annotate(

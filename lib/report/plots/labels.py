@@ -1,9 +1,16 @@
 """Names that stand beside what they name, and neither on one another nor on the data."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from itertools import product
+from typing import TYPE_CHECKING
 
 from lib.report.style import GREY, folded, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 SIZE = 9  # points, of the letters
 HEIGHT = 1.4  # of a line of text, in letters' sizes
@@ -40,20 +47,20 @@ def spread(wanted: list[float], heights: list[float]) -> list[float]:
     return [places[k] for k in range(len(wanted))]
 
 
-def name_ends(panel, ends: list[tuple[float, float, str]], colours: Sequence[str]) -> None:
+def name_ends(panel: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Write names right of a panel, each as high as the line that ends there, as far as there is room.
 
     Args:
-        ends: x and y of a line's last point, and the name.
+        ends: x and y of a line's last point, the name, and the line's colour.
     """
     figure = panel.figure
     figure.get_layout_engine().execute(figure)  # how high the panel is, is known only then
     letter = SIZE / 72 * figure.dpi / panel.bbox.height  # in heights of the panel
-    names = [wrapped(name, WIDE) for _, _, name in ends]
+    names = [wrapped(name, WIDE) for _, _, name, _ in ends]
     inside = panel.transScale + panel.transLimits
-    wanted = [inside.transform((x, y))[1] for x, y, _ in ends]
+    wanted = [inside.transform((x, y))[1] for x, y, _, _ in ends]
     heights = [HEIGHT * letter * (1 + name.count("\n")) for name in names]
-    for (x, y, _), name, place, colour in zip(ends, names, spread(wanted, heights), colours, strict=False):
+    for (x, y, _, colour), name, place in zip(ends, names, spread(wanted, heights), strict=True):
         panel.annotate(
             name,
             (x, y),
@@ -73,7 +80,7 @@ def name_ends(panel, ends: list[tuple[float, float, str]], colours: Sequence[str
         )
 
 
-def name_points(panel, points: list[tuple[float, float, str]], taken: list[tuple[float, ...]]) -> None:
+def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list[tuple[float, ...]]) -> None:
     """Write names beside their points: each where it covers least, those of the highest points first.
 
     Args:
@@ -127,7 +134,7 @@ def _shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
     return max(0.0, wide) * max(0.0, high)
 
 
-def _outside(place: tuple[float, ...], box) -> float:
+def _outside(place: tuple[float, ...], box: Bbox) -> float:
     """How far a label reaches over the sides of a panel."""
     left, bottom, right, top = place
     return 1000 * sum(
@@ -135,6 +142,6 @@ def _outside(place: tuple[float, ...], box) -> float:
     )
 
 
-def aside(figure, text: str) -> None:
+def aside(figure: Figure, text: str) -> None:
     """What is to be known of the whole picture, small and grey below it."""
     figure.supxlabel(folded(text, 135), x=0.01, ha="left", fontsize=8.5, color=GREY)

@@ -1,10 +1,17 @@
 """Lines over the epochs, one a setting: named where they end or, where they are many, in a panel each."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from lib.report.plots.labels import name_ends
 from lib.report.style import INK, PALE, PALETTE, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import FigureBase
 
 TOGETHER = len(PALETTE)  # more lines than colours cannot be told apart in one panel
 COLUMNS = 5  # of panels with a line each
@@ -25,18 +32,19 @@ def rows_of(lines: list[Line]) -> int:
     return math.ceil(len(lines) / COLUMNS)
 
 
-def draw_together(panel, lines: list[Line], label: str, named: bool = True) -> None:
+def draw_together(panel: Axes, lines: list[Line], label: str, named: bool = True) -> None:
     """All lines in one panel, which has a colour for each; named at their ends."""
-    for line, colour in zip(lines, PALETTE, strict=False):
+    # A line without points keeps its colour, so that a setting has one in all panels.
+    drawn = [(line, colour) for line, colour in zip(lines, PALETTE, strict=False) if line.x]
+    for line, colour in drawn:
         _draw(panel, line, colour)
     panel.set(xlabel="epoch", ylabel=label)
     _whole_epochs(panel)
     if named:
-        ends = [(line.x[-1], line.y[-1], line.name) for line in lines]
-        name_ends(panel, ends, PALETTE)
+        name_ends(panel, [(line.x[-1], line.y[-1], line.name, colour) for line, colour in drawn])
 
 
-def draw_apart(figure, lines: list[Line], label: str, baseline: str | None = None) -> None:
+def draw_apart(figure: FigureBase, lines: list[Line], label: str, baseline: str | None = None) -> None:
     """A panel for each line; behind it what all of them span, and the baseline in black."""
     panels = figure.subplots(rows_of(lines), COLUMNS, sharex=True, sharey=True, squeeze=False)
     at: dict[float, list[float]] = {}
@@ -62,13 +70,13 @@ def draw_apart(figure, lines: list[Line], label: str, baseline: str | None = Non
     figure.supxlabel("epoch", fontsize=10)
 
 
-def _draw(panel, line: Line, colour: str) -> None:
+def _draw(panel: Axes, line: Line, colour: str) -> None:
     marker = "." if len(line.x) < 30 else None
     panel.plot(line.x, line.y, color=colour, marker=marker, label=line.name)
     if line.low:
         panel.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
 
 
-def _whole_epochs(panel) -> None:
+def _whole_epochs(panel: Axes) -> None:
     panel.margins(x=0.02)
     panel.xaxis.get_major_locator().set_params(integer=True)

@@ -1,6 +1,9 @@
 """Which classes a run takes for which, counted from the predictions that it has kept."""
 
+from __future__ import annotations
+
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,12 +14,13 @@ from lib.report.confusion import confusion_figure
 from lib.report.measures import predictions
 from lib.report.records import RunRecord
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def draw(run: RunRecord, title: str = ""):
+
+def draw(run: RunRecord, title: str = "") -> Figure:
     """The confusion matrix of the last epoch on the test images.
 
-    Returns:
-        A matplotlib Figure.
     Raises:
         BadInput: the predictions are missing, damaged, or of other weights than the record.
     """

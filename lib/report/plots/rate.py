@@ -1,37 +1,36 @@
 """The learning rate over the epochs; settings with the same one share a line."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from lib.report.plots.epochs import Settings, over_seeds
 from lib.report.plots.labels import aside
 from lib.report.plots.lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, rows_of
-from lib.report.style import WIDTH, folded, plain, styled
+from lib.report.style import folded, sheet, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RATE = "learning rate"
 
 
 @styled
-def draw(settings: Settings, title: str = ""):
-    """A line for each course that the rate takes.
-
-    Returns:
-        A matplotlib Figure.
-    """
-    from matplotlib.figure import Figure
-
+def draw(settings: Settings, title: str = "") -> Figure:
+    """A line for each course that the rate takes."""
     lines = courses(settings)
     if len(lines) <= TOGETHER:
         # Nearly all end at zero, so what stands at their ends would tell nothing apart.
         names = [folded(line.name, 110) for line in lines]
         above = 0.2 * sum(1 + name.count("\n") for name in names)
-        figure = Figure(figsize=(WIDTH, 3.2 + above), layout="constrained")
+        figure = sheet(3.2 + above, title)
         panel = figure.subplots()
         draw_together(panel, lines, RATE, named=False)
         panel.set_ylim(bottom=0)
         figure.legend(panel.lines, names, loc="outside upper left", frameon=False)
     else:
-        figure = Figure(figsize=(WIDTH, 0.6 + HEIGHT * rows_of(lines)), layout="constrained")
+        figure = sheet(0.6 + HEIGHT * rows_of(lines), title)
         draw_apart(figure, lines, RATE)
-    if title:
-        figure.suptitle(plain(title))
     aside(figure, "at the last step of each epoch")
     return figure
 
