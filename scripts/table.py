@@ -42,6 +42,7 @@ def _table(options: argparse.Namespace) -> None:
         columns=_names(options.columns),
         published=_published(options.published) if options.published else None,
         paired=options.paired,
+        two_level=options.two_level,
         match_compute=options.match_compute,
     )
     print(render(table, options.format), end="")

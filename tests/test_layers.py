@@ -11,7 +11,7 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
-    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics"),
+    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics", "cost"),
     ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),

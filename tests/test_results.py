@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lib.report.table import read, table
+import scripts.table
+from lib.report.records import read_records
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -31,12 +32,15 @@ def test_a_row_of_the_readme_is_what_its_record_says(command, accuracy, folder):
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("results/ablations/*/README.md")), ids=str)
-def test_the_table_of_an_ablation_is_that_of_its_records(page):
+def test_the_table_of_an_ablation_is_what_its_command_prints(page, monkeypatch, capsys):
     text = page.read_text()
-    folder, baseline = re.search(r"`python -m scripts.table (\S+) --baseline (\S+)`", text).groups()
-    settings = read(ROOT / folder)
-    assert table(settings, baseline) in text
-    commits = {record["environment"]["code"] for runs in settings.values() for record in runs.values()}
+    arguments = re.search(r"`python -m scripts.table ([^`]+)`", text)[1].split()
+    monkeypatch.chdir(ROOT)
+    assert scripts.table.main(arguments) == 0
+    assert capsys.readouterr().out in text
+    records = read_records([page.parent])
+    assert not records.left_out
+    commits = {run.result["environment"]["code"] for run in records.runs}
     assert len(commits) == 1 and "+changes" not in commits.pop()
 
 

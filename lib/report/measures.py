@@ -17,6 +17,17 @@ def headline(run: RunRecord) -> float:
     return run.result["test_accuracy"]
 
 
+def seconds(run: RunRecord) -> float | None:
+    """What training took, evaluation and start aside."""
+    parts = run.result.get("seconds")
+    return _float(parts.get("train")) if isinstance(parts, dict) else None
+
+
+def flops(run: RunRecord) -> float | None:
+    """The floating-point operations of training; older records have none."""
+    return _float(run.result.get("train_flops")) or None
+
+
 @dataclass(frozen=True)
 class Column:
     name: str
@@ -34,7 +45,9 @@ def column(name: str, runs: Sequence[RunRecord]) -> Column:
     key = name.replace("-", "_")
     if key == "best":
         splits = {(run.result.get("best") or {}).get("split", "test") for run in runs}
-        label = "best epoch" + "".join(f", chosen on the {split} set" for split in sorted(splits))
+        # Where a part of the training images is held out, the best epoch is chosen, and measured, there.
+        told = {"test": "chosen on the test set"}
+        label = ", ".join(["best epoch", *(told.get(s, f"accuracy on {s}") for s in sorted(splits))])
         return Column(key, label, lambda run: (run.result.get("best") or {}).get("accuracy"))
     known = {k for run in runs for k, v in run.result.items() if _number(v)}
     for candidate in (key + ACCURACY, f"test_{key}", key):
@@ -49,12 +62,15 @@ def accuracy_at(run: RunRecord, flops: float) -> float | None:
     """The accuracy on the test set when training had cost so many operations, from the evaluated epochs
     around that point; None where the run does not tell.
     """
-    spent = list(accumulate(row.get("flops") or np.nan for row in run.epochs))
-    points = [
-        (x, row["test_accuracy"])
-        for x, row in zip(spent, run.epochs, strict=True)
-        if "test_accuracy" in row and x == x
-    ]
+    try:
+        spent = accumulate(row.get("flops") or np.nan for row in run.epochs)
+        points = [
+            (x, row["test_accuracy"])
+            for x, row in zip(spent, run.epochs, strict=True)
+            if "test_accuracy" in row and x == x
+        ]
+    except (OSError, ValueError, TypeError, AttributeError):  # metrics.jsonl is missing or damaged
+        return None
     if not points or not points[0][0] <= flops <= points[-1][0] * (1 + 1e-9):
         return None
     return float(np.interp(flops, *zip(*points, strict=True)))

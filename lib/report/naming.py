@@ -55,15 +55,14 @@ def distinctions(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     keys = {key for flat in settings.values() for key in flat}
     shared = {key for key in keys if len({repr(flat.get(key)) for flat in settings.values()}) == 1}
     return {
-        setting: ", ".join(_told(key, value) for key, value in flat.items() if key not in shared)
-        or "nothing else"
+        setting: ", ".join(_told(key, value) for key, value in flat.items() if key not in shared) or "plain"
         for setting, flat in settings.items()
     }
 
 
 def _told(key: str, value: Any) -> str:
     section, _, name = key.partition(".")
-    if SECTIONS[section].is_tricks if section in SECTIONS else False:
+    if section in SECTIONS and SECTIONS[section].is_tricks:
         return name if value is True else f"no {name}" if value is False else f"{name}={value}"
     return f"{key}={value}"
 
@@ -80,13 +79,14 @@ def tick_columns(names: Sequence[str], rows: Mapping[str, Sequence[RunRecord]]) 
         path = path_of(name)
         trick = SECTIONS[path[0]].is_tricks and len(path) == 2
         options = {setting: _options(path, runs[0].settings) for setting, runs in rows.items()}
-        differ = len({repr(o) for o in options.values() if o}) > 1
+        on = {setting for setting, runs in rows.items() if trick and _is_on(path, runs[0])}
+        differ = len({repr(options[setting]) for setting in on}) > 1
         for setting, runs in rows.items():
             if trick:
                 extra = (
                     " ".join(f"{key}={value}" for key, value in options[setting].items()) if differ else ""
                 )
-                cells[setting][name] = f"{TICK} {extra}".strip() if _is_on(path, runs[0]) else NONE
+                cells[setting][name] = f"{TICK} {extra}".strip() if setting in on else NONE
             else:
                 value = _value(path, runs[0])
                 cells[setting][name] = NONE if value is None else str(value)

@@ -1,14 +1,9 @@
 """What a reader of a table must know beside its numbers, in sentences."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from lib.report.records import RunRecord
-
-if TYPE_CHECKING:
-    from lib.report.table import Row, Table
+from lib.report.rows import Row, Table
 
 
 def notes(table: Table, runs: Sequence[RunRecord], published: Mapping[str, float]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, astuple
 from typing import Any
 
 from lib.report.notes import status_text
-from lib.report.table import Estimate, Row, Table
+from lib.report.rows import Estimate, Row, Table
 
 NONE = "–"
 LATEX = str.maketrans(

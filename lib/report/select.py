@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lib.errors import BadInput
 from lib.report.records import Records, RunRecord
 
+KINDS = {"seed": int, "status": str, "config": str, "config_diff": dict, "dataset": str, "environment": dict}
 LeftOut = tuple[str, str]  # a folder or file, and why
 
 
@@ -84,9 +85,10 @@ def select(runs: Sequence[RunRecord], home: str | None) -> Selection:
 
 def _fault(run: RunRecord) -> str | None:
     """Why a record cannot be counted."""
+    for key, kind in KINDS.items():
+        if not isinstance(run.result[key], kind):
+            return f"its {key!r} is damaged: {run.result[key]!r}"
     accuracy = run.result.get("test_accuracy")
-    if not isinstance(run.result["config_diff"], dict) or not isinstance(run.seed, int):
-        return "its seed or settings are damaged"
     if run.status == "ok" and not (isinstance(accuracy, int | float) and 0 <= accuracy <= 100):
         return f"it has no accuracy on the test set (test_accuracy is {accuracy!r})"
     return None

@@ -8,6 +8,12 @@ rounding rather than certainty.
 Welch 1947, "The generalization of Student's problem when several different population variances are
 involved"; Satterthwaite 1946 for its degrees of freedom; Holm 1979, "A simple sequentially rejective multiple
 test procedure".
+
+How well they hold for normal runs without any effect, six rows and a baseline, in 20,000 tables each: some
+row is found to differ (p of Holm below 0.05) in 2.4 % of the tables with three seeds and 3.3 % with five;
+with spreads that differ up to tenfold among rows, in 4.6 % and 5.2 %. The worst is a baseline of a fifth of
+the others' spread, 7.5 % and 6.7 %. Welch's 95 % intervals hold the truth in 96.5 % (three seeds, equal
+spreads) and 94.1 % (a fifth).
 """
 
 from typing import NamedTuple
@@ -17,6 +23,7 @@ from numpy.typing import ArrayLike
 
 CONFIDENCE = 0.95
 POWER = 0.8
+SHARES = 200  # of the spread between two groups of runs, over which `power` is a mean
 
 
 class Estimate(NamedTuple):
@@ -101,14 +108,23 @@ def pooled_sd(groups: list[ArrayLike]) -> float:
 
 
 def power(effect: float, sd: float, n: int, m: int, alpha: float = 1 - CONFIDENCE) -> float:
-    """The chance that Welch's test of n runs against m finds an effect, where both spread by `sd`."""
+    """The chance that Welch's test of n runs against m finds an effect, where both spread by `sd`.
+
+    The degrees of freedom are estimated from how the spread falls to the two sides, which is independent of
+    its sum. So this is the mean, over that share, of the chance that a noncentral t of n + m - 2 degrees of
+    freedom exceeds the test's limit. With the degrees that the true spreads would give, three runs a side
+    would seem to have 80 % where they have 70 %.
+    """
     from scipy import stats  # half a second, which only who asks for numbers should take
 
-    error, df = _error(sd, n, m)
-    limit = stats.t.isf(alpha / 2, df)
-    found = stats.nct(df, effect / error)
+    share = stats.beta((n - 1) / 2, (m - 1) / 2).ppf((np.arange(SHARES) + 0.5) / SHARES)
+    a, b = share / (n - 1) / n, (1 - share) / (m - 1) / m
+    limit = stats.t.isf(alpha / 2, (a + b) ** 2 / (a**2 / (n - 1) + b**2 / (m - 1)))
+    error = (1 / n + 1 / m) ** 0.5
+    limit = limit * np.sqrt((n + m - 2) * (a + b)) / error
+    found = stats.nct(n + m - 2, effect / (sd * error))
     # So far out on the wrong side that scipy gives nan there is nothing left.
-    return float(found.sf(limit) + np.nan_to_num(found.cdf(-limit)))
+    return float(np.mean(found.sf(limit) + np.nan_to_num(found.cdf(-limit))))
 
 
 def minimal_effect(sd: float, n: int, m: int, alpha: float = 1 - CONFIDENCE, chance: float = POWER) -> float:
@@ -123,13 +139,7 @@ def minimal_effect(sd: float, n: int, m: int, alpha: float = 1 - CONFIDENCE, cha
     high = 1.0
     while power(high, 1.0, n, m, alpha) < chance:
         high *= 2
-    return sd * optimize.brentq(lambda effect: power(effect, 1.0, n, m, alpha) - chance, 0, high, rtol=1e-6)
-
-
-def _error(sd: float, n: int, m: int) -> tuple[float, float]:
-    """The standard error of a difference, and Welch's degrees of freedom, at equal spreads."""
-    df = (1 / n + 1 / m) ** 2 / (1 / (n**2 * (n - 1)) + 1 / (m**2 * (m - 1)))
-    return sd * (1 / n + 1 / m) ** 0.5, df
+    return sd * optimize.brentq(lambda effect: power(effect, 1.0, n, m, alpha) - chance, 0, high, rtol=1e-4)
 
 
 def _spread(values: np.ndarray) -> np.ndarray:

@@ -6,88 +6,21 @@ diverged or was interrupted has no last epoch, so it is in no mean; it is counte
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from math import inf
 from statistics import fmean
 
-import numpy as np
-
 from lib.errors import BadInput, nearest
-from lib.report import statistics
-from lib.report.measures import Column, accuracy_at, column, headline
+from lib.report.compare import compare, detectable
+from lib.report.levels import over_images
+from lib.report.measures import Column, accuracy_at, column, flops, headline, seconds
 from lib.report.naming import own_name, row_names, tick_columns
 from lib.report.notes import notes
 from lib.report.records import Records, RunRecord
+from lib.report.rows import Row, Table, estimate
 from lib.report.select import by_setting, select, usable
 
 HEADLINE = "test accuracy of the last epoch, %"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over runs. There is no interval of a single run, nor of runs that are all equal."""
-
-    n: int
-    mean: float
-    sd: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A row less the baseline."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
-    p: float | None = None  # of this row alone
-    p_holm: float | None = None  # adjusted for all the rows of the table
-    verdict: str = ""
-
-
-@dataclass(frozen=True)
-class Detectable:
-    """The smallest true difference that Welch's test would find in 80 % of such tables."""
-
-    n: int  # runs of a row
-    baseline_n: int
-    rows: int  # that are tested
-    sd: float  # of the runs, pooled over the rows
-    alone: float  # for a row by itself, in points
-    among: float  # for one of the rows, where its p-value is the first that Holm's procedure looks at
-
-
-@dataclass(frozen=True)
-class Row:
-    name: str
-    setting: str  # hash of the configuration but for the seed
-    baseline: bool
-    ticks: dict[str, str]  # by the names asked for
-    status: dict[str, int]  # how many runs ended how
-    seeds: tuple[int, ...]  # of the runs that ended well; `values` and `folders` are in their order
-    values: tuple[float, ...]
-    folders: tuple[str, ...]
-    accuracy: Estimate | None  # of the headline; None where no run ended well
-    difference: Difference | None  # None for the baseline
-    columns: dict[str, Estimate]
-    seconds: float | None  # of training, the mean of a run
-    flops: float | None  # of training, the mean of a run
-    published: float | None = None
-    two_level: Estimate | None = None
-    two_level_difference: Difference | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    headline: str  # what `accuracy` is
-    dataset: str
-    baseline: str | None  # the row that the others are compared with
-    paired: bool  # whether the differences are taken seed by seed
-    rows: tuple[Row, ...]  # the best first
-    columns: dict[str, str]  # what the columns on demand are, by name
-    detectable: Detectable | None
-    left_out: tuple[tuple[str, str], ...]  # records that no row counts, and why
-    notes: tuple[str, ...] = field(default=())  # what a reader must know
 
 
 def summarise(
@@ -97,6 +30,7 @@ def summarise(
     columns: Sequence[str] = (),
     published: Mapping[str, float] | None = None,
     paired: bool = False,
+    two_level: bool = False,
     match_compute: bool = False,
 ) -> Table:
     """The table of these records.
@@ -106,14 +40,20 @@ def summarise(
         ticks: settings, by any spelling, that describe the rows.
         columns: what to show beside the headline, as lib.report.measures.column has it.
         published: in percent, by the rows' names.
+        paired: take differences seed by seed, on the seeds that both have.
+        two_level: add intervals over seeds and test images together, from the runs' predictions.
+        match_compute: compare where training had cost as much as the cheapest run's costs in all.
     Raises:
-        BadInput: the records are of several data sets, or a name fits no row, column or setting, or several.
+        BadInput: the records are of several data sets, or a name fits no row, column or setting, or several,
+            or the runs lack what is asked for.
     """
+    if two_level and match_compute:
+        raise BadInput("two levels need predictions, which are of the last epoch: leave match-compute out")
     runs, left_out = usable(records)
     home = _find(baseline, by_setting(runs)) if baseline else None
     chosen = select(runs, home)
     names = row_names(chosen.rows)
-    left_out += chosen.left_out
+    left_out, lacking = left_out + chosen.left_out, []
     ended_well = [run for runs in chosen.rows.values() for run in runs if run.status == "ok"]
     wanted = [column(name, ended_well) for name in columns]
     ticked = tick_columns(ticks, chosen.rows)
@@ -134,8 +74,10 @@ def summarise(
         for setting, of in chosen.rows.items()
     ]
     if home:
-        rows = _compare(rows, paired)
-    rows.sort(key=lambda row: -row.accuracy.mean if row.accuracy else np.inf)
+        rows = compare(rows, paired)
+    if two_level:
+        rows, lacking = over_images(rows, ended_well, paired)
+    rows.sort(key=lambda row: -row.accuracy.mean if row.accuracy else inf)
     table = Table(
         headline=label,
         dataset=chosen.dataset,
@@ -143,10 +85,10 @@ def summarise(
         paired=paired,
         rows=tuple(rows),
         columns={c.name: c.label for c in wanted},
-        detectable=_detectable(rows),
+        detectable=detectable(rows),
         left_out=tuple(left_out),
     )
-    return replace(table, notes=notes(table, ended_well, published))
+    return replace(table, notes=(*notes(table, ended_well, published), *lacking))
 
 
 def _find(name: str, rows: Mapping[str, Sequence[RunRecord]]) -> str:
@@ -181,78 +123,21 @@ def _row(runs: Sequence[RunRecord], measure: Callable, wanted: Sequence[Column])
         accuracy=estimate(values),
         difference=None,
         columns={name: estimate(found) for name, found in extra.items() if found},
-        seconds=_mean([run.result.get("seconds", {}).get("train") for run in done]),
-        flops=_mean([run.result.get("train_flops") for run in done]),
+        seconds=_mean([seconds(run) for run in done]),
+        flops=_mean([flops(run) for run in done]),
     )
-
-
-def estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean of runs as plain numbers; None of no run."""
-    return Estimate(len(values), *map(_plain, statistics.student(values))) if len(values) else None
-
-
-def _compare(rows: list[Row], paired: bool) -> list[Row]:
-    """The rows with their differences to the baseline; the p-values are adjusted over all of them."""
-    home = next(row for row in rows if row.baseline)
-    differences = {row.setting: _difference(row, home, paired) for row in rows}
-    adjusted = statistics.holm([np.nan if d is None else d.p for d in differences.values()])
-    told = {}
-    for (setting, d), p_holm in zip(differences.items(), map(_plain, adjusted), strict=True):
-        told[setting] = d and Difference(
-            *(_plain(x) for x in (d.mean, d.low, d.high, d.p)), p_holm, _verdict(d, p_holm)
-        )
-    return [replace(row, difference=told[row.setting]) for row in rows]
-
-
-def _difference(row: Row, home: Row, paired: bool) -> statistics.Difference | None:
-    if row.baseline or not row.values or not home.values:
-        return None
-    if not paired:
-        return statistics.welch(row.values, home.values)
-    mine, theirs = (dict(zip(r.seeds, r.values, strict=True)) for r in (row, home))
-    common = [seed for seed in mine if seed in theirs]
-    return statistics.paired([mine[s] for s in common], [theirs[s] for s in common]) if common else None
-
-
-def _verdict(difference: statistics.Difference, p_holm: float | None) -> str:
-    if p_holm is None:
-        return "no interval"
-    if difference.low <= 0 <= difference.high:
-        return "no detectable difference"
-    better = "better" if difference.mean > 0 else "worse"
-    return better if p_holm < 1 - statistics.CONFIDENCE else f"{better}, but not after Holm"
-
-
-def _detectable(rows: Sequence[Row]) -> Detectable | None:
-    """At the number of runs that most rows have."""
-    home = next((row for row in rows if row.baseline), None)
-    others = [row for row in rows if row.difference and row.difference.p is not None]
-    if home is None or len(home.values) < 2 or not others:
-        return None
-    n, m = Counter(len(row.values) for row in others).most_common(1)[0][0], len(home.values)
-    sd = statistics.pooled_sd([row.values for row in (home, *others)])
-    level = 1 - statistics.CONFIDENCE
-    alone, among = (_plain(statistics.minimal_effect(sd, n, m, level / k)) for k in (1, len(others)))
-    return Detectable(n, m, len(others), sd, alone, among) if alone and among else None
 
 
 def _matched(runs: Sequence[RunRecord]) -> tuple[Callable[[RunRecord], float | None], str]:
     """Accuracy when training had cost as much as the cheapest run costs in all."""
-    costs = [run.result["train_flops"] for run in runs if run.result.get("train_flops")]
+    costs = [cost for run in runs if (cost := flops(run))]
     if not costs:
-        raise BadInput(
-            "no run says what its training cost (train_flops): there is no equal compute to compare at"
-        )
+        raise BadInput("no run says what its training cost (train_flops), so none compare at equal compute")
     budget = min(costs)
-    return lambda run: accuracy_at(
-        run, budget
-    ), f"test accuracy after {budget / 1e15:.3g} PFLOP of training, %"
+    label = f"test accuracy after {budget / 1e15:.3g} PFLOP of training, %"
+    return lambda run: accuracy_at(run, budget), label
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     """The mean; None unless each run says its number."""
     return fmean(values) if values and None not in values else None
-
-
-def _plain(number: float) -> float | None:
-    return None if np.isnan(number) else float(number)
