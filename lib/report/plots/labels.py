@@ -61,23 +61,8 @@ def name_ends(panel: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     wanted = [inside.transform((x, y))[1] for x, y, _, _ in ends]
     heights = [HEIGHT * letter * (1 + name.count("\n")) for name in names]
     for (x, y, _, colour), name, place in zip(ends, names, spread(wanted, heights), strict=True):
-        panel.annotate(
-            name,
-            (x, y),
-            xytext=(1.07, place),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=SIZE,
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 1,
-                "relpos": (0, 0.5),  # from the middle of the name's left side
-                "shrinkA": 2,
-                "shrinkB": 3,
-            },
-        )
+        panel.text(1.08, place, name, transform=panel.transAxes, va="center", fontsize=SIZE)
+        _lead(panel, (x, y), (1.07, place), "axes fraction", colour)
 
 
 def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list[tuple[float, ...]]) -> None:
@@ -118,13 +103,15 @@ def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list
         written.append(place)
         text.set(ha="left" if side > 0 else "right", position=(side * push, rise / scale))
         if rise or push > 9:
-            panel.annotate(
-                "",
-                (x, y),
-                xytext=(side * (push - 1), rise / scale),
-                textcoords="offset points",
-                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
-            )
+            _lead(panel, (x, y), (side * (push - 1), rise / scale), "offset points", GREY)
+
+
+def _lead(
+    panel: Axes, point: tuple[float, float], name: tuple[float, float], where: str, colour: str
+) -> None:
+    """A thin line from a name to its point."""
+    style = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3, "patchA": None}
+    panel.annotate("", point, xytext=name, textcoords=where, annotation_clip=False, arrowprops=style)
 
 
 def _shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
