@@ -30,6 +30,8 @@ BARE: Settings = {
 # What is not timed, and why its step is the bare one.
 UNTIMED = {"schedule": "one multiplication of the rate a step", "init": "drawn before the first step"}
 AGAIN = "the bare step again"  # the row that shows how much is chance
+# Larger parts than a trial's, as they are in use.
+PARTS: dict[str, Settings] = {"surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 16}}
 # Settings that hold whatever is chosen, at a value that makes the step do something for them.
 SETTINGS: Settings = {
     "optim.decay_norm_and_bias": False,
@@ -77,7 +79,7 @@ def timed() -> dict[str, Settings]:
     steps = {
         name: on for name, on in tricks().items() if section_of(name) not in UNTIMED and not in_bare_step(on)
     }
-    return steps | {name: {name: value} for name, value in SETTINGS.items()}
+    return steps | PARTS | {name: {name: value} for name, value in SETTINGS.items()}
 
 
 def in_bare_step(on: Settings) -> bool:

@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--paired", action="store_true", help="differences seed by seed")
     parser.add_argument("--two-level", action="store_true", help="intervals over seeds and test images too")
     parser.add_argument("--match-compute", action="store_true", help="accuracies at equal training FLOP")
-    parser.add_argument("--published", type=Path, metavar="TABLE", help="YAML: published accuracies by row")
+    parser.add_argument("--published", metavar="TABLE", help="beside those of a table of scripts/run.sh")
     return exit_code(_table, parser.parse_args(argv))
 
 
@@ -40,7 +40,7 @@ def _table(options: argparse.Namespace) -> None:
         baseline=options.baseline,
         ticks=_names(options.rows),
         columns=_names(options.columns),
-        published=_published(options.published) if options.published else None,
+        published=_published(options.published) if options.published else {},
         paired=options.paired,
         two_level=options.two_level,
         match_compute=options.match_compute,
@@ -50,18 +50,12 @@ def _table(options: argparse.Namespace) -> None:
         print("\n".join(remarks(table)), file=sys.stderr)
 
 
-def _published(path: Path) -> dict[str, float]:
-    """A file `row: accuracy in percent`."""
-    import yaml
+def _published(name: str) -> dict[str, float]:
+    """The published accuracies of a grid, by row."""
+    from lib.report.published import accuracies
+    from scripts.tables import grid_of
 
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BadInput(f"--published {path} cannot be read: {error}") from error
-    numbers = isinstance(values, dict) and all(isinstance(value, int | float) for value in values.values())
-    if not numbers:
-        raise BadInput(f"--published {path} must hold a line `row: accuracy in percent` for each row")
-    return {str(name): float(value) for name, value in values.items()}
+    return accuracies((row.name, row.published) for row in grid_of(name).rows)
 
 
 def _names(text: str) -> list[str]:

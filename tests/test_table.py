@@ -295,7 +295,7 @@ def test_several_data_sets_need_a_baseline_that_says_which_is_meant(runs):
     [
         (["nowhere"], "there is no usable result.json below nowhere"),
         (["runs", "--format", "jsn"], "unknown --format 'jsn': did you mean json?"),
-        (["runs", "--published", "lost.yaml"], "--published lost.yaml cannot be read"),
+        (["runs", "--published", "lost"], "there is no table 'lost'"),
         (["runs", "--baseline", "nnone"], "baseline 'nnone' is no row: did you mean none?"),
     ],
 )
