@@ -42,7 +42,7 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
     if asked.scale is not None:
         rows = [row.but("--scale", scaled(row.config, asked.scale)) for row in rows]
         folder = folder.with_name(f"{folder.name}-scale{asked.scale:g}")
-        print(f"a trial, and no results: every run costs about {asked.scale:g} of what it would")
+        print(f"a trial, and no results: {asked.scale:g} of the epochs, on {asked.scale:g} of the images")
     jobs = jobs_of(rows, seeds, folder)
     left = [job for job in jobs if not done(job)]
     shape = f"{_count(rows, 'row')} x {_count(seeds, 'seed')}"
@@ -84,7 +84,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
     )
     parser.add_argument("--only", metavar="PATTERN", help="rows whose name matches, as 'cutout*' or none,sam")
     parser.add_argument("--seeds", help="in place of the grid's: 0..4, or 0,2")
-    parser.add_argument("--scale", type=float, help="a trial: 0.05 makes every run cost that share")
+    parser.add_argument("--scale", type=float, help="a trial: this share of the epochs and of the images")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (1)")
     parser.add_argument(
         "--gpus", help="one run at once on each of these GPUs, as 0,1; 0,0 puts two on the first"
