@@ -51,7 +51,7 @@ class Job:
 class Options:
     """What holds whatever carries out the runs."""
 
-    jobs: int = 1  # so many at once
+    jobs: int | None = None  # so many at once; None: as the back end has room for
     gpus: tuple[str, ...] = ()  # those to use, a run on each: what CUDA_VISIBLE_DEVICES is set to
     retries: int = 2  # so often a run that died is started again, at most
     train: tuple[str, ...] = (sys.executable, str(Path(__file__).parents[2] / "train.py"))  # the command
