@@ -25,7 +25,7 @@ POWERS = {
     r"\.backward\(": ("lib/step.py", "lib/build/trial.py"),  # build tries out a compiled model
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
     r"torch\.distributed": (),
-    r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py"),
+    r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py", "lib/grid/child.py"),
     r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/runfolder.py"),
     r"torch\.load\(": ("lib/checkpoint.py", "lib/data/folder.py"),
 }

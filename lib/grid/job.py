@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.errors import require
 from lib.registry import Entry, Registry
 
 COMPLETE = ("ok", "diverged")  # other outcomes: the same command goes on from the newest checkpoint
@@ -55,6 +56,11 @@ class Options:
     gpus: tuple[str, ...] = ()  # those to use, a run on each: what CUDA_VISIBLE_DEVICES is set to
     retries: int = 2  # so often a run that died is started again, at most
     train: tuple[str, ...] = (sys.executable, str(Path(__file__).parents[2] / "train.py"))  # the command
+
+    def __post_init__(self):
+        require(self.jobs > 0, "jobs", "at least 1", self.jobs)
+        require(self.retries >= 0, "retries", "at least 0", self.retries)
+        require(all(self.gpus), "gpus", "names or numbers, as 0,1", ",".join(self.gpus))
 
 
 Report = Callable[[Job, str], None]
