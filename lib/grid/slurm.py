@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from time import sleep
 
-from lib.errors import BadInput, require
+from lib.errors import BadInput
 from lib.grid import sbatch as commands
 from lib.grid.job import ENDED, RUNNING, WAITING, Job, Options, Report, backends, done, worth_repeating
 
@@ -32,7 +32,8 @@ def slurm(
     sbatch: str = "",  # further options of sbatch, as "--account=me --exclude=node7"
 ) -> None:
     """SLURM: an array job, a task of it each run."""
-    require(not options.gpus, "gpus", "left out: SLURM gives each run its own; say --gpus-per-run", options.gpus)
+    if options.gpus:
+        raise BadInput("--gpus names GPUs of this machine; with --backend slurm give --gpus-per-run 1")
     commands.check_installed()
     named = {"partition": partition, "time": time, "cpus-per-task": cpus, "mem": mem}
     asked = [f"--{name}={value}" for name, value in named.items() if value is not None]
@@ -40,9 +41,13 @@ def slurm(
         asked.append(f"--gres=gpu:{gpus_per_run}")
     watch = Watch(jobs, options, report, [*asked, *map(shlex.quote, shlex.split(sbatch))])
     watch.queue(watch.jobs)
-    while wait and watch.jobs:
-        sleep(LOOK_EVERY)
-        watch.look()
+    try:
+        while wait and watch.jobs:
+            sleep(LOOK_EVERY)
+            watch.look()
+    except KeyboardInterrupt:
+        print("the runs stay in SLURM's queue; squeue shows them, scancel takes them out")
+        raise
 
 
 class Watch:
