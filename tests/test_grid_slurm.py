@@ -14,6 +14,7 @@ import pytest
 
 import lib.grid.slurm
 import scripts.grid
+import slurm_cluster
 
 HERE = Path(__file__).parent
 TRAIN = (sys.executable, str(HERE / "grid_train.py"))
@@ -33,6 +34,7 @@ def queue(tmp_path, monkeypatch):
         (tools / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools.absolute()}:{os.environ['PATH']}")
+    monkeypatch.setattr(scripts.grid, "estimate", lambda *known: "")
     state = tmp_path / "queue.json"
     monkeypatch.setenv("FAKE_SLURM", str(state))
     state.write_text(json.dumps({"arrays": [], "largest": 1001}))
@@ -214,3 +216,35 @@ def test_without_slurm_one_line_says_what_to_do(queue, monkeypatch, capsys):
     errors = capsys.readouterr().err
     assert errors.startswith("error: there is no sbatch") and "--backend local" in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.skipif(not slurm_cluster.installed(), reason="apt-get install munge slurmctld slurmd slurm-client")
+def test_a_real_cluster_ends_a_grid_though_a_task_is_killed_and_another_requeued(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lib.grid.slurm, "LOOK_EVERY", 1.0)
+    rates = 0.1, grid_train.FLAKY, grid_train.SLOW
+    Path("g.yaml").write_text(f"base: {{epochs: 60}}\naxes: {{lr: {list(rates)}}}\nseeds: [0]\n")
+    slow = Path(f"runs/grids/g/lr{grid_train.SLOW}/seed0")
+    place = tmp_path / "cluster"
+    place.mkdir(mode=0o700)
+    with slurm_cluster.slurm_cluster(place) as conf:
+        monkeypatch.setenv("SLURM_CONF", str(conf))
+        assert go("--no-wait") == 0
+        slurm_cluster.until((slow / "steps.txt").exists, place)
+        command("scontrol", "requeue", "1_3")
+        # SLURM would hold it for two minutes.
+        slurm_cluster.until(lambda: command("squeue", "-h", "-j", "1_3", "-o", "%T") == "PENDING", place)
+        command("scontrol", "update", "JobId=1_3", "StartTime=now")
+        assert go() == 0
+    assert set(complete().values()) == {"ok"}
+    assert len((slow / "starts.txt").read_text().splitlines()) == 2
+    for done in steps().values():
+        # A task that is stopped between a step and its checkpoint does that one step again.
+        assert list(dict.fromkeys(done)) == [str(step) for step in range(60)]
+        assert len(done) <= 61
+
+
+def command(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
