@@ -1,6 +1,7 @@
 """Grids on SLURM. By default against a queue that carries out its tasks here (fake_slurm.py), with grid_train.py in
 train.py's place; `-m slurm` starts a real cluster of one node."""
 
+import fcntl
 import json
 import os
 import shlex
@@ -15,6 +16,9 @@ import pytest
 import lib.grid.slurm
 import scripts.grid
 import slurm_cluster
+from lib.grid.claim import claim
+from lib.grid.job import Job
+from lib.grid.slurm import Watch
 
 HERE = Path(__file__).parent
 TRAIN = (sys.executable, str(HERE / "grid_train.py"))
@@ -174,19 +178,39 @@ def test_another_back_end_goes_on_with_the_grid(queue):
     assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
 
 
+def test_a_run_that_another_launcher_has_is_waited_for(queue, monkeypatch):
+    job = Job("lr0.1", 0, (), Path("runs/grids/g/lr0.1/seed0"))
+    theirs, looks = claim(job), []
+    # Their train.py would hold this lock, so that a task of SLURM's ends at once.
+    lock = open(job.folder / ".lock", "w")  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def look(self):
+        looks.append(queue()["arrays"][0]["tasks"]["1"]["state"])
+        if looks.count("FAILED") == 3:
+            grid_train.result(job.folder, seed=0, status="ok", accuracy=50.0)
+            lock.close()
+            theirs.release()
+        Watch.look(self)
+
+    monkeypatch.setattr(lib.grid.slurm, "Watch", type("", (Watch,), {"look": look}))
+    assert go("--retries", "0") == 0
+    assert complete()["lr0.1/seed0"] == "ok" and "lr0.1/seed0" not in steps()
+
+
 def test_a_controller_that_is_away_for_a_while_is_waited_for(queue):
     assert go("--no-wait") == 0
     queue(away=1)
     assert go() == 2  # nothing is submitted that may be there already
     assert len(queue()["arrays"]) == 1
-    started = lib.grid.slurm.Watch.queue
+    started = Watch.queue
 
     def then_away(self, jobs):
         started(self, jobs)
         queue(away=3)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lib.grid.slurm.Watch, "queue", then_away)
+        patch.setattr(Watch, "queue", then_away)
         assert go() == 0
     assert starts(queue()) == [1] * 3
 

@@ -12,6 +12,7 @@ from time import sleep
 
 from lib.errors import BadInput
 from lib.grid import sbatch as commands
+from lib.grid.claim import claim
 from lib.grid.job import ENDED, RUNNING, WAITING, Job, Options, Report, backends, done, worth_repeating
 
 LOOK_EVERY = 10.0  # seconds: squeue is a burden on a large cluster
@@ -108,6 +109,8 @@ class Watch:
             elif task and task.live:
                 self.missed.discard(job)
                 self._tell(job, WAITING if task.waits else RUNNING)
+            elif _elsewhere(job):
+                self._tell(job, WAITING)
             elif job not in self.missed:  # what it wrote may still be on its way here from another machine
                 self.missed.add(job)
             elif self._may_repeat(job, task):
@@ -133,6 +136,14 @@ class Watch:
         if self.told.get(job) != state:
             self.told[job] = state
             self.report(job, state)
+
+
+def _elsewhere(job: Job) -> bool:
+    """Whether another launcher has the run, which made its task end at once."""
+    mine = claim(job)
+    if mine:
+        mine.release()
+    return mine is None
 
 
 def _progress(job: Job) -> int:
