@@ -1,7 +1,7 @@
 """What stands for sbatch, squeue and scontrol in the tests: a queue in a file, $FAKE_SLURM.
 
 Time passes when squeue is asked: tasks that run are carried out to their end, then others begin to run. Where
-"nodes_fail" is set, a task whose command is killed is one whose node failed: it comes again if that was asked for.
+"nodes_fail" is set, a task whose command is killed is one whose node failed: with --requeue it comes again.
 """
 
 import json
@@ -40,7 +40,9 @@ def squeue(words: list[str]) -> None:
     names = next(word for word in words if word.startswith("--name=")).removeprefix("--name=").split(",")
     for number, array in enumerate(state["arrays"], start=1):
         for index, task in array["tasks"].items():
-            if array["said"]["job-name"] in names and not (state.get("forgets") and task["state"] == "COMPLETED"):
+            if array["said"]["job-name"] in names and not (
+                state.get("forgets") and task["state"] == "COMPLETED"
+            ):
                 print(f"{array['said']['job-name']}|{number}|{index}|{task['state']}")
     ended = {n for n, array in enumerate(state["arrays"], start=1) if not left(array)}
     for array in state["arrays"]:

@@ -1,5 +1,7 @@
-"""Grids on SLURM. By default against a queue that carries out its tasks here (fake_slurm.py), with grid_train.py in
-train.py's place; `-m slurm` starts a real cluster of one node."""
+"""Grids on SLURM, with grid_train.py in train.py's place.
+
+By default SLURM is fake_slurm.py, which carries out its tasks here; `-m slurm` starts a real one.
+"""
 
 import fcntl
 import json
@@ -12,10 +14,10 @@ from pathlib import Path
 
 import grid_train
 import pytest
+import slurm_cluster
 
 import lib.grid.slurm
 import scripts.grid
-import slurm_cluster
 from lib.grid.claim import claim
 from lib.grid.job import Job
 from lib.grid.slurm import Watch
@@ -64,7 +66,9 @@ def steps() -> dict[str, list[str]]:
 
 def complete() -> dict[str, str]:
     found = sorted(Path("runs/grids/g").glob("*/seed*/result.json"))
-    return {str(path.parent.relative_to("runs/grids/g")): json.loads(path.read_text())["status"] for path in found}
+    return {
+        str(path.parent.relative_to("runs/grids/g")): json.loads(path.read_text())["status"] for path in found
+    }
 
 
 def starts(state: dict) -> list[int]:
@@ -244,7 +248,9 @@ def test_without_slurm_one_line_says_what_to_do(queue, monkeypatch, capsys):
 
 @pytest.mark.slurm
 @pytest.mark.slow
-@pytest.mark.skipif(not slurm_cluster.installed(), reason="apt-get install munge slurmctld slurmd slurm-client")
+@pytest.mark.skipif(
+    not slurm_cluster.installed(), reason="apt-get install munge slurmctld slurmd slurm-client"
+)
 def test_a_real_cluster_ends_a_grid_though_a_task_is_killed_and_another_requeued(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lib.grid.slurm, "LOOK_EVERY", 1.0)

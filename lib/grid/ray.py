@@ -6,23 +6,20 @@ must see the checkout, the data and the folder of the grid under the same paths.
 A Ray cluster without tokens carries out the code of anybody who reaches its ports, so it is refused.
 """
 
-import ctypes
-import fcntl
+import contextlib
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lib.errors import BadInput, require
-from lib.grid.job import ENDED, RUNNING, WAITING, Job, Options, Report, backends, done, worth_repeating
+from lib.errors import BadInput
+from lib.grid.job import ENDED, RUNNING, WAITING, Job, Options, Report, backends
+from lib.grid.local import local
 
-POLL = 1.0  # seconds between two looks at what has begun
-PATIENCE = 300.0  # seconds in which the processes of a lost node, or their locks on a shared disk, are gone
+LOOK_EVERY = 1.0  # seconds between two looks at what has begun
 TOKEN = "`ray get-auth-token --generate` makes one; every node needs the same ~/.ray/auth_token"
 
 
@@ -31,13 +28,17 @@ def ray(
     jobs: Sequence[Job],
     options: Options,
     report: Report,
-    address: str = "auto",  # of the cluster's head, as 10.0.0.1:6379; auto: $RAY_ADDRESS, or one on this machine
-    cpus: float = 1,  # cores of a run
-    gpus_per_run: float | None = None,  # GPUs of a run, 0.5 for two runs on each; none: 1 where there are GPUs
+    address: str = "auto",  # of the head, as node1:6379; auto: $RAY_ADDRESS, or a cluster that runs here
+    cpus: int = 1,  # cores of a run
+    gpus_per_run: float | None = None,  # 0.5 puts two runs on each GPU; none: 1 where there are GPUs
 ) -> None:
     """Ray: runs go to the nodes of a cluster, and to another node where one dies."""
-    require(cpus > 0, "cpus", "positive", cpus)
-    require(gpus_per_run is None or gpus_per_run >= 0, "gpus_per_run", "0 or more", gpus_per_run)
+    if options.gpus:
+        raise BadInput("--gpus names GPUs of this machine; with --backend ray give --gpus-per-run 1")
+    if cpus < 1:
+        raise BadInput(f"--cpus must be at least 1, got {cpus}")
+    if gpus_per_run is not None and (gpus_per_run < 0 or (gpus_per_run > 1 and gpus_per_run % 1)):
+        raise BadInput(f"--gpus-per-run must be a share below 1 or a whole number, got {gpus_per_run:g}")
     cluster = _connect(address)
     try:
         if gpus_per_run is None:
@@ -50,73 +51,48 @@ def ray(
         cluster.shutdown()  # tasks that run end with it, and their processes with them
 
 
-def attempt(job: Job, command: tuple[str, ...], place: Path) -> int:
-    """On a node: train until the run ends; its exit code, or minus the signal that ended it."""
-    end = time.monotonic() + PATIENCE
-    while _taken(job.folder) and time.monotonic() < end:
-        time.sleep(POLL)
-    if done(job):
-        return 0
-    job.folder.mkdir(parents=True, exist_ok=True)
-    libc, parent = ctypes.CDLL(None), os.getpid()
-
-    def die_with_the_worker() -> None:
-        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, of Linux
-        if os.getppid() != parent:
-            os._exit(1)
-
-    with job.console.open("a") as console:
-        return subprocess.run(
-            [*command, *job.arguments],
-            cwd=place,
-            stdin=subprocess.DEVNULL,
-            stdout=console,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_the_worker,
-        ).returncode
+def attempt(job: Job, options: Options, place: Path) -> None:
+    """On a node: carry out one run as a machine of its own would, in a process that dies with this worker."""
+    os.chdir(place)
+    local([job], options, report=lambda job, state: None)
 
 
 def _carry_out(cluster, task, jobs: Sequence[Job], options: Options, report: Report) -> None:
     """Keep as many tasks going as are allowed, until none is left."""
-    left, running, begun, tries = deque(jobs), {}, {}, Counter()
+    left, running, printed = deque(jobs), {}, {}
+    there = replace(options, jobs=1)
     while left or running:
         while left and len(running) < (options.jobs or len(jobs)):
             job = left.popleft()
-            tries[job] += 1
-            begun[job] = _printed(job)
-            # Paths are relative to the folder that this program was started in; nodes start elsewhere.
-            there = replace(job, folder=job.folder.absolute())
-            running[task.remote(there, options.train, Path.cwd())] = job
+            printed[job] = _printed(job)
+            running[task.remote(job, there, Path.cwd())] = job
             report(job, WAITING)
-        ended, _ = cluster.wait(list(running), timeout=POLL)
-        for job in [job for job in running.values() if job in begun and _printed(job) != begun[job]]:
-            del begun[job]
+        ended, _ = cluster.wait(list(running), timeout=LOOK_EVERY)
+        for job in [job for job in printed if _printed(job) != printed[job]]:
+            del printed[job]
             report(job, RUNNING)
         for reference in ended:
             job = running.pop(reference)
-            code = _exit_code(cluster, reference)
-            if tries[job] <= options.retries and worth_repeating(job, code):
-                left.append(job)
-            else:
-                report(job, ENDED)
+            printed.pop(job, None)
+            _check(cluster, reference, job)
+            report(job, ENDED)
 
 
-def _exit_code(cluster, reference) -> int:
-    """Of the run; -SIGKILL where Ray has given up on it.
-
-    Raises:
-        BadInput: the nodes do not see what this machine sees.
-    """
+def _check(cluster, reference, job: Job) -> None:
+    """Raises BadInput where the nodes do not see what this machine sees."""
+    shared = "checkout and grid must lie on a disk that all nodes share, under the same paths"
     try:
-        return cluster.get(reference)
-    except (OSError, ImportError) as error:  # raised by `attempt`, or in the import of this file there
-        what = str(error).splitlines()[-1]
+        cluster.get(reference)
+    except (OSError, ImportError) as error:  # what `attempt` raised, or its import on the node
         raise BadInput(
-            f"a node cannot run {Path.cwd()}/train.py ({what}); the checkout and the grid's folder must lie on "
-            "a disk that all nodes share, under the same paths"
+            f"a node cannot work in {Path.cwd()} ({str(error).splitlines()[-1]}); {shared}"
         ) from error
-    except cluster.exceptions.RayError:
-        return -signal.SIGKILL
+    except cluster.exceptions.RayError as error:  # its nodes or workers died once too often
+        with contextlib.suppress(OSError), open(job.console, "a") as console:
+            console.write(f"Ray gave up on the run: {type(error).__name__}\n")
+    else:
+        if not job.console.exists():
+            raise BadInput(f"a node has carried out {job.name}, but {job.folder} is not here; {shared}")
 
 
 def _connect(address: str):
@@ -141,7 +117,7 @@ def _connect(address: str):
         raise BadInput(f"Ray has no token, or not the cluster's; {TOKEN}") from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BadInput(
-            f"no Ray cluster answers at {address} with this token; start one with `RAY_AUTH_MODE=token ray start "
+            f"no Ray cluster takes this token at {address}; start one with `RAY_AUTH_MODE=token ray start "
             "--head`, give --address HOST:PORT, or use --backend local"
         ) from error
     if _open_to_anybody(context.address_info["gcs_address"]):
@@ -166,7 +142,9 @@ def _check_room(cluster, needs: dict[str, float]) -> None:
     cpus, gpus = needs["num_cpus"], needs["num_gpus"]
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         has = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
-        raise BadInput(f"a run asks for {cpus:g} cores and {gpus:g} GPUs, but no node has them; they have {has}")
+        raise BadInput(
+            f"a run asks for {cpus:g} cores and {gpus:g} GPUs, but no node has them; they have {has}"
+        )
 
 
 def _printed(job: Job) -> int | None:
@@ -175,15 +153,3 @@ def _printed(job: Job) -> int | None:
         return job.console.stat().st_size
     except OSError:
         return None
-
-
-def _taken(folder: Path) -> bool:
-    """Whether a process trains in the folder."""
-    try:
-        with open(folder / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # let go when the file is closed
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -1,8 +1,8 @@
 """SLURM's commands: arrays of runs as files that `sbatch` takes, and what has become of their tasks.
 
-An array is two files in the folder `slurm` of the grid: a list with a command line a run, and a script, of which
-task K carries out line K. They are called by a hash of the list, and so are their tasks in the queue: that is how
-a later command knows which runs are queued already.
+An array is two files in the folder `slurm` of the grid: a list with a command line a run, and a script, of
+which task K carries out line K. They are called by a hash of the list, and so are their tasks in the queue: so a later
+command knows which runs are queued already.
 """
 
 import hashlib
@@ -18,9 +18,14 @@ from lib.errors import BadInput
 from lib.files import write_atomic
 from lib.grid.job import Job, Options
 
-ENDED = """BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED REVOKED
-    TIMEOUT""".split()
-WAITS = "CONFIGURING PENDING REQUEUED REQUEUE_FED REQUEUE_HOLD RESV_DEL_HOLD SPECIAL_EXIT".split()
+ENDED = (
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
+    *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+)
+WAITS = (
+    *("CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED"),
+    *("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
+)
 
 SCRIPT = """\
 #!/bin/bash
@@ -64,7 +69,9 @@ def check_installed() -> None:
 
 def line(job: Job, options: Options) -> str:
     """What a user would type."""
-    return f"{shlex.join([*options.train, *job.arguments])} >> {shlex.quote(str(job.console.absolute()))} 2>&1"
+    return (
+        f"{shlex.join([*options.train, *job.arguments])} >> {shlex.quote(str(job.console.absolute()))} 2>&1"
+    )
 
 
 def write_array(folder: Path, lines: Sequence[str], limit: int | None, asked: Sequence[str]) -> Path:
@@ -119,7 +126,7 @@ def largest_array() -> int:
 
 
 def tasks(folder: Path, jobs: Sequence[Job], options: Options) -> dict[Job, Task] | None:
-    """The newest task of each job that SLURM still knows, from all arrays; None where squeue does not answer."""
+    """The newest task of each job, where SLURM still knows one; None where squeue does not answer."""
     lists = {path.stem: path.read_text().splitlines() for path in folder.glob("slurm/*.txt")}
     if not lists:
         return {}

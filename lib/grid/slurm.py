@@ -1,7 +1,7 @@
 """Grids on SLURM: an array of tasks, of which each is a run.
 
-A task whose node fails, or that is preempted, is queued again by SLURM and goes on at its newest checkpoint. All
-nodes must see the checkout, the data and the folder of the grid under the same paths.
+A task whose node fails, or that is preempted, is queued again by SLURM and goes on at its newest checkpoint.
+All nodes must see the checkout, the data and the folder of the grid under the same paths.
 """
 
 import fcntl
@@ -84,7 +84,7 @@ class Watch:
         print(f"SLURM: {len(new)} runs submitted, {len(live)} were in the queue already", flush=True)
 
     def _submit(self, jobs: Sequence[Job], after: list[int]) -> None:
-        """In as few arrays as are allowed; where only some jobs may run at once, one array after the other."""
+        """In as few arrays as are allowed; where few jobs may run at once, one array after the other."""
         size = commands.largest_array() if jobs else 1
         for start in range(0, len(jobs), size):
             part = jobs[start : start + size]
