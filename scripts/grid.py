@@ -7,7 +7,7 @@ is described in `lib/grid/spec.py`.
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
         print(f"a trial, and no results: every run costs about {asked.scale:g} of what it would")
     jobs = jobs_of(rows, seeds, folder)
     left = [job for job in jobs if not done(job)]
-    print(f"{len(rows)} rows x {len(seeds)} seeds: {len(jobs)} runs, {len(left)} to do, in {folder}")
+    shape = f"{_count(rows, 'row')} x {_count(seeds, 'seed')}"
+    print(f"{shape}: {_count(jobs, 'run')}, {len(left)} to do, in {folder}")
     for note in dict.fromkeys(note for row in rows for note in row.notes):
         print(f"note: {note}")
     if left and asked.backend == "local":  # elsewhere, what this machine could tell of time would be wrong
@@ -62,6 +63,10 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
             return 0
     print(summary(jobs, grid, folder))
     return 0 if all(outcome(job) == "ok" for job in jobs) else 1
+
+
+def _count(things: Sequence, name: str) -> str:
+    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], dict[str, Any]]:
@@ -113,9 +118,13 @@ def _options(asked: argparse.Namespace, train: tuple[str, ...]) -> Options:
         raise BadInput(f"--{error}") from error
 
 
-if __name__ == "__main__":
-    # What ends a program politely ends it like Ctrl-C: the runs are ended in order too.
+def end_in_order() -> None:
+    """From here on, what ends a program politely ends this one like Ctrl-C, and its runs with it."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
+
+
+if __name__ == "__main__":
+    end_in_order()
     sys.exit(main(sys.argv[1:]))
