@@ -1,8 +1,8 @@
 """SLURM's commands: arrays of runs as files that `sbatch` takes, and what has become of their tasks.
 
-An array is two files in the folder `slurm` of the grid: a list with a command line a run, and a script, of
-which task K carries out line K. They are called by a hash of the list, and so are their tasks in the queue: so a later
-command knows which runs are queued already.
+An array is two files in the folder `slurm` of the grid: a list with a command line a run, and a script, whose
+task K carries out line K. They are called by a hash of the list, and so are their tasks in the queue: that is
+how a later command knows which runs are queued already.
 """
 
 import hashlib
