@@ -5,14 +5,17 @@ import shlex
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 
 import scripts.grid
 from lib.cli import parse
 from lib.config import SECTIONS
+from lib.errors import BadInput
 from lib.grid.estimate import duration, recorded_times
 from lib.grid.job import Job, backends, done, last_line, outcome, worth_repeating
 from lib.grid.scale import COUNT, SHARE, scaled
 from lib.grid.spec import read_grid, read_seeds
+from lib.grid.timing import time_row
 
 ROOT = Path(__file__).parent.parent
 
@@ -311,6 +314,18 @@ def test_time_is_told_from_records_of_the_same_setting(tmp_path):
         (folder / "result.json").write_text(json.dumps(record))
     assert recorded_times(tmp_path / "runs", rows) == {"a": 70.0}
     assert recorded_times(tmp_path / "nothing", rows) == {}
+
+
+def test_a_few_steps_tell_what_a_run_costs_and_nothing_is_downloaded_for_it(tmp_path):
+    Path("tiny.yaml").write_text(TINY)
+    timing = time_row("a", ["--config", "tiny.yaml", "--epochs", "1000", "--milestones", "0.5"])
+    # 4,000 steps of at least a tenth of a millisecond, and 1,000 evaluations; none of them was done.
+    assert timing.row == "a" and timing.device == "cpu"
+    assert timing.train > 0.4 and timing.evaluate > 0.1 and timing.start > 0
+    assert timing.seconds == timing.start + timing.train + timing.evaluate
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
+    with pytest.raises(BadInput, match="offline"):
+        time_row("b", ["--dataset", "cifar10", "--root", str(tmp_path / "empty")])
 
 
 def test_lengths_of_time_are_told_as_people_say_them():

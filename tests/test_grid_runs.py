@@ -151,6 +151,7 @@ def test_a_row_that_fails_stops_no_other_and_is_told_with_its_command(capsys):
     assert "diverges/seed0: diverged\n" in out
     assert "refused/seed0: failed: error: nobody wants this\n" in out
     assert "memory/seed0: out of memory" in out
+    assert "killed by signal 9: Killed" in Path("runs/grids/g/flaky/seed0/console.txt").read_text()
     assert "plain/seed0: 51.00 %" in out and "flaky/seed0: 54.40 %" in out
     starts = {f.parent.name: len(lines(f, "starts.txt")) for f in folders()}
     # What died is tried again; what was refused, did not fit or diverged is not.

@@ -27,7 +27,7 @@ def product(axes: Sequence[Axis], exclude: Sequence[Mapping[str, Any]]) -> list[
     """Names and settings of all combinations, in order, less those that are excluded.
 
     Raises:
-        BadInput: an exclusion names no axis or value, or matches nothing that is left.
+        BadInput: an exclusion names no axis or value, or matches no combination.
     """
     for rule in exclude:
         _check(rule, axes)

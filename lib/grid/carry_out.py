@@ -24,15 +24,15 @@ def jobs_of(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> list[Job
     Raises:
         BadInput: the folder of a run holds another one.
     """
-    jobs = [job_of(row, seed, folder / row.name / f"seed{seed}") for seed in seeds for row in rows]
-    for job in jobs:
-        if (job.folder / "config.yaml").exists():
-            RunFolder(parse(list(job.arguments)).config()).result()
-    return jobs
+    return [_job(row, seed, folder / row.name / f"seed{seed}") for seed in seeds for row in rows]
 
 
-def job_of(row: Row, seed: int, folder: Path) -> Job:
+def _job(row: Row, seed: int, folder: Path) -> Job:
     words = (*row.arguments, "--seed", str(seed), "--output-dir", str(folder))
+    result = read_result(folder)
+    # The short answer first: the long one reads a whole configuration, of hundreds of runs.
+    if not result or (result.get("config"), result.get("seed")) != (row.config.digest(), seed):
+        RunFolder(parse(list(words)).config())
     return Job(row.name, seed, words, folder)
 
 

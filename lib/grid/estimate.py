@@ -13,7 +13,7 @@ from statistics import fmean
 
 from lib.errors import BadInput
 from lib.grid.job import Job
-from lib.grid.local import environment
+from lib.grid.local import environment, guarded
 from lib.grid.spec import Row
 from lib.grid.timing import BUDGET, Timing
 from lib.report.records import read_records
@@ -70,7 +70,7 @@ def recorded_times(folder: Path, rows: Sequence[Row]) -> Times:
 def time_rows(rows: Sequence[Row], slots: int, gpu: str | None) -> tuple[dict[str, Timing], str]:
     """By row what a few steps tell, and why there is nothing of a row that has none."""
     asked = json.dumps({row.name: row.arguments for row in rows})
-    command = [sys.executable, "-m", "lib.grid.timing"]
+    command = guarded([sys.executable, "-m", "lib.grid.timing"])
     try:
         done = subprocess.run(
             command,

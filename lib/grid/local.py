@@ -76,11 +76,18 @@ class Pool:
 
     def _spawn(self, job: Job, mine: Claim) -> None:
         slot = self.free.pop(0)
-        command = [*self.options.train, *job.arguments]
+        command = guarded([*self.options.train, *job.arguments])
         try:
             with open(job.console, "ab") as console:
-                out = {"stdout": console, "stderr": subprocess.STDOUT, "pass_fds": [mine.file]}
-                process = start(command, env=environment(self.slots, slot), **out)
+                process = subprocess.Popen(
+                    command,
+                    env=environment(self.slots, slot),
+                    stdin=subprocess.DEVNULL,
+                    stdout=console,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[mine.file],
+                    process_group=0,  # a group of its own: Ctrl-C is for this process, which passes it on
+                )
         except OSError as error:
             raise unwritable(job.console, error) from error
         self.running.append(Running(job, mine, process, slot))
@@ -95,6 +102,9 @@ class Pool:
                 self.report(one.job, WAITING)
             elif (code := one.process.poll()) is not None:
                 self._end(one)
+                if code < 0:  # else the last line would be one of a run that goes well
+                    with open(one.job.console, "a") as console:
+                        console.write(f"killed by signal {-code}: {signal.strsignal(-code)}\n")
                 again = worth_repeating(one.job, code) and self.tries[one.job] < self.options.retries
                 self.tries[one.job] += 1
                 if again:
@@ -120,10 +130,9 @@ class Pool:
             self._end(one)
 
 
-def start(command: Sequence[str], **options) -> subprocess.Popen:
-    """A process in a group of its own, for Ctrl-C to reach this one alone, that dies with this one."""
-    guard = [sys.executable, "-P", str(Path(__file__).with_name("child.py")), str(os.getpid())]
-    return subprocess.Popen([*guard, *command], stdin=subprocess.DEVNULL, process_group=0, **options)
+def guarded(command: Sequence[str]) -> list[str]:
+    """The command as one that dies with this process."""
+    return [sys.executable, "-P", str(Path(__file__).with_name("child.py")), str(os.getpid()), *command]
 
 
 def environment(slots: int, gpu: str | None) -> dict[str, str]:

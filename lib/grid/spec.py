@@ -147,7 +147,7 @@ def label(key: Any) -> str:
 
 
 def _row(name: str, parts: list[Part]) -> Row:
-    if not re.fullmatch(r"[\w+=,-][\w+=,.-]*", name):
+    if not re.fullmatch(r"[\w+=,][\w+=,.-]*", name):
         raise BadInput(f"row {name!r}: a name is a folder too: letters, digits and _ . , + = - only")
     published = next((str(part[PUBLISHED]) for _, part in parts if PUBLISHED in part), None)
     parts = [(source, {k: v for k, v in part.items() if k != PUBLISHED}) for source, part in parts]
