@@ -83,7 +83,7 @@ def _check(cluster, reference, job: Job) -> None:
     shared = "checkout and grid must lie on a disk that all nodes share, under the same paths"
     try:
         cluster.get(reference)
-    except (OSError, ImportError) as error:  # what `attempt` raised, or its import on the node
+    except (OSError, ImportError, BadInput) as error:  # what `attempt` raised, or its import on the node
         raise BadInput(
             f"a node cannot work in {Path.cwd()} ({str(error).splitlines()[-1]}); {shared}"
         ) from error
