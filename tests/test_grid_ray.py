@@ -48,6 +48,20 @@ def test_what_cannot_be_is_refused_before_ray_is_asked(words, said, tmp_path, mo
     assert said in errors and errors.count("\n") == 1
 
 
+def test_a_head_that_does_not_answer_is_one_line_at_once(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ray", minversion="2.52", reason="pip install -e '.[ray]'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    Path("g.yaml").write_text(GRID)
+    with socket.socket() as silent:
+        silent.bind((HEAD, 0))
+        address = f"{HEAD}:{silent.getsockname()[1]}"
+        for words in (["--address", address], ["--address", "nonsense"]):
+            assert scripts.grid.main(["g.yaml", "--backend", "ray", *words], train=TRAIN) == 2
+            errors = capsys.readouterr().err
+            assert f"no Ray cluster takes this token at {words[1]}" in errors and errors.count("\n") == 1
+
+
 class Nodes:
     """Nodes of a Ray cluster on this machine, which other clusters here know nothing of."""
 

@@ -8,6 +8,7 @@ A Ray cluster without tokens carries out the code of anybody who reaches its por
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -85,7 +86,7 @@ def _check(cluster, reference, job: Job) -> None:
         cluster.get(reference)
     except (OSError, ImportError, BadInput) as error:  # what `attempt` raised, or its import on the node
         raise BadInput(
-            f"a node cannot work in {Path.cwd()} ({str(error).splitlines()[-1]}); {shared}"
+            f"a node cannot work in {Path.cwd()} ({_last(error)}); {shared}"
         ) from error
     except cluster.exceptions.RayError as error:  # its nodes or workers died once too often
         with contextlib.suppress(OSError), open(job.console, "a") as console:
@@ -112,13 +113,14 @@ def _connect(address: str):
             "Ray is not installed: pip install -e '.[ray]', or give --backend local or --backend slurm"
         ) from None
     try:
+        _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         context = cluster.init(address=address, log_to_driver=False, logging_level="ERROR")
     except cluster.exceptions.AuthenticationError as error:
         raise BadInput(f"Ray has no token, or not the cluster's; {TOKEN}") from error
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(
-            f"no Ray cluster takes this token at {address}; start one with `RAY_AUTH_MODE=token ray start "
-            "--head`, give --address HOST:PORT, or use --backend local"
+            f"no Ray cluster takes this token at {address} ({_last(error)}); start one with "
+            "`RAY_AUTH_MODE=token ray start --head`, give --address HOST:PORT, or use --backend local"
         ) from error
     if _open_to_anybody(context.address_info["gcs_address"]):
         cluster.shutdown()
@@ -127,6 +129,18 @@ def _connect(address: str):
             f"nodes anew with RAY_AUTH_MODE=token. {TOKEN}"
         )
     return cluster
+
+
+def _knock(address: str) -> None:
+    """Raises OSError or ValueError where nothing listens; Ray itself would try for ten minutes."""
+    host, _, port = address.rpartition(":")
+    if address != "auto":
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def _last(error: Exception) -> str:
+    """The last line of what it says: Ray puts a traceback before it."""
+    return (str(error).splitlines() or [repr(error)])[-1]
 
 
 def _open_to_anybody(address: str) -> bool:
