@@ -42,7 +42,7 @@ class Pool:
         self.waiting = deque(jobs)
         self.elsewhere: dict[Job, float] = {}  # and when to ask for them again
         self.running: list[Running] = []
-        self.free: list[str | None] = list(options.gpus) or [None] * options.jobs
+        self.free: list[str | None] = list(options.gpus) or [None] * (options.jobs or 1)
         self.slots = len(self.free)
         self.tries: Counter[Job] = Counter()
 
