@@ -1,11 +1,13 @@
 # make quickstart   set up .venv and train on the bundled digits
 # make test         set up .venv and run the tests
 # make lint         check style
+# make docs         renew the tables and pictures in README.md, docs/ and results/
+# make check-docs   fail where one of them is not what its records say
 
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: setup quickstart test test-all lint clean
+.PHONY: setup quickstart test test-all lint docs check-docs clean
 
 setup: .venv/ready
 
@@ -31,6 +33,12 @@ test-all: setup
 
 lint: setup
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+docs: setup
+	$(RUN) -m scripts.docs
+
+check-docs: setup
+	$(RUN) -m scripts.docs --check
 
 clean:
 	rm -rf .venv

@@ -1,6 +1,7 @@
 """Train a model: `python train.py --model resnet20 --epochs 30`; `--help` lists all there is to set."""
 
 import os
+import signal
 import sys
 
 from lib.errors import exit_code
@@ -45,4 +46,6 @@ def run(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # What ends a program politely, as the queue of a cluster does, ends it like Ctrl-C: its record says so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main(sys.argv[1:]))

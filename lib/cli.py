@@ -5,6 +5,7 @@ told apart by it, and its help has no place for what is registered.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Command:
         if not (file := folder / "config.yaml").is_file():
             why = "it holds no config.yaml" if folder.is_dir() else "there is no such folder"
             raise BadInput(f"{folder} is no run folder: {why}")
-        for path, setting in _layer(self.pairs, "command line"):
+        for path, setting in layer_of(self.pairs, "command line"):
             if not any(path[: len(part)] == part for part in ABOUT_LOOKING):
                 known = ", ".join(".".join(part) for part in ABOUT_LOOKING)
                 raise BadInput(f"{setting} is settled by the run in {folder}; beside it only {known} count")
@@ -74,7 +75,7 @@ class Command:
             for key, _, spelled in pairs
             if key in RETIRED
         ]
-        return compose([_layer(pairs, source) for pairs, source in sources], notes)
+        return compose([layer_of(pairs, source) for pairs, source in sources], notes)
 
 
 def parse(argv: list[str]) -> Command:
@@ -144,10 +145,11 @@ def _value(word: str, words: deque[str]) -> str:
 
 def config_of(tree: dict[str, Any], source: str) -> Config:
     """The configuration that was saved as this tree; `source` is where, for messages."""
-    return compose([_layer([(key, value, key) for key, value in _flatten(tree)], source)])
+    return compose([layer_of([(key, value, key) for key, value in flatten(tree)], source)])
 
 
-def _layer(pairs: list[tuple[str, Any, str]], source: str) -> Layer:
+def layer_of(pairs: list[tuple[str, Any, str]], source: str) -> Layer:
+    """The settings of one place: keys, values, and the keys as spelled."""
     layer: Layer = []
     for key, value, spelled in pairs:
         try:
@@ -173,28 +175,34 @@ class _StrictLoader(yaml.SafeLoader):
 
 def read_yaml(path: Path) -> list[tuple[str, Any]]:
     """The keys, dotted, and values of a YAML file."""
+    return list(flatten(read_tree(path, "--config ")))
+
+
+def read_tree(path: Path, flag: str = "") -> dict[str, Any]:
+    """What a YAML file holds; `flag` is what the user wrote before its name."""
     try:
         tree = yaml.load(path.read_text(), _StrictLoader) or {}
     except FileNotFoundError:
         known = [str(p) for p in Path("configs").rglob("*.yaml")]
         close = nearest(str(path), known) or "no file of that name"
-        raise BadInput(f"--config {path}: there is no such file; {close}") from None
+        raise BadInput(f"{flag}{path}: there is no such file; {close}") from None
     except OSError as error:
-        raise BadInput(f"--config {path}: {error.strerror}") from error
+        raise BadInput(f"{flag}{path}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, the date 2001-99-99
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise BadInput(
-            f"--config {path}{where}: {getattr(error, 'problem', None) or 'not a YAML file'}"
+            f"{flag}{path}{where}: {getattr(error, 'problem', None) or 'not a YAML file'}"
         ) from error
     if not isinstance(tree, dict):
-        raise BadInput(f"--config {path}: expected settings as key: value, got {type(tree).__name__}")
-    return list(_flatten(tree))
+        raise BadInput(f"{flag}{path}: expected settings as key: value, got {type(tree).__name__}")
+    return tree
 
 
-def _flatten(tree: dict, prefix: str = ""):
+def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys, dotted, and values of a tree of settings."""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         elif value != {} or key not in SECTIONS:  # a section with nothing in it sets nothing
             yield f"{prefix}{key}", True if value == {} else value

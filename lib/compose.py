@@ -38,11 +38,8 @@ def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
     Raises:
         BadInput: a setting is unknown, has a wrong value, or contradicts another one.
     """
-    settings: dict[Path, Setting] = {}
     notes = list(notes)
-    for layer in layers:
-        settings = _add(settings, _unique(layer), notes)
-
+    settings = merge(layers, notes)
     compat = settings.get(("train", "compat"))
     era = str(compat.value) if compat else None  # an unknown one is refused with the other settings
     chosen, tricks, off, constants, changed = {}, {}, {}, {}, {}
@@ -61,6 +58,14 @@ def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
         off=off,
         notes=notes,
     )
+
+
+def merge(layers: Iterable[Layer], notes: list[str]) -> dict[Path, Setting]:
+    """The settings that count, a later layer's before an earlier one's; adds to the notes what they void."""
+    settings: dict[Path, Setting] = {}
+    for layer in layers:
+        settings = _add(settings, _unique(layer), notes)
+    return settings
 
 
 def _as_of(entry: Entry, era: str | None) -> Entry:

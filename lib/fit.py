@@ -58,6 +58,12 @@ def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: 
             began = time.perf_counter()
     except Diverged as error:
         return record.finish("diverged", {"step": error.step, "lr": error.lr, "loss": str(error.loss)})
+    except KeyboardInterrupt:
+        record.finish("interrupted", {})
+        raise
+    except torch.OutOfMemoryError:
+        record.finish("out of memory", {})
+        raise
     return record.finish("ok", record.predict())
 
 
@@ -118,6 +124,7 @@ def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[
     return {
         "seconds_train": seconds,
         "seconds_data": run.clock.read().get("data", 0.0),
+        "flops": run.cost.read(),
         "images_per_second": steps * run.data.batch_size / seconds,
         "peak_memory_mb": peak / 2**20,
     }

@@ -6,11 +6,11 @@ import io
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib.augment.pipeline import Normalize, describe, ordered
 from lib.build import build_dataset, build_model, build_schedule, build_steps, training_part
 from lib.config import Config, to_yaml
+from lib.cost import count_macs
 from lib.data.base import Split
 from lib.errors import BadInput
 
@@ -39,19 +39,6 @@ def _size(model: nn.Module, shape: tuple[int, int, int]) -> str:
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     macs = f"MACs: {count_macs(model, shape):,} for one image of {shape}"
     return f"parameters: {total:,} ({trainable:,} trainable)\n{macs}"
-
-
-def count_macs(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of convolutions and matrix products for one image (C, H, W)."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # the fused attention of eval mode would count as nothing
-    try:
-        parameter = next(model.parameters())
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            copy.deepcopy(model).eval()(torch.zeros(1, *shape, device=parameter.device))
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-    return counter.get_total_flops() // 2
 
 
 def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], Split]:

@@ -8,6 +8,7 @@ import torch
 
 from lib import checkpoint
 from lib.config import Config
+from lib.data.base import Split, fingerprint
 from lib.environment import environment
 from lib.evaluate import Evaluation, evaluate, networks, refresh_statistics
 from lib.log import Log
@@ -110,6 +111,9 @@ class Record:
         ]
         self.log("  ".join([*head, *accuracies, *tail]))
 
+    def _splits(self) -> dict[str, Split]:
+        return {"train": self.run.data.split, **self.run.splits}
+
     def save(self, step: int) -> None:
         path = self.folder.checkpoint
         checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
@@ -160,6 +164,9 @@ class Record:
             "steps": self.run.total,
             **outcome,
             "best": self.best,
+            # Rows of checkpoints that an older version wrote have none.
+            "train_flops": total("flops") if all("flops" in row for row in self.rows) else None,
+            "data": {name: fingerprint(split) for name, split in self._splits().items()},
             "seconds": seconds,
             "images_per_second": images / seconds["train"] if images else None,
             "peak_memory_mb": max((row["peak_memory_mb"] for row in self.rows), default=None),

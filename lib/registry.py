@@ -16,7 +16,7 @@ import pkgutil
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,12 @@ class Entry:
     parameters: dict[str, Field]  # all that its function takes, less what the program supplies
     arguments: dict[str, Any] = field(default_factory=dict)  # what stands in the placeholders
 
-    @property
+    @cached_property
     def placeholders(self) -> list[str]:
         """`depth` and `widen` for the form `wrn_<depth>_<widen>`; none for a plain name."""
         return re.findall(r"<(\w+)>", self.name)
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, Field]:
         """The options: what neither the program nor the name supplies."""
         supplied = (*self.placeholders, *self.arguments)
@@ -122,10 +122,9 @@ class Registry:
     def entries(self, pattern: str = "*") -> list[Entry]:
         """The entries whose name or alias matches the shell pattern, forms included, in order of names."""
         known = self._known().values()
-        matches = (e for e in known if any(fnmatch.fnmatch(s, pattern) for s in (e.name, *e.aliases)))
-        return sorted(
-            matches, key=lambda e: [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", e.name)]
-        )
+        if pattern != "*":
+            known = (e for e in known if any(fnmatch.fnmatch(s, pattern) for s in (e.name, *e.aliases)))
+        return sorted(known, key=lambda e: _natural(e.name))
 
     def names(self) -> list[str]:
         """The names that are no forms: what tests iterate over."""
@@ -146,6 +145,12 @@ class Registry:
 
     def _known(self) -> dict[str, Entry]:
         return _index()[self.kind] | self._entries
+
+
+@cache
+def _natural(name: str) -> list[int | str]:
+    """What names are sorted by: numbers by their size."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 @cache

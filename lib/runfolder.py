@@ -24,7 +24,8 @@ from lib.config import NOT_HASHED, Config, to_yaml
 from lib.errors import BadInput
 from lib.files import write_atomic
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
+COMPLETE = ("ok", "diverged")  # other outcomes: the same command goes on from the newest checkpoint
 
 
 class RunFolder:
@@ -115,7 +116,8 @@ class RunFolder:
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """The outcome of the run in a folder, if it is complete."""
-    return _read(folder / "result.json", _result, "move it away and run the command again")
+    result = _read(folder / "result.json", _result, "move it away and run the command again")
+    return result if result and result["status"] in COMPLETE else None
 
 
 def _read(file: Path, parse: Callable[[str], Any], remedy: str) -> Any:
@@ -132,7 +134,7 @@ def _read(file: Path, parse: Callable[[str], Any], remedy: str) -> Any:
 def _result(text: str) -> dict[str, Any]:
     """The outcome in `result.json`."""
     result = json.loads(text)
-    if result["format"] != RESULT_FORMAT:
+    if result["format"] > RESULT_FORMAT:  # older ones lack a few columns, which is no harm
         raise ValueError(result["format"])
     return result
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.batch import Batch, Loss
+from lib.cost import Cost
 from lib.data.base import Split
 from lib.log import Clock
 from lib.optim.schedules import in_epochs
@@ -72,6 +73,7 @@ class Run:
     accumulate: int
     clip: float | None
     clock: Clock
+    cost: Cost
     normalize: Callable[[Tensor], Tensor]  # what evaluation does to pixels
     splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
     rank: int = 0
@@ -91,6 +93,7 @@ def train_step(run: Run, step: int) -> Tensor:
     rng = Rng(run.seed, step, run.rank)
     with torch.no_grad(), run.clock("data"):
         batch = run.prepare(run.data.at(step), rng)  # nothing is random after this line
+        run.cost.taught(batch.x)
     epoch = step / run.data.steps_per_epoch
     tell_time(run.optimizer, step, run.total)
     freeze(run.optimizer, epoch, run.epochs)
@@ -105,6 +108,7 @@ def train_step(run: Run, step: int) -> Tensor:
             with torch.enable_grad(), autocast(part.x.device, run.precision):
                 share = run.loss(run.model(part.x), part).sum() / len(batch)
             run.scaler.backward(share)
+            run.cost.trained(part.x)
             loss += share.detach()
         run.scaler.finish(run.params, run.clip)
         return loss

@@ -30,6 +30,8 @@ BARE: Settings = {
 # What is not timed, and why its step is the bare one.
 UNTIMED = {"schedule": "one multiplication of the rate a step", "init": "drawn before the first step"}
 AGAIN = "the bare step again"  # the row that shows how much is chance
+# Larger parts than a trial's, as they are in use.
+PARTS: dict[str, Settings] = {"surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 16}}
 # Settings that hold whatever is chosen, at a value that makes the step do something for them.
 SETTINGS: Settings = {
     "optim.decay_norm_and_bias": False,
@@ -64,6 +66,7 @@ def main() -> None:
     if not chosen:
         parser.error(f"no timed trick is called {' or '.join(options.patterns)}")
     device, models = build_device(options.device), options.models.split(",")
+    torch.set_num_threads(1)  # waiting threads would count as working ones
     results = {model: measure_all(chosen, settings_of(model, options), options, device) for model in models}
     text = page(results, options, device)
     print(text)
@@ -76,7 +79,7 @@ def timed() -> dict[str, Settings]:
     steps = {
         name: on for name, on in tricks().items() if section_of(name) not in UNTIMED and not in_bare_step(on)
     }
-    return steps | {name: {name: value} for name, value in SETTINGS.items()}
+    return steps | PARTS | {name: {name: value} for name, value in SETTINGS.items()}
 
 
 def in_bare_step(on: Settings) -> bool:
@@ -134,11 +137,13 @@ def duel(run: Run, base: Run, rounds: int, device: torch.device) -> Times:
 
 
 def timed_step(run: Run, step: int, device: torch.device) -> float:
-    begin = time.perf_counter()
+    """Seconds; on a CPU those of the processor, which no other program lengthens."""
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    begin = clock()
     train_step(run, step)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - begin
+    return clock() - begin
 
 
 def page(
@@ -152,7 +157,8 @@ def page(
     machine = benchmark_page.machine(device)
     about = (
         f"Made by `python -m scripts.bench_tricks --write` on {machine}. Batches of "
-        f"{options.batch} images of 32x32x3, {options.precision}, channels-last, not compiled. The bare "
+        f"{options.batch} images of 32x32x3, {options.precision}, channels-last, not compiled"
+        f"{', processor time of one thread' if device.type == 'cpu' else ''}. The bare "
         "step, with SGD and the augmentations that a data set like CIFAR has on by itself, takes "
         f"{' and '.join(f'{1e3 * seconds:.1f} ms on {model}' for model, seconds in bare.items())}. Every "
         "step with a trick is taken beside a bare one, and the ratio is to those; its first row shows how "

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from lib.cost import count_macs
 from lib.files import write_atomic
 from lib.inform import MACS, count_text, macs_text
-from lib.plan import count_macs
 from lib.registry import Entry, models
 
 DOC = Path(__file__).parent.parent / "docs" / "models.md"

@@ -1,22 +1,65 @@
-"""`python -m scripts.table FOLDER --baseline NAME`: a table of the runs below a folder, from their records.
+"""`python -m scripts.table FOLDER... --baseline ROW`: a table of the runs below folders, from their records.
 
-A setting is a folder that holds a folder a seed, as runs are stored.
+A row is a setting over its seeds. Notes of what the numbers are, and of what was left out, stand below; with
+`--format csv` they go to the standard error.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from lib.errors import exit_code
-from lib.report.table import read, table
+from lib.errors import BadInput, exit_code, nearest
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="runs, or results/<something>")
-    parser.add_argument("--baseline", required=True, help="the setting that the others are compared with")
-    options = parser.parse_args(argv)
-    return exit_code(lambda: print(table(read(options.folder), options.baseline), end=""))
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
+    )
+    parser.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
+    parser.add_argument("--rows", default="", metavar="A,B", help="describe rows by ticks for these settings")
+    parser.add_argument("--columns", default="", metavar="A,B", help="more columns: best, ema, tta_flip...")
+    parser.add_argument("--format", default="md", help="md, csv, json, latex or html")
+    parser.add_argument("--paired", action="store_true", help="differences seed by seed")
+    parser.add_argument("--two-level", action="store_true", help="intervals over seeds and test images too")
+    parser.add_argument("--match-compute", action="store_true", help="accuracies at equal training FLOP")
+    parser.add_argument("--published", metavar="TABLE", help="beside those of a table of scripts/run.sh")
+    return exit_code(_table, parser.parse_args(argv))
+
+
+def _table(options: argparse.Namespace) -> None:
+    from lib.report.records import read_records
+    from lib.report.render import FORMATS, remarks, render
+    from lib.report.table import summarise
+
+    if options.format not in FORMATS:
+        hint = nearest(options.format, FORMATS) or f"one of {', '.join(FORMATS)}"
+        raise BadInput(f"unknown --format {options.format!r}: {hint}")
+    table = summarise(
+        read_records(options.folders),
+        baseline=options.baseline,
+        ticks=_names(options.rows),
+        columns=_names(options.columns),
+        published=_published(options.published) if options.published else {},
+        paired=options.paired,
+        two_level=options.two_level,
+        match_compute=options.match_compute,
+    )
+    print(render(table, options.format), end="")
+    if options.format == "csv":
+        print("\n".join(remarks(table)), file=sys.stderr)
+
+
+def _published(name: str) -> dict[str, float]:
+    """The published accuracies of a grid, by row."""
+    from lib.report.published import accuracies
+    from scripts.tables import grid_of
+
+    return accuracies((row.name, row.published) for row in grid_of(name).rows)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 if __name__ == "__main__":

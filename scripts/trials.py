@@ -41,7 +41,13 @@ def tricks() -> dict[str, Settings]:
     }
 
 
+# What does something to no batch of a trial at its default.
+AT: dict[str, Settings] = {"surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 2}}
+
+
 def switch(section: str, name: str) -> Settings:
+    if (trick := f"{section}.{name}") in AT:
+        return AT[trick]
     return {f"{section}.{name}": True} if SECTIONS[section].is_tricks else {f"{section}.name": name}
 
 

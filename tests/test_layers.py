@@ -11,12 +11,12 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 
 # A module imports modules of its own row or of the rows above; the packages know nothing of each other.
 ROWS = (
-    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics"),
+    ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics", "cost"),
     ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
     ("fit", "trained"),
-    ("launch", "assess"),
+    ("launch", "assess", "grid"),
 )
 PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "distill", "corruptions")
 
@@ -25,8 +25,8 @@ POWERS = {
     r"\.backward\(": ("lib/step.py", "lib/build/trial.py"),  # build tries out a compiled model
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
     r"torch\.distributed": (),
-    r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py"),
-    r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/runfolder.py"),
+    r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py", "lib/grid/child.py"),
+    r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/runfolder.py", "lib/report/published.py"),
     r"torch\.load\(": ("lib/checkpoint.py", "lib/data/folder.py"),
 }
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.report.table import read, table
+from lib.report.records import read_records
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,13 +30,11 @@ def test_a_row_of_the_readme_is_what_its_record_says(command, accuracy, folder):
     assert accuracy == f"{mean:.2f} %"
 
 
-@pytest.mark.parametrize("page", sorted(ROOT.glob("results/ablations/*/README.md")), ids=str)
-def test_the_table_of_an_ablation_is_that_of_its_records(page):
-    text = page.read_text()
-    folder, baseline = re.search(r"`python -m scripts.table (\S+) --baseline (\S+)`", text).groups()
-    settings = read(ROOT / folder)
-    assert table(settings, baseline) in text
-    commits = {record["environment"]["code"] for runs in settings.values() for record in runs.values()}
+@pytest.mark.parametrize("folder", sorted(ROOT.glob("results/ablations/*/")), ids=str)
+def test_the_runs_of_an_ablation_are_of_one_version_of_the_code(folder):
+    records = read_records([folder])
+    assert not records.left_out
+    commits = {run.result["environment"]["code"] for run in records.runs}
     assert len(commits) == 1 and "+changes" not in commits.pop()
 
 

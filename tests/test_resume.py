@@ -209,9 +209,21 @@ def test_ctrl_c_leaves_a_folder_that_resumes(tiny, undisturbed):
     command = f"{TRICKS} --output-dir run"
     assert go(command, at_step(6, lambda: os.kill(os.getpid(), signal.SIGINT))) == 130
     assert "the same command resumes" in Path("output.txt").read_text()
+    assert json.loads(Path("run/result.json").read_text())["status"] == "interrupted"
     assert go(command) == 0
     assert "resuming run at step 4 of 10" in Path("run/log.txt").read_text()
     assert epochs_in_the_log("run") == ["1", "2", "3"]
+    assert_same(learned("run"), undisturbed)
+
+
+def test_a_run_without_enough_memory_says_so_and_goes_on_from_its_checkpoint(tiny, undisturbed):
+    def too_large():
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    command = f"{TRICKS} --output-dir run"
+    assert go(command, at_step(6, too_large)) == 2
+    assert json.loads(Path("run/result.json").read_text())["status"] == "out of memory"
+    assert go(command) == 0
     assert_same(learned("run"), undisturbed)
 
 

@@ -18,7 +18,7 @@ from lib.init.whitening import principal_components
 from lib.optim.groups import ParamGroups
 from lib.registry import models, optimizers, wrappers
 from lib.rng import Rng
-from lib.step import Run, tell_time, train_step
+from lib.step import Run, freeze, tell_time, train_step
 from scripts import plain_airbench as plain
 
 SPEED = Path(__file__).parent.parent / "configs/speed"
@@ -179,6 +179,16 @@ def test_every_recipe_composes_with_mixup_and_sam(name):
     for step in range(2):
         assert train_step(run, step).isfinite()
     assert not any(torch.equal(p, old) for p, old in zip(run.params, before, strict=True))
+
+
+def test_a_frozen_whitening_spares_the_first_filters_the_gradient_of_their_input():
+    run, operations = recipe("94"), []
+    for epoch in (2.5, 3):
+        freeze(run.optimizer, epoch, run.epochs)
+        run.cost.trained(torch.empty(1, 3, 32, 32))
+        operations.append(run.cost.read())
+    assert operations[0] == pytest.approx(707.8e6, rel=1e-4)
+    assert operations[0] - operations[1] == 2 * 24 * 64 * 3 * 3 * 31 * 31
 
 
 @pytest.mark.parametrize(("name", "options"), [("94", ""), ("94_muon", "--model.start muon")])

@@ -12,6 +12,7 @@ import lib.evaluate
 from lib.augment.pipeline import Normalize, Step, pipeline
 from lib.augment.stage import Stage
 from lib.batch import Batch
+from lib.cost import Cost
 from lib.data.base import Split
 from lib.data.resident import Resident
 from lib.evaluate import evaluate
@@ -64,6 +65,7 @@ def run_of(model: nn.Module, *tricks: str, wrapper: str | None = None, batch_siz
         "accumulate": 1,
         "clip": None,
         "clock": Clock(CPU),
+        "cost": Cost(model),
         "normalize": NORMALIZE.pixels,
         "splits": {},
     }

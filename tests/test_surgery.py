@@ -12,8 +12,8 @@ from lib.branches import residual_branches
 from lib.build import build, build_model
 from lib.cli import parse
 from lib.config import Config
+from lib.cost import count_macs
 from lib.errors import BadInput
-from lib.plan import count_macs
 from lib.registry import models, surgeries
 from lib.step import Run, train_step
 from lib.surgery.blurpool import Blur
@@ -203,6 +203,14 @@ def test_dropout_hides_features_of_the_classifier_in_training_alone(model):
     assert dropped.sum().item() / (x != 0).sum().item() == pytest.approx(0.25, abs=0.06)
     net.eval()(images(2))
     assert torch.equal(given[1], seen[1])
+
+
+@pytest.mark.parametrize(("size", "told"), [(8, False), (9, True)])
+def test_parts_as_large_as_the_batch_are_no_secret(size, told):
+    more = {"surgery.ghost_batchnorm.size": size, "train.batch_size": 16}
+    notes = []
+    build(config_of("resnet20", **more), CPU, notes.append)
+    assert [("at most 8" in note) for note in notes] == [True] * told
 
 
 @pytest.mark.parametrize("batch", [4, 8, 9, 3])

@@ -1,59 +1,307 @@
-"""Tables from run records, against scipy and hand-made cases."""
+"""Tables from run records: which runs count, what the rows are called, and what is compared."""
 
 import json
+import re
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from lib.errors import BadInput
-from lib.report.table import interval, read, table
+from lib.report.records import read_records
+from lib.report.table import summarise
+from scripts.table import main
+from tests.run_records import write_predictions, write_run, write_runs
+
+NONE, CUTOUT, MIXUP = [80.0, 82.0, 81.5], [83.0, 84.5, 84.0], [80.5, 81.0, 82.5]
 
 
-def write(folder, name: str, accuracies: list[float], status: str = "ok") -> None:
-    for seed, accuracy in enumerate(accuracies):
-        path = folder / name / f"seed{seed}" / "result.json"
-        path.parent.mkdir(parents=True)
-        record = {"status": status, "seed": seed, "test_accuracy": accuracy, "seconds": {"train": 60.0}}
-        path.write_text(json.dumps(record))
+@pytest.fixture
+def runs(tmp_path):
+    for name, accuracies in {"none": NONE, "cutout": CUTOUT, "mixup": MIXUP}.items():
+        write_runs(tmp_path, name, accuracies)
+    return tmp_path
 
 
-def test_the_interval_is_students():
-    values = [90.1, 91.4, 90.7, 92.0]
-    low, high = stats.t.interval(0.95, 3, loc=91.05, scale=stats.sem(values))
-    got = interval(values)
-    assert got.mean == pytest.approx(91.05)
-    assert (got.mean - got.half, got.mean + got.half) == pytest.approx((low, high))
+def table(folder, baseline=None, **asked):
+    return summarise(read_records([folder]), baseline, **asked)
 
 
-def test_a_single_run_has_no_interval():
-    assert str(interval([91.234])) == "91.23"
+def rows(folder, baseline=None, **asked):
+    return {row.name: row for row in table(folder, baseline, **asked).rows}
 
 
-def test_differences_are_taken_seed_by_seed(tmp_path):
-    write(tmp_path, "none", [80.0, 90.0, 85.0])
-    write(tmp_path, "cutout", [81.0, 91.0, 86.0])  # one more each time: no doubt about the difference
-    rows = table(read(tmp_path), "none").splitlines()[2:]
-    assert rows[0].startswith("| cutout | 3 | 86.00 ± 12.42 | +1.00 ± 0.00 | 60 |")
-    assert rows[1].startswith("| none | 3 | 85.00 ± 12.42 |  | 60 |")
+def test_a_row_is_a_setting_over_its_seeds_the_best_first(runs):
+    found = table(runs)
+    assert [row.name for row in found.rows] == ["cutout", "mixup", "none"]
+    row = found.rows[0]
+    assert (row.seeds, row.values, row.status, row.seconds) == ((0, 1, 2), tuple(CUTOUT), {"ok": 3}, 60.0)
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(CUTOUT), scale=stats.sem(CUTOUT))
+    got = row.accuracy
+    assert (got.n, got.mean, got.sd) == pytest.approx((3, np.mean(CUTOUT), np.std(CUTOUT, ddof=1)))
+    assert (got.low, got.high) == pytest.approx((low, high))
+    assert row.difference is None and row.flops is None and found.detectable is None
+
+
+def test_differences_are_welchs_and_their_p_values_holms(runs):
+    found = rows(runs, "none")
+    known = {"cutout": CUTOUT, "mixup": MIXUP}
+    known = {name: stats.ttest_ind(values, NONE, equal_var=False) for name, values in known.items()}
+    p = {name: test.pvalue for name, test in known.items()}
+    adjusted = {"cutout": 2 * p["cutout"], "mixup": max(p["mixup"], 2 * p["cutout"])}
+    for name, test in known.items():
+        got = found[name].difference
+        assert (got.low, got.high) == pytest.approx(test.confidence_interval(0.95))
+        assert (got.p, got.p_holm) == pytest.approx((p[name], adjusted[name]))
+    assert found["none"].baseline and found["none"].difference is None
+    assert found["mixup"].difference.verdict == "no detectable difference"
+
+
+def test_a_difference_that_only_its_own_interval_shows_is_called_so(tmp_path):
+    write_runs(tmp_path, "none", [80.0, 80.5, 81.0])
+    write_runs(tmp_path, "cutout", [90.0, 90.5, 91.0])
+    write_runs(tmp_path, "mixup", [81.4, 81.9, 82.5])
+    write_runs(tmp_path, "flip", [80.1, 80.4, 81.1])
+    verdicts = {
+        name: row.difference.verdict for name, row in rows(tmp_path, "none").items() if not row.baseline
+    }
+    assert verdicts == {
+        "cutout": "better",
+        "mixup": "better, but not after Holm",
+        "flip": "no detectable difference",
+    }
+
+
+def test_paired_differences_are_of_the_seeds_that_both_have(runs):
+    write_run(runs, "cutout", 7, 20.0)
+    known = stats.ttest_rel(CUTOUT, NONE)
+    got = rows(runs, "none", paired=True)["cutout"].difference
+    assert (got.low, got.high) == pytest.approx(known.confidence_interval(0.95))
+    assert got.p == pytest.approx(known.pvalue)
+
+
+def test_a_single_run_has_a_difference_but_no_interval(runs, capsys):
+    write_run(runs, "cutmix", 0, 90.0)
+    row = rows(runs, "none")["cutmix"]
+    assert (row.accuracy.low, row.difference.low, row.difference.p_holm) == (None, None, None)
+    assert row.difference.verdict == "no interval"
+    main([str(runs), "--baseline", "none"])
+    assert "one run: no interval" in capsys.readouterr().out
+
+
+def test_the_smallest_visible_effect_is_told_under_the_table(runs, capsys):
+    found = table(runs, "none").detectable
+    assert (found.n, found.baseline_n, found.rows) == (3, 3, 2)
+    within = [np.var(values, ddof=1) for values in (NONE, CUTOUT, MIXUP)]
+    assert found.sd == pytest.approx(np.mean(within) ** 0.5)
+    assert found.alone < found.among
+    main([str(runs), "--baseline", "none"])
+    assert f"true difference in 80 % of the cases where it is {found.alone:.2f}" in capsys.readouterr().out
+
+
+def test_runs_that_did_not_end_well_are_in_no_mean_and_in_sight(runs, capsys):
+    write_run(runs, "cutout", 3, None, status="diverged")
+    write_run(runs, "cutout", 4, None, status="interrupted")
+    write_run(runs, "ricap", 0, None, status="diverged")
+    found = rows(runs, "none")
+    assert found["cutout"].values == tuple(CUTOUT)
+    assert found["cutout"].status == {"ok": 3, "diverged": 1, "interrupted": 1}
+    assert found["ricap"].accuracy is None and found["ricap"].difference is None
+    main([str(runs), "--baseline", "none"])
+    out = capsys.readouterr().out
+    assert "3 ok, 1 diverged, 1 interrupted |" in out
+    assert "3 records are in no mean" in out and "cutout/seed4: interrupted" in out
 
 
 @pytest.mark.parametrize(
-    ("baseline", "status", "said"),
+    ("damage", "why"),
     [
-        ("nothing", "ok", "baseline 'nothing' is none of none"),
-        ("none", "diverged", "seed 0: the run is diverged"),
+        (lambda path: path.write_text("{"), "Expecting property name"),
+        (lambda path: path.write_text("[]"), "TypeError"),
+        (lambda path: _change(path, format=99), "format 99 is newer"),
+        (lambda path: _change(path, test_accuracy=None), "it has no accuracy on the test set"),
+        (lambda path: _change(path, test_accuracy=float("nan")), "it has no accuracy on the test set"),
+        (lambda path: _change(path, config_diff=[1]), "its 'config_diff' is damaged"),
+        (lambda path: _change(path, data={"test": "other"}), "it was tested on other images"),
+        (lambda path: _change(path, dataset="cifar100"), "its data set is cifar100"),
+        (
+            lambda path: _change(path, config=f"{sum(map(ord, 'mixup')):08x}"),
+            "seed 0 of this setting is there",
+        ),
     ],
 )
-def test_what_a_table_cannot_be_made_of_is_told(tmp_path, baseline, status, said):
-    write(tmp_path, "none", [80.0], status)
+def test_a_record_that_cannot_be_counted_is_left_out_and_named(tmp_path, damage, why):
+    for name, accuracies in {"none": NONE, "mixup": MIXUP}.items():
+        write_runs(tmp_path, name, accuracies, data={"test": "these"})
+    write_run(tmp_path, "zoom", 0, 99.0)
+    damage(tmp_path / "zoom/seed0/result.json")
+    found = table(tmp_path, "none")
+    assert [row.name for row in found.rows] == ["mixup", "none"]
+    assert [row.values for row in found.rows] == [tuple(MIXUP), tuple(NONE)]
+    ((where, reason),) = found.left_out
+    assert "zoom/seed0" in where and why in reason
+
+
+def _change(path, **entries):
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_of_two_runs_of_a_seed_the_one_that_ended_well_counts(runs):
+    write_run(runs / "again", "cutout", 0, 10.0, status="interrupted")  # its path comes first
+    found = table(runs)
+    assert found.rows[0].values == tuple(CUTOUT) and found.rows[0].status == {"ok": 3}
+    assert [why for _, why in found.left_out] == [
+        f"seed 0 of this setting is there already, in {runs}/cutout/seed0"
+    ]
+
+
+def test_costs_and_published_values_have_columns(runs):
+    write_runs(runs, "cutmix", [85.0, 86.0], train_flops=3e15, seconds={"train": 90.0})
+    found = table(runs, "none", published={"cutmix": 85.0, "snapmix": 90.0})
+    row = {row.name: row for row in found.rows}["cutmix"]
+    assert (row.flops, row.seconds, row.published) == (3e15, 90.0, 85.0)
+    assert "Published values without a row here: snapmix." in found.notes
+
+
+def test_best_and_averages_are_columns_on_demand_and_best_is_labelled(runs):
+    more = {"ema_test_accuracy": 88.5, "tta_flip_test_accuracy": 89.0, "test_top5": 99.0}
+    best = {"epoch": 1, "accuracy": 95.0, "split": "test"}
+    write_runs(runs, "cutmix", [85.0, 86.0], best=best, **more)
+    found = table(runs, columns=["best", "ema", "tta-flip", "top5"])
+    row = found.rows[0]
+    assert row.name == "cutmix" and row.accuracy.mean == 85.5
+    means = {name: estimate.mean for name, estimate in row.columns.items()}
+    assert means == {"best": 95.0, "ema": 88.5, "tta_flip": 89.0, "top5": 99.0}
+    assert found.columns["best"] == "best epoch, chosen on the test set"
+    assert any("best epoch was chosen on the test set itself" in note for note in found.notes)
+
+
+def test_rows_are_described_by_ticks_and_values(tmp_path):
+    write_runs(tmp_path, "none", NONE)
+    write_runs(tmp_path, "both", CUTOUT, config_diff={"augment": {"cutout": {"size": 8}, "flip": False}})
+    write_runs(tmp_path, "adam", MIXUP, config_diff={"augment": {"cutout": True}, "optim": {"name": "adamw"}})
+    asked = ["cutout", "flip", "optim.name", "cutout-size"]
+    found = {name: tuple(row.ticks.values()) for name, row in rows(tmp_path, ticks=asked).items()}
+    assert found == {
+        "none": ("–", "✓", "sgd", "–"),
+        "both": ("✓ size=8", "–", "sgd", "8"),
+        "adam": ("✓", "✓", "adamw", "16"),
+    }
+
+
+def test_names_are_the_folders_less_the_hash_and_else_what_sets_the_rows_apart(tmp_path):
+    write_runs(tmp_path / "a", "none", NONE, config="11111111")
+    write_runs(tmp_path / "b", "none", MIXUP, config="22222222", config_diff={"optim": {"lr": 0.2}})
+    write_runs(tmp_path, "resnet9-cutout-33333333", CUTOUT, config="33333333")
+    assert set(rows(tmp_path)) == {"plain", "optim.lr=0.2", "resnet9-cutout"}
+    with pytest.raises(BadInput, match=r"'none' fits 2 settings: 'plain' \(11111111\), 'optim.lr=0.2'"):
+        table(tmp_path, "none")
+    assert rows(tmp_path, "22222222")["optim.lr=0.2"].baseline
+
+
+def test_settings_that_differ_in_nothing_written_down_are_told_apart_by_their_hash(tmp_path):
+    for place, config in (("a", "11111111"), ("b", "22222222")):
+        write_runs(tmp_path / place, "none", NONE, config=config)
+    assert set(rows(tmp_path)) == {"plain (11111111)", "plain (22222222)"}
+
+
+def test_at_equal_compute_accuracy_is_read_off_the_curve(tmp_path):
+    def curve(*accuracies):
+        return [{"epoch": e, "flops": 1e15, "test_accuracy": a} for e, a in enumerate(accuracies, 1) if a]
+
+    write_runs(tmp_path, "none", [80.0, 82.0], rows=curve(60.0, 80.0), train_flops=2e15)
+    longer = [{"epoch": e, "flops": 0.8e15} for e in range(1, 6)]
+    longer[1]["test_accuracy"], longer[3]["test_accuracy"], longer[4]["test_accuracy"] = 70.0, 78.0, 90.0
+    write_runs(tmp_path, "mixup", [90.0, 90.0], rows=longer, train_flops=4e15)
+    write_runs(tmp_path, "cutout", [99.0, 99.0])
+    found = table(tmp_path, "none", match_compute=True)
+    means = {row.name: row.accuracy and row.accuracy.mean for row in found.rows}
+    # Two of 4 PFLOP lie a quarter of the way from the second epoch (1.6) to the fourth (3.2).
+    assert means == pytest.approx({"none": 80.0, "mixup": 72.0, "cutout": None})
+    assert found.headline == "test accuracy after 2 PFLOP of training, %"
+    assert sum("does not tell its accuracy at this budget" in why for _, why in found.left_out) == 2
+    assert any("before its schedule has annealed" in note for note in found.notes)
+
+
+def test_two_levels_are_read_from_the_predictions(tmp_path):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, 200)
+    for name, chance in (("none", 0.8), ("cutout", 0.9), ("mixup", 0.85)):
+        for seed in range(3):
+            right = rng.uniform(size=200) < chance
+            path = write_run(tmp_path, name, seed, 100 * right.mean())
+            if name != "mixup" or seed:
+                write_predictions(path, right, y)
+    found = table(tmp_path, "none", two_level=True)
+    row = {row.name: row for row in found.rows}
+    for name in ("none", "cutout"):
+        wide, narrow = row[name].two_level, row[name].accuracy
+        assert wide.mean == pytest.approx(narrow.mean)
+        assert wide.low < wide.mean < wide.high
+    difference = row["cutout"].two_level_difference
+    assert difference.mean == pytest.approx(row["cutout"].difference.mean)
+    assert row["mixup"].two_level is None and row["none"].two_level_difference is None
+    assert any(
+        re.search(r"Without that interval: mixup \(.*predictions.npz is not there", n) for n in found.notes
+    )
+
+
+def test_predictions_on_images_in_another_order_are_not_compared(tmp_path):
+    y = np.arange(100) % 10
+    for name, classes in (("none", y), ("cutout", y[::-1].copy())):
+        for seed in range(2):
+            path = write_run(tmp_path, name, seed, 80.0 + seed)
+            write_predictions(path, np.arange(100) < 80 + seed, classes)
+    found = table(tmp_path, "none", two_level=True)
+    assert {row.name for row in found.rows if row.two_level} == {"none"}
+    assert "cutout (its predictions are of other test images, or in another order)" in found.notes[-1]
+
+
+def test_predictions_of_other_weights_than_the_record_are_refused(tmp_path):
+    y = np.zeros(100, int)
+    for seed in range(2):
+        write_predictions(write_run(tmp_path, "none", seed, 80.0), np.arange(100) < 90, y)
+    with pytest.raises(BadInput, match=r"gives 90.00 %, but the record says 80.00 %"):
+        table(tmp_path, two_level=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"baseline": "cutuot"}, "baseline 'cutuot' is no row: did you mean cutout?"),
+        ({"baseline": "xyz"}, "baseline 'xyz' is no row: the rows are cutout, mixup, none"),
+        ({"ticks": ["cutuot"]}, "unknown setting 'cutuot': did you mean cutout"),
+        ({"columns": ["bset"]}, "unknown column 'bset': did you mean best"),
+        ({"columns": ["ema"]}, "unknown column 'ema'"),
+        ({"two_level": True}, r"predictions.npz is not there"),
+        ({"match_compute": True}, "no run says what its training cost"),
+        ({"match_compute": True, "two_level": True}, "leave match-compute out"),
+    ],
+)
+def test_what_cannot_be_shown_is_told(runs, asked, said):
     with pytest.raises(BadInput, match=said):
-        table(read(tmp_path), baseline)
+        table(runs, **asked)
 
 
-def test_a_folder_without_records_and_a_damaged_record_are_told(tmp_path):
-    with pytest.raises(BadInput, match=r"there is no result\.json below"):
-        read(tmp_path)
-    write(tmp_path, "none", [80.0])
-    (tmp_path / "none/seed0/result.json").write_text("{")
-    with pytest.raises(BadInput, match="is no run record"):
-        read(tmp_path)
+def test_several_data_sets_need_a_baseline_that_says_which_is_meant(runs):
+    write_runs(runs, "other", [50.0], dataset="cifar100")
+    with pytest.raises(BadInput, match="several data sets, cifar10, cifar100"):
+        table(runs)
+    assert "other" not in rows(runs, "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "there is no usable result.json below nowhere"),
+        (["runs", "--format", "jsn"], "unknown --format 'jsn': did you mean json?"),
+        (["runs", "--published", "lost"], "there is no table 'lost'"),
+        (["runs", "--baseline", "nnone"], "baseline 'nnone' is no row: did you mean none?"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, said):
+    write_runs(tmp_path / "runs", "none", NONE)
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1

@@ -18,10 +18,12 @@ from lib.build.teachers import build_teachers
 from lib.build.trial import compile_model, try_out, try_sizes, try_views
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
+from lib.cost import Cost
 from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
 from lib.step import Average, LossScaler, Run, Stepper
+from lib.teacher import Teach
 
 
 def build(config: Config, device: torch.device, note: Callable[[str], None]) -> Run:
@@ -43,10 +45,15 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         load_weights(model, load(path)["model"], path)
         if names := ", ".join(config.tricks["init"]):
             note(f"the weights of train.init_from take the place of what init drew: {names}")
+    for line in _unsplit(config):
+        note(line)
     model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
 
     normalize = build_normalize(config, dataset, device)
-    steps = [*build_steps(config, normalize), *build_teachers(config, dataset, normalize)]
+    teachers = build_teachers(config, dataset, normalize)
+    steps = build_steps(config, normalize)
+    if teachers:
+        steps.append(Step("teacher", Stage.TEACH, Teach(models=teachers, precision=train.precision)))
     prepare = pipeline(steps)
     views = build_views(config)
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
@@ -73,11 +80,26 @@ def build(config: Config, device: torch.device, note: Callable[[str], None]) -> 
         accumulate=train.accumulate,
         clip=train.clip,
         clock=Clock(device),
+        cost=Cost(model, teachers),
         normalize=normalize.pixels,
         splits=splits,
     )
     run.averages = build_averages(config, model, data.steps_per_epoch, run.total)
     return run
+
+
+def _unsplit(config: Config) -> list[str]:
+    """What splits a micro-batch into parts that are no smaller than it, and so changes nothing."""
+    images = config.train.batch_size // config.train.accumulate
+    found = []
+    for name, choice in config.tricks["surgery"].items():
+        field = choice.entry.facts.get("splits")
+        if field and images < 2 * (size := choice.options[field]):
+            found.append(
+                f"{name} changes nothing: a micro-batch has {images} images, and its parts at least {size}; "
+                f"give a --{name}-{field} of at most {images // 2}".replace("_", "-")
+            )
+    return found
 
 
 def build_averages(config: Config, model: nn.Module, steps_per_epoch: int, total: int) -> dict[str, Average]:

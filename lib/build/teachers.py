@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from lib.augment.pipeline import Normalize, Step
-from lib.augment.stage import Stage
+from lib.augment.pipeline import Normalize
 from lib.build.data import build_dataset, build_normalize
 from lib.build.model import build_model
 from lib.checkpoint import load_weights
@@ -13,11 +12,11 @@ from lib.data.base import Dataset
 from lib.errors import BadInput
 from lib.registry import distillations
 from lib.saved import saved
-from lib.teacher import Renormalized, Teach
+from lib.teacher import Renormalized
 
 
-def build_teachers(config: Config, dataset: Dataset, normalize: Normalize) -> list[Step]:
-    """The step in which the teachers add their logits, where a distillation is on."""
+def build_teachers(config: Config, dataset: Dataset, normalize: Normalize) -> list[nn.Module]:
+    """The networks whose logits a distillation learns from, where one is on."""
     asked, given = config.tricks["distill"], config.settings["teachers"]
     if bool(asked) != bool(given.teacher):
         raise BadInput(
@@ -26,9 +25,7 @@ def build_teachers(config: Config, dataset: Dataset, normalize: Normalize) -> li
             else f"--teacher {','.join(given.teacher)} has nothing to do: switch on one of "
             f"{', '.join(f'--{name}' for name in distillations.names())}, or give --teacher none"
         )
-    models = [_teacher(config, path, dataset, normalize) for path in given.teacher or ()]
-    teach = Teach(models=models, precision=config.train.precision)
-    return [Step("teacher", Stage.TEACH, teach)] if models else []
+    return [_teacher(config, path, dataset, normalize) for path in given.teacher or ()]
 
 
 def _teacher(config: Config, path: str, dataset: Dataset, here: Normalize) -> nn.Module:

@@ -1,5 +1,6 @@
 """What a dataset is, and the parts that are cut from one: a validation part, a fraction."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,14 @@ class Split:
 
     def to(self, device: torch.device | str) -> "Split":
         return Split(self.x.to(device), self.y.to(device))
+
+
+def fingerprint(split: Split) -> str:
+    """Sixteen hexadecimal digits of the images and classes, in their order."""
+    digest = hashlib.sha256()
+    for tensor in (split.x, split.y):
+        digest.update(tensor.cpu().contiguous().numpy())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

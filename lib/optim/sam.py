@@ -43,12 +43,12 @@ class SAM(Wrapper):
         """Climb, leave the gradient found there in every `p.grad`, and come home."""
         with torch.no_grad():
             # Buffers too: the statistics of BatchNorm are updated once a step, with the weights that stay.
-            home = [(t, t.clone()) for t in (*params, *self.model.buffers())]
+            tensors = [*params, *self.model.buffers()]
+            home = [tensor.clone() for tensor in tensors]
             self._climb(params)
         closure()
         with torch.no_grad():
-            for tensor, start in home:  # copied, not subtracted: w + e - e != w
-                tensor.copy_(start)
+            torch._foreach_copy_(tensors, home)  # copied, not subtracted: w + e - e != w
 
     def _climb(self, params: list[Tensor]) -> None:
         """w += rho * g / |g|"""

@@ -36,7 +36,7 @@ class RunRecord:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Dotted keys and values of what differs from the defaults, less the seed and where the run is kept."""
+        """Dotted keys and values of what differs from the defaults and is learned from, the seed aside."""
         flat = _flat(self.result["config_diff"])
         ignored = ("run.", "evaluate.", "data.root", "data.offline", "train.seed")
         return {key: value for key, value in flat.items() if not key.startswith(ignored)}
@@ -61,7 +61,8 @@ def read_records(folders: Iterable[Path]) -> Records:
         BadInput: there is none that can be used.
     """
     folders = list(folders)
-    paths = sorted({path.resolve(): path for folder in folders for path in folder.glob("**/result.json")}.values())
+    found = (path for folder in folders for path in folder.glob("**/result.json"))
+    paths = sorted({path.resolve(): path for path in found}.values())  # folders may lie in each other
     runs, left_out = [], []
     for path in paths:
         try:

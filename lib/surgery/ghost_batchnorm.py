@@ -27,7 +27,12 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
         return norm(x) if parts == 1 else torch.cat([norm(part) for part in x.tensor_split(parts)])
 
 
-@surgeries.register("ghost_batchnorm", order=Order.NORMS, paper="Hoffer et al. 2017, arXiv:1705.08741")
+@surgeries.register(
+    "ghost_batchnorm",
+    order=Order.NORMS,
+    splits="size",  # the option that says into how large parts a micro-batch is split
+    paper="Hoffer et al. 2017, arXiv:1705.08741",
+)
 def ghost_batchnorm(
     model: nn.Module,
     shape: tuple[int, int, int],

@@ -4,7 +4,7 @@ The weights of every filter are used with mean 0 and variance 1. Gradients go th
 is the raw weight, under its old name in the state.
 """
 
-import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.registry import surgeries
@@ -24,8 +24,9 @@ class StandardizedConv2d(nn.Conv2d):
 
     @property
     def standardized(self) -> Tensor:  # (O, I, k, k)
-        variance, mean = torch.var_mean(self.weight, (1, 2, 3), correction=0, keepdim=True)
-        return (self.weight - mean) * torch.rsqrt(variance + self.eps)
+        # What LayerNorm does to an image's channels, in one kernel; last, which is how they lie in memory.
+        filters = self.weight.permute(0, 2, 3, 1)
+        return F.layer_norm(filters, filters.shape[1:], eps=self.eps).permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H', W')
         return self._conv_forward(x, self.standardized, self.bias)

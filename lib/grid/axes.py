@@ -1,0 +1,93 @@
+"""The rows of a grid's axes: every combination of their values, each with a name."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.config import SECTIONS
+from lib.errors import BadInput, nearest
+from lib.grid.arguments import FILES, Part, text
+from lib.legacy import SECTION_NAMES
+
+NONE = "none"  # what is called so is left out of the names of combinations
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting with its values, or a choice among named sets of settings."""
+
+    name: str
+    points: tuple[tuple[Any, Mapping[str, Any]], ...]  # a value or a set's name, and its settings
+    named: bool  # whether the points have names of their own
+
+
+def product(axes: Sequence[Axis], exclude: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Part]]]:
+    """Names and settings of all combinations, in order, less those that are excluded.
+
+    Raises:
+        BadInput: an exclusion names no axis or value, or matches no combination.
+    """
+    for rule in exclude:
+        _check(rule, axes)
+    matched = [False] * len(exclude)
+    rows = []
+    for points in itertools.product(*(axis.points for axis in axes)) if axes else ():
+        held = {axis.name: point for axis, (point, _) in zip(axes, points, strict=True)}
+        matches = [_matches(rule, held) for rule in exclude]
+        matched = [before or now for before, now in zip(matched, matches, strict=True)]
+        if not any(matches):
+            parts = [
+                (f"axis {axis.name}", settings) for axis, (_, settings) in zip(axes, points, strict=True)
+            ]
+            rows.append((_name(axes, [point for point, _ in points]), parts))
+    if not all(matched):
+        rule = dict(exclude[matched.index(False)])
+        raise BadInput(f"exclude: {rule} matches no combination")
+    return rows
+
+
+def _check(rule: Mapping[str, Any], axes: Sequence[Axis]) -> None:
+    known = {axis.name: [point for point, _ in axis.points] for axis in axes}
+    for name, wanted in rule.items():
+        if name not in known:
+            hint = nearest(str(name), known) or f"there are {', '.join(known)}"
+            raise BadInput(f"exclude: {name!r} is no axis; {hint}")
+        if not any(_same(point, wanted) for point in known[name]):
+            values = ", ".join(map(_shown, known[name]))
+            raise BadInput(f"exclude: {_shown(wanted)} is no value of the axis {name}, which has {values}")
+
+
+def _matches(rule: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
+    return all(_same(held[name], wanted) for name, wanted in rule.items())
+
+
+def _same(point: Any, wanted: Any) -> bool:
+    return _shown(point) == _shown(wanted)
+
+
+def _shown(value: Any) -> str:
+    """A value, or a set's name; on and off as they are written."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else text(value)
+
+
+def _name(axes: Sequence[Axis], points: Sequence[Any]) -> str:
+    parts = [_part(axis, point) for axis, point in zip(axes, points, strict=True)]
+    return "-".join(part for part in parts if part != NONE) or NONE
+
+
+def _part(axis: Axis, point: Any) -> str:
+    """What a value adds to a row's name: `cutout` for on, `resnet20`, `lr0.1`; nothing for off."""
+    if axis.named:
+        return str(point)
+    if point is None or point is False:
+        return NONE
+    head, _, rest = axis.name.partition(".")
+    key = (rest if SECTION_NAMES.get(head, head) in SECTIONS and rest else axis.name).replace(".", "_")
+    if point is True:
+        return key
+    if axis.name == FILES:
+        return "-".join(Path(file).stem for file in (point if isinstance(point, list) else [point]))
+    value = text(point).replace("/", "_").replace(":", "_")
+    return value if isinstance(point, str) and value[:1].isalpha() else f"{key}{value}"

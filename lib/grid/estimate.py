@@ -1,0 +1,99 @@
+"""How long a grid will take, and what that is estimated from.
+
+From complete records of the same row where there are some, whatever their seed; else from a few timed steps.
+"""
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from lib.errors import BadInput
+from lib.grid.job import Job
+from lib.grid.local import environment, guarded
+from lib.grid.spec import Row
+from lib.grid.timing import BUDGET, Timing
+from lib.report.records import read_records
+
+ROOT = Path(__file__).parents[2]
+Times = Mapping[str, float]  # seconds of a run, by row
+
+
+def estimate(jobs: Sequence[Job], rows: Sequence[Row], folder: Path, slots: int, gpu: str | None) -> str:
+    """How long the jobs will take, so many at a time on this machine, and how that is known: a line."""
+    wanted = {job.row: row for job in jobs for row in rows if row.name == job.row}
+    recorded = recorded_times(folder, wanted.values())
+    rest = [row for name, row in wanted.items() if name not in recorded]
+    timings, why = time_rows(rest, slots, gpu) if rest else ({}, "")
+    timed = {row: timing.seconds for row, timing in timings.items()}
+    known = timed | recorded
+    if not known:
+        return f"time: unknown: there is no complete record, and no step could be timed: {why}"
+    mean = fmean(timed.values() or recorded.values())
+    total = sum(known.get(job.row, mean) for job in jobs)
+    return (
+        f"time: about {duration(total / min(slots, len(jobs)))}, {_sources(jobs, recorded, timings, slots)}"
+    )
+
+
+def _sources(jobs: Sequence[Job], recorded: Times, timings: Mapping[str, Timing], slots: int) -> str:
+    """What the estimate rests on."""
+    by_record = sum(job.row in recorded for job in jobs)
+    by_timing = sum(job.row in timings for job in jobs)
+    others = len(jobs) - by_record - by_timing
+    sources = [f"{by_record} runs by complete records of their rows"] if by_record else []
+    if timings:
+        devices = ", ".join(sorted({timing.device for timing in timings.values()}))
+        sources.append(f"{by_timing} runs by a few timed steps of their rows on this machine ({devices})")
+    sources += [f"{others} runs taken for the mean of these"] if others else []
+    return f"{slots} at a time: {'; '.join(sources)}"
+
+
+def recorded_times(folder: Path, rows: Sequence[Row]) -> Times:
+    """By row, the mean of the seconds that complete runs of the same setting took to train and evaluate."""
+    try:
+        runs = read_records([folder]).runs
+    except BadInput:  # there is none yet
+        return {}
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for run in runs:
+        if run.status == "ok":
+            parts = run.result.get("seconds", {})
+            seconds[run.setting].append(parts.get("train", 0.0) + parts.get("evaluate", 0.0))
+    settings = {row.name: row.config.digest() for row in rows}
+    return {name: fmean(seconds[setting]) for name, setting in settings.items() if setting in seconds}
+
+
+def time_rows(rows: Sequence[Row], slots: int, gpu: str | None) -> tuple[dict[str, Timing], str]:
+    """By row what a few steps tell, and why there is nothing of a row that has none."""
+    asked = json.dumps({row.name: row.arguments for row in rows})
+    command = guarded([sys.executable, "-m", "lib.grid.timing"])
+    try:
+        done = subprocess.run(
+            command,
+            input=asked,
+            capture_output=True,
+            text=True,
+            timeout=4 * BUDGET,
+            env=environment(slots, gpu) | {"PYTHONPATH": str(ROOT)},
+        )
+        out, error = done.stdout, done.stderr
+    except subprocess.TimeoutExpired as expired:
+        out, error = (expired.stdout or b"").decode(), "the first steps take too long"
+    lines = [json.loads(line) for line in out.splitlines()]
+    refused = [line["error"] for line in lines if "error" in line]
+    why = (refused or error.strip().splitlines()[-1:] or [""])[0]
+    return {line["row"]: Timing(**line) for line in lines if "error" not in line}, why
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it, with two figures that count."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

@@ -1,0 +1,113 @@
+"""An interval over seeds and test images together: how far new runs, on new images, might be from these.
+
+The runs of a setting see the same test images, so whether run s recognises image i is a table with two
+factors, and both are drawn anew with replacement. Drawing rows and columns of the raw table would count its
+noise three times (Owen 2007, "The pigeonhole bootstrap"), which matters for differences, where images are
+shared and little but noise is left. So the table is first split into a mean, an effect of each seed, and an
+effect of each image; the seeds' effects are stretched by the degree of freedom that their mean has taken, and
+those of the images shrunk by the noise that is in them too. The noise itself then counts once, with the
+seeds.
+
+The draws give the standard error. Few seeds make it uncertain itself, so the interval around the mean is
+Student's, with Satterthwaite's degrees of freedom. Where the images' part is large these are many, and the
+interval may be narrower than Student's over the seeds alone, which knows their spread from a few numbers.
+
+In simulated worlds of three and five seeds it holds the truth in 92 to 96 % of the cases (Student's over
+seeds alone: 63 to 93 %), of two seeds in 89 % where their luck outweighs the images.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from lib.rng import Rng
+
+DRAWS = 2000
+CHUNK = 100  # draws at a time, for the memory: 8 MB for 10,000 images
+
+
+class TwoLevel(NamedTuple):
+    """In shares of the images."""
+
+    mean: float
+    sd: float  # standard error
+    low: float
+    high: float
+
+
+def two_level(
+    right: np.ndarray,
+    baseline: np.ndarray | None = None,
+    paired: bool = False,
+    confidence: float = 0.95,
+    draws: int = DRAWS,
+) -> TwoLevel:
+    """The interval of an accuracy, or of its difference to a baseline's on the same images.
+
+    Args:
+        right: (S, N) whether the run of each seed recognised each image; at least two seeds.
+        baseline: (S', N) of the other setting.
+        paired: the seeds of both are the same, in order, and are drawn together.
+    """
+    from scipy import stats
+
+    tables = [np.asarray(right, float)]
+    if baseline is not None and paired:
+        tables = [tables[0] - np.asarray(baseline, float)]
+    elif baseline is not None:
+        tables.append(-np.asarray(baseline, float))
+    if min(map(len, tables)) < 2:
+        raise ValueError("seeds must be at least 2: one says nothing of how far others would be from it")
+
+    parts = [_split(table) for table in tables]
+    mean = sum(part.mean for part in parts)
+    images = sum(part.images for part in parts)  # both settings see the same ones
+    found, noise = images.var(ddof=1), sum(part.noise for part in parts)
+    images = images * np.sqrt(max(0.0, 1 - noise / found)) if found > 0 else images
+
+    counts = _counts(images.size, draws)
+    chunks = [counts[start : start + CHUNK] @ images for start in range(0, draws, CHUNK)]
+    drawn = np.concatenate(chunks) / images.size
+    for place, part in enumerate(parts):
+        S = len(part.seeds)
+        picked = Rng(0, "bootstrap", "seeds", place).host_integers(0, S, draws, S).numpy()
+        drawn = drawn + part.seeds[picked].mean(1)
+
+    levels = [(max(found - noise, 0) / images.size, images.size - 1)]
+    levels += [(part.seeds.var() / len(part.seeds), len(part.seeds) - 1) for part in parts]
+    variance = sum(v for v, _ in levels)
+    if variance <= 0:
+        return TwoLevel(float(mean), 0.0, float("nan"), float("nan"))
+    df = variance**2 / sum(v**2 / d for v, d in levels)
+    # Not the draws' own quantiles: two seeds have three means, none of them far out.
+    half = stats.t.isf((1 - confidence) / 2, df) * drawn.std()
+    return TwoLevel(float(mean), float(drawn.std()), float(mean - half), float(mean + half))
+
+
+class _Parts(NamedTuple):
+    mean: float
+    seeds: np.ndarray  # (S,) their effects, whose plain variance is the unbiased one
+    images: np.ndarray  # (N,) their effects, noise included
+    noise: float  # the variance that the noise gives to an image's effect
+
+
+def _split(table: np.ndarray) -> _Parts:
+    S, N = table.shape
+    mean = table.mean()
+    seeds, images = table.mean(1) - mean, table.mean(0) - mean
+    rest = table - mean - seeds[:, None] - images
+    noise = (rest**2).sum() / ((S - 1) * (N - 1)) / S
+    return _Parts(mean, seeds * np.sqrt(S / (S - 1)), images, noise)
+
+
+@cache
+def _counts(N: int, draws: int) -> np.ndarray:
+    """(draws, N) uint8: how often each image is drawn. The same for all rows of a table."""
+    counts = np.empty((draws, N), np.uint8)
+    for start in range(0, draws, CHUNK):
+        rows = min(CHUNK, draws - start)
+        picked = Rng(0, "bootstrap", "images", start).host_integers(0, N, rows, N).numpy()
+        flat = (picked + N * np.arange(rows)[:, None]).ravel()
+        counts[start : start + rows] = np.bincount(flat, minlength=rows * N).reshape(rows, N)
+    return counts

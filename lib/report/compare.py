@@ -1,0 +1,55 @@
+"""The rows of a table against its baseline: differences, their p-values, and what so many runs can show."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lib.report import statistics
+from lib.report.rows import Detectable, Difference, Row, plain
+
+
+def compare(rows: list[Row], paired: bool) -> list[Row]:
+    """The rows with their differences to the baseline; the p-values are adjusted over all of them."""
+    home = next(row for row in rows if row.baseline)
+    differences = {row.setting: _difference(row, home, paired) for row in rows}
+    adjusted = statistics.holm([np.nan if d is None else d.p for d in differences.values()])
+    told = {}
+    for (setting, d), p_holm in zip(differences.items(), map(plain, adjusted), strict=True):
+        told[setting] = d and Difference(
+            *(plain(x) for x in (d.mean, d.low, d.high, d.p)), p_holm, _verdict(d, p_holm)
+        )
+    return [replace(row, difference=told[row.setting]) for row in rows]
+
+
+def _difference(row: Row, home: Row, paired: bool) -> statistics.Difference | None:
+    if row.baseline or not row.values or not home.values:
+        return None
+    if not paired:
+        return statistics.welch(row.values, home.values)
+    mine, theirs = (dict(zip(r.seeds, r.values, strict=True)) for r in (row, home))
+    common = [seed for seed in mine if seed in theirs]
+    return statistics.paired([mine[s] for s in common], [theirs[s] for s in common]) if common else None
+
+
+def _verdict(difference: statistics.Difference, p_holm: float | None) -> str:
+    if p_holm is None:
+        return "no interval"
+    if difference.low <= 0 <= difference.high:
+        return "no detectable difference"
+    better = "better" if difference.mean > 0 else "worse"
+    return better if p_holm < 1 - statistics.CONFIDENCE else f"{better}, but not after Holm"
+
+
+def detectable(rows: Sequence[Row]) -> Detectable | None:
+    """At the number of runs that most rows have."""
+    home = next((row for row in rows if row.baseline), None)
+    others = [row for row in rows if row.difference and row.difference.p is not None]
+    if home is None or len(home.values) < 2 or not others:
+        return None
+    n, m = Counter(len(row.values) for row in others).most_common(1)[0][0], len(home.values)
+    sd = statistics.pooled_sd([row.values for row in (home, *others)])
+    level = 1 - statistics.CONFIDENCE
+    alone, among = (plain(statistics.minimal_effect(sd, n, m, level / k)) for k in (1, len(others)))
+    return Detectable(n, m, len(others), sd, alone, among) if alone and among else None

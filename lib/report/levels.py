@@ -1,0 +1,83 @@
+"""The intervals of a table over seeds and test images together, from what the runs predicted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from lib.errors import BadInput
+from lib.report.measures import predictions
+from lib.report.records import RunRecord
+from lib.report.rows import Difference, Estimate, Row, plain
+
+# Of a row with more than one run: (S, N) whether each image was recognised, in the order of its seeds.
+Right = dict[str, np.ndarray]
+
+
+def over_images(rows: Sequence[Row], runs: Sequence[RunRecord], paired: bool) -> tuple[list[Row], list[str]]:
+    """The rows with their intervals, and notes on what these are and which rows have none.
+
+    Raises:
+        BadInput: no row has the predictions of its runs.
+    """
+    from lib.report.bootstrap import two_level  # torch takes seconds
+
+    right, why = _right(rows, {str(run.folder): run for run in runs})
+    if not right:
+        reason = next(iter(why.values()), "no setting has more than one run")
+        raise BadInput(
+            f"an interval over seeds and images needs the predictions of a setting's runs: {reason}"
+        )
+    home = next((row for row in rows if row.baseline), None)
+    told = []
+    for row in rows:
+        if row.setting not in right:
+            told.append(row)
+            continue
+        mine = right[row.setting]
+        found = [plain(100 * share) for share in two_level(mine)]
+        row = replace(row, two_level=Estimate(len(mine), *found))
+        if home and not row.baseline and home.setting in right:
+            pair = _common(row, home, right) if paired else (mine, right[home.setting])
+            if min(map(len, pair)) > 1:
+                mean, _, low, high = (plain(100 * share) for share in two_level(*pair, paired=paired))
+                row = replace(row, two_level_difference=Difference(mean, low, high))
+        told.append(row)
+    return told, _notes(rows, why)
+
+
+def _right(rows: Sequence[Row], runs: dict[str, RunRecord]) -> tuple[Right, dict[str, str]]:
+    """The predictions by setting, and why others have none."""
+    right, why, truth = {}, {}, None
+    for row in sorted(rows, key=lambda row: not row.baseline):  # the baseline's images are the table's
+        if len(row.folders) < 2:
+            continue
+        try:
+            found = [predictions(runs[folder]) for folder in row.folders]
+        except BadInput as error:
+            why[row.setting] = str(error)
+            continue
+        truth = found[0][1] if truth is None else truth
+        if all(np.array_equal(y, truth) for _, y in found):
+            right[row.setting] = np.stack([of for of, _ in found])
+        else:
+            why[row.setting] = "its predictions are of other test images, or in another order"
+    return right, why
+
+
+def _common(row: Row, home: Row, right: Right) -> tuple[np.ndarray, np.ndarray]:
+    """The predictions of the seeds that both have, in the order of the row's."""
+    seeds = [seed for seed in row.seeds if seed in home.seeds]
+    places = ([of.seeds.index(seed) for seed in seeds] for of in (row, home))
+    mine, theirs = (right[of.setting][list(at)] for of, at in zip((row, home), places, strict=True))
+    return mine, theirs
+
+
+def _notes(rows: Sequence[Row], why: dict[str, str]) -> list[str]:
+    told = [
+        "Over seeds and images: the 95 % interval where not only seeds but also the test images are drawn "
+        "anew (bootstrap of both levels; the settings share their images). It says what to expect of other "
+        "images of this kind; the other intervals are for these test images."
+    ]
+    lacking = [f"{row.name} ({why[row.setting]})" for row in rows if row.setting in why]
+    return [*told, *([f"Without that interval: {'; '.join(lacking)}."] if lacking else [])]

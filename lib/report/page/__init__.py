@@ -1,0 +1,79 @@
+"""The results as one page of HTML that needs no network, no server and nothing beside itself.
+
+The table and the forest plot are made here and can be read without JavaScript; that sorts, filters and shows
+a run with its curves. No number is computed in it.
+"""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from string import Template
+
+from lib.report.page.content import gather, readable
+from lib.report.page.forest import effects
+from lib.report.page.markup import Markup, join, tag
+from lib.report.page.notes import lead, notes
+from lib.report.page.runs import runs_data
+from lib.report.page.settings import settings_table, sort_options
+from lib.report.records import Records
+
+HERE = Path(__file__).parent
+STYLES = ("style.css", "run.css")
+SCRIPTS = ("dom.js", "table.js", "curves.js", "run.js")
+
+
+def results_page(
+    records: Records, baseline: str | None = None, title: str = "Results", paired: bool = False
+) -> str:
+    """The page of these records.
+
+    Args:
+        baseline: the row that the others are compared with, in each data set that has it.
+        paired: whether the differences are taken seed by seed.
+    Raises:
+        BadInput: no data set has it.
+    """
+    content = gather(records, baseline, paired)
+    style = _files(STYLES)
+    script = f'(() => {{\n"use strict";\n{_files(SCRIPTS)}\n}})();'
+    parts = {
+        # Nothing is loaded, and no other script runs, whatever may stand in a record.
+        "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
+        "title": join(title),
+        "style": style,
+        "lead": lead(content),
+        "effects": effects(content),
+        "filters": join(
+            _filter("Trick", "trick", content.labels),
+            _filter("Status", "status", content.statuses),
+            _filter("Data set", "dataset", content.datasets),
+        ),
+        "orders": join(*sort_options(content)),
+        "table": settings_table(content),
+        "notes": notes(content),
+        "data": _json({"runs": runs_data(content)}),
+        "script": script,
+    }
+    return readable(Template((HERE / "template.html").read_text()).substitute(parts))
+
+
+def _filter(label: str, name: str, values: list[str]) -> Markup:
+    """A choice of one of the values; hidden where there is nothing to choose from."""
+    options = (tag("option", value, value=place) for place, value in enumerate(values))
+    select = tag("select", tag("option", "any", value=""), *options, name=name)
+    return tag("label", f"{label} ", select, hidden=len(values) < 2)
+
+
+def _files(names: tuple[str, ...]) -> str:
+    return "\n".join((HERE / name).read_text() for name in names)
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _json(content: object) -> str:
+    """JSON that can stand in a script element: `<` would let a text in it end the element."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,0 +1,194 @@
+"""A table as text: Markdown, LaTeX and HTML for the eye; CSV and JSON with all digits for programs."""
+
+import csv
+import html
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple
+from typing import Any
+
+from lib.report.notes import status_text
+from lib.report.rows import Estimate, Row, Table
+
+NONE = "–"
+LATEX = str.maketrans(
+    {
+        **{c: f"\\{c}" for c in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "±": r"$\pm$",
+        "✓": r"$\checkmark$",
+        "–": "--",
+    }
+)
+
+
+def render(table: Table, form: str) -> str:
+    """The table in one of FORMATS."""
+    return FORMATS[form](table)
+
+
+def cells(table: Table) -> list[list[str]]:
+    """The header, and a line of text a row."""
+    columns = _columns(table)
+    return [[label for label, _ in columns]] + [[text(row) for _, text in columns] for row in table.rows]
+
+
+def remarks(table: Table) -> list[str]:
+    """What stands below a table: its notes, and what was left out."""
+    left_out = [f"{where}: {why}" for where, why in table.left_out]
+    counted = "1 record is" if len(left_out) == 1 else f"{len(left_out)} records are"
+    return [*table.notes, *([f"{counted} in no mean. {'; '.join(left_out)}."] if left_out else [])]
+
+
+def _columns(table: Table) -> list[tuple[str, Callable[[Row], str]]]:
+    """Headers, and what stands below them; columns that no row fills are left away."""
+    ticks = list(table.rows[0].ticks)
+    described = {tuple(row.ticks.values()) for row in table.rows}
+    columns: list[tuple[str, Callable[[Row], str]]] = []
+    if len(described) < len(table.rows) or not ticks:  # ticks alone would not tell the rows apart
+        columns.append(("setting", lambda row: row.name))
+    columns += [(name, lambda row, name=name: row.ticks[name]) for name in ticks]
+    columns += [
+        ("n", lambda row: str(len(row.values))),
+        (table.headline, lambda row: spread(row.accuracy)),
+        ("95 % interval", lambda row: interval(row.accuracy)),
+    ]
+    if table.baseline is not None:
+        columns += [
+            (f"difference to {table.baseline}", lambda row: "baseline" if row.baseline else _difference(row)),
+            ("p (Holm)", lambda row: _p(row)),
+            ("verdict", lambda row: row.difference.verdict if row.difference else NONE),
+        ]
+    if any(row.two_level for row in table.rows):
+        columns.append(("over seeds and images", lambda row: interval(row.two_level)))
+        if table.baseline is not None:
+            columns.append(("difference over both", lambda row: _over_both(row)))
+    columns += [
+        (label, lambda row, n=name: spread(row.columns.get(n))) for name, label in table.columns.items()
+    ]
+    columns += [
+        ("training, s", lambda row: NONE if row.seconds is None else f"{row.seconds:,.0f}"),
+        ("PFLOP", lambda row: NONE if row.flops is None else f"{row.flops / 1e15:.3g}"),
+    ]
+    if any(row.published is not None for row in table.rows):
+        columns += [("published, %", lambda row: number(row.published)), ("less published", _less_published)]
+    return [*columns, ("runs", status_text)]
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    return NONE if value is None else f"{value:{form}}"
+
+
+def spread(estimate: Estimate | None) -> str:
+    """`73.63 ± 0.43`; of a single run its value."""
+    if estimate is None:
+        return NONE
+    return number(estimate.mean) + ("" if estimate.sd is None else f" ± {estimate.sd:.2f}")
+
+
+def interval(estimate: Any) -> str:
+    """`[72.56, 74.71]`, or why there is none."""
+    if estimate is None:
+        return NONE
+    if estimate.low is None:
+        return "one run: no interval" if getattr(estimate, "n", 0) == 1 else "no interval"
+    return f"[{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def _difference(row: Row) -> str:
+    d = row.difference
+    if d is None:
+        return NONE
+    return f"{d.mean:+.2f}" + ("" if d.low is None else f" [{d.low:+.2f}, {d.high:+.2f}]")
+
+
+def _over_both(row: Row) -> str:
+    d = row.two_level_difference
+    return NONE if d is None or d.low is None else f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"
+
+
+def _p(row: Row) -> str:
+    p = row.difference and row.difference.p_holm
+    return NONE if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _less_published(row: Row) -> str:
+    missing = row.published is None or row.accuracy is None
+    return NONE if missing else f"{row.accuracy.mean - row.published:+.2f}"
+
+
+def _markdown(table: Table) -> str:
+    header, *rows = [[cell.replace("|", "\\|") for cell in line] for line in cells(table)]
+    lines = [header, ["---"] * len(header), *rows]
+    notes = "".join(f"\n- {note}" for note in remarks(table))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + (f"{notes}\n" if notes else "")
+
+
+def _latex(table: Table) -> str:
+    """A tabular with the notes below; needs booktabs and amssymb."""
+    header, *rows = [[cell.translate(LATEX) for cell in line] for line in cells(table)]
+    body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
+    notes = "".join(f"\\par {note.translate(LATEX)}\n" for note in remarks(table))
+    return (
+        f"\\begin{{tabular}}{{{'l' * len(header)}}}\n\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n{body}"
+        f"\\bottomrule\n\\end{{tabular}}\n{{\\footnotesize\n{notes}}}\n"
+    )
+
+
+def _html(table: Table) -> str:
+    """A table and a list of notes, to stand in a page."""
+
+    def line(tag: str, content: Sequence[str]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in content) + "</tr>\n"
+
+    header, *rows = cells(table)
+    body = "".join(line("td", row) for row in rows)
+    notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in remarks(table))
+    head = line("th", header)
+    return f"<table>\n<thead>\n{head}</thead>\n<tbody>\n{body}</tbody>\n</table>\n<ul>\n{notes}</ul>\n"
+
+
+def _json(table: Table) -> str:
+    return json.dumps(asdict(table), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _csv(table: Table) -> str:
+    """A line a row, with an empty field where there is no number."""
+    rows = [flat(row, table) for row in table.rows]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def flat(row: Row, table: Table) -> dict[str, Any]:
+    """A row's numbers, all digits, under names that the rows share."""
+
+    def named(names: str, value: Any) -> dict[str, Any]:
+        keys = names.split()
+        return dict(zip(keys, astuple(value) if value else [None] * len(keys), strict=True))
+
+    line = {"setting": row.name, "hash": row.setting, "baseline": row.baseline, **row.ticks}
+    line |= named("n mean sd low high", row.accuracy)
+    line |= named("difference difference_low difference_high p p_holm verdict", row.difference)
+    if any(other.two_level for other in table.rows):
+        line |= named("seeds two_level_mean two_level_sd two_level_low two_level_high", row.two_level)
+    for name in table.columns:
+        line |= named(f"{name}_n {name}_mean {name}_sd {name}_low {name}_high", row.columns.get(name))
+    line |= {"seconds": row.seconds, "flops": row.flops, "published": row.published}
+    return line | {"runs": status_text(row), "values": " ".join(map(repr, row.values))}
+
+
+FORMATS: dict[str, Callable[[Table], str]] = {
+    "md": _markdown,
+    "csv": _csv,
+    "json": _json,
+    "latex": _latex,
+    "html": _html,
+}

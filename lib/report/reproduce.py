@@ -1,0 +1,142 @@
+"""Whether runs of ours agree with a published number: a verdict that both numbers of runs enter.
+
+If both are draws from one distribution of runs, the published number less our mean has the variance
+s^2 (1/n + k/m): n runs of ours with standard deviation s, m of theirs. k is 1 for their mean or single run;
+for a median it is pi/2, its limit for many normal draws (for three runs it is 1.35, for five 1.43, so the
+interval is a little too wide). The number is `consistent` where it lies within
+
+    mean +- (t(0.975, n - 1) s sqrt(1/n + k/m) + 0.005)
+
+and `differs` otherwise. The last term is the rounding of two decimals. This is a prediction interval, wider
+than that of our mean, in which a single published run need not lie. Their spread is taken to be ours, as no
+table states one.
+
+Runs of ours have no spread where there is one, or where all come out equal: `undecided`. A run that diverged
+is none that the table could have meant: `differs`. The best epoch of a table is compared with our best epoch,
+which must have been chosen on the test set as theirs was; only there.
+"""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from lib.cli import config_of, read_yaml
+from lib.config import Config
+from lib.errors import BadInput
+from lib.report.published import Result
+from lib.report.records import RunRecord
+from lib.report.statistics import CONFIDENCE, student
+from lib.report.text import percent
+
+ROUNDING = 0.005
+MEDIAN = math.pi / 2
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A row of a grid beside what has been published of it."""
+
+    row: str
+    command: str  # that runs it
+    published: Result | None
+    accuracies: tuple[float, ...]  # of our runs, at the epoch that the published number is of
+    diverged: int = 0
+
+    @cached_property
+    def verdict(self) -> str:
+        if not self.accuracies and not self.diverged:
+            return "not run"
+        if self.published is None or self.published.accuracy is None:
+            return "nothing published"
+        if self.diverged:
+            return "differs"
+        half = prediction(self.accuracies, self.published.n or 1, self.published.statistic == "median")
+        if half is None:
+            return "undecided"
+        difference = abs(self.published.accuracy - statistics.fmean(self.accuracies))
+        return "consistent" if difference <= half else "differs"
+
+    @property
+    def ours(self) -> str:
+        """Our mean with its 95 % interval, and the runs that it is of."""
+        runs = f"n = {len(self.accuracies)}" + (f", {self.diverged} diverged" if self.diverged else "")
+        if not self.accuracies:
+            return f"({runs})" if self.diverged else "-"
+        ours = student(self.accuracies)
+        half = "" if math.isnan(ours.high) else f" ± {ours.high - ours.mean:.2f}"
+        return f"{ours.mean:.2f}{half} ({runs})"
+
+
+def prediction(accuracies: Sequence[float], runs: int, median: bool) -> float | None:
+    """Half the width of the interval, around our mean, in which a number of so many runs is expected.
+
+    Returns:
+        None where our runs have no spread.
+    """
+    from scipy import stats  # half a second, which only who compares should take
+
+    n = len(accuracies)
+    if n < 2 or max(accuracies) == min(accuracies):
+        return None
+    factor = MEDIAN if median and runs > 1 else 1
+    error = statistics.stdev(accuracies) * math.sqrt(1 / n + factor / runs)
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error + ROUNDING
+
+
+def by_setting(runs: Iterable[RunRecord]) -> dict[str, dict[int, RunRecord]]:
+    """The complete runs, by what names their setting and by seed."""
+    found: dict[str, dict[int, RunRecord]] = {}
+    for record in runs:
+        if record.status in ("ok", "diverged"):
+            found.setdefault(setting_of(record), {})[record.seed] = record
+    return found
+
+
+def compare(
+    row: str, command: str, config: Config, published: Result | None, runs: dict[str, dict[int, RunRecord]]
+) -> Comparison:
+    """A row of this configuration, with those of the runs, as `by_setting` has them, that are of it."""
+    mine = runs.get(config.digest(), {}).values()
+    at = published.at if published else "last"
+    accuracies = [accuracy(record, at) for record in mine if record.status == "ok"]
+    diverged = sum(record.status == "diverged" for record in mine)
+    return Comparison(row, command, published, tuple(a for a in accuracies if a is not None), diverged)
+
+
+def setting_of(record: RunRecord) -> str:
+    """What names its setting today: settings added since the run have their defaults in it."""
+    try:
+        tree = dict(read_yaml(record.folder / "config.yaml"))
+        return config_of(tree, str(record.folder)).digest()
+    except BadInput:
+        return record.setting
+
+
+def accuracy(record: RunRecord, at: str | None) -> float | None:
+    """The accuracy on the test set; None where the best epoch was not chosen there."""
+    if at != "best":
+        return record.result["test_accuracy"]
+    best = record.result["best"]
+    return best["accuracy"] if best["split"] == "test" else None
+
+
+def report(rows: Sequence[Comparison]) -> str:
+    """Markdown: a line for each row, then what is doubtful about the published numbers."""
+    lines = ["| row | published | ours | verdict | command |", "|---|---|---|---|---|"]
+    doubts: dict[str, list[str]] = {}
+    for row in rows:
+        why = row.published.contaminated if row.published else None
+        doubts.setdefault(why or "", []).append(row.row)
+        name = f"{row.row} *" if why else row.row
+        lines.append(f"| {name} | {_printed(row.published)} | {row.ours} | {row.verdict} | `{row.command}` |")
+    notes = [f"\\* {', '.join(names)}: {why}" for why, names in doubts.items() if why]
+    return "\n".join([*lines, "", *notes]).rstrip()
+
+
+def _printed(result: Result | None) -> str:
+    if result is None or result.accuracy is None:
+        return "-"
+    of = f" ({result.statistic} of {result.n})" if result.n and result.n > 1 else ""
+    return f"{percent(result.accuracy)}{of}{', best epoch' if result.at == 'best' else ''}"

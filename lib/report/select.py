@@ -1,0 +1,100 @@
+"""Which records a table counts: of one data set, with the same test images, each seed of a setting once.
+
+Whatever is not counted is named with its reason.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lib.errors import BadInput
+from lib.report.records import Records, RunRecord
+
+KINDS = {"seed": int, "status": str, "config": str, "config_diff": dict, "dataset": str, "environment": dict}
+LeftOut = tuple[str, str]  # a folder or file, and why
+
+
+@dataclass(frozen=True)
+class Selection:
+    dataset: str
+    rows: dict[
+        str, list[RunRecord]
+    ]  # by setting, in the order of the paths; also those that did not end well
+    left_out: list[LeftOut]
+
+
+def usable(records: Records) -> tuple[list[RunRecord], list[LeftOut]]:
+    """The records that say what they must, each seed of a setting once, and the others.
+
+    Of two runs of one seed the one that ended well counts: a repetition is no independent run.
+    """
+    left_out = [(str(path), why) for path, why in records.left_out]
+    counted: dict[tuple[str, int], RunRecord] = {}
+    for run in sorted(records.runs, key=lambda run: run.status != "ok"):
+        key = (run.setting, run.seed)
+        if why := _fault(run):
+            left_out.append((str(run.folder), why))
+        elif key in counted:
+            first = counted[key].folder
+            left_out.append(
+                (str(run.folder), f"seed {run.seed} of this setting is there already, in {first}")
+            )
+        else:
+            counted[key] = run
+    kept = set(map(id, counted.values()))
+    return [run for run in records.runs if id(run) in kept], left_out
+
+
+def by_setting(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    rows: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        rows.setdefault(run.setting, []).append(run)
+    return rows
+
+
+def select(runs: Sequence[RunRecord], home: str | None) -> Selection:
+    """The rows that can be compared.
+
+    Args:
+        home: the setting of the baseline, whose data set and test images are the table's.
+    Raises:
+        BadInput: no baseline says which of several data sets is meant.
+    """
+    ours = [run for run in runs if run.setting == home] if home else runs
+    sets = Counter(run.result["dataset"] for run in ours)
+    if len(sets) > 1:
+        raise BadInput(
+            f"the runs are of several data sets, {', '.join(sorted(sets))}, whose accuracies do not compare; "
+            "give folders of one, or a --baseline, whose data set is then meant"
+        )
+    dataset = next(iter(sets))
+    hashes = Counter(test for run in ours if (test := _test_data(run)))
+    test = hashes.most_common(1)[0][0] if hashes else None
+    kept, left_out = [], []
+    for run in runs:
+        if run.result["dataset"] != dataset:
+            left_out.append((str(run.folder), f"its data set is {run.result['dataset']}"))
+        elif test and _test_data(run) not in (test, None):
+            left_out.append((str(run.folder), "it was tested on other images"))
+        else:
+            kept.append(run)
+            if run.status != "ok":
+                left_out.append((str(run.folder), f"{run.status}: counted in its row, in no mean"))
+    return Selection(dataset, by_setting(kept), left_out)
+
+
+def _fault(run: RunRecord) -> str | None:
+    """Why a record cannot be counted."""
+    for key, kind in KINDS.items():
+        if not isinstance(run.result[key], kind):
+            return f"its {key!r} is damaged: {run.result[key]!r}"
+    accuracy = run.result.get("test_accuracy")
+    if run.status == "ok" and not (isinstance(accuracy, int | float) and 0 <= accuracy <= 100):
+        return f"it has no accuracy on the test set (test_accuracy is {accuracy!r})"
+    return None
+
+
+def _test_data(run: RunRecord) -> str | None:
+    """The fingerprint of the test images; older records have none."""
+    data = run.result.get("data")
+    return data.get("test") if isinstance(data, dict) else None

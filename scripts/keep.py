@@ -1,0 +1,47 @@
+"""`python -m scripts.keep RUNS FOLDER`: copy the records of complete runs, without checkpoints and pictures.
+
+What lies below RUNS lies in the same place below FOLDER; docs/records.md tells what a record is.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from lib.errors import BadInput, exit_code
+from lib.report.records import read_records
+from lib.runfolder import COMPLETE
+
+FILES = ("config.yaml", "config_diff.yaml", "metrics.jsonl", "result.json")
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=Path, help="a folder with runs")
+    parser.add_argument("folder", type=Path, help="where their records are kept")
+    options = parser.parse_args(argv)
+    return exit_code(keep, options.runs, options.folder)
+
+
+def keep(runs: Path, folder: Path) -> None:
+    records = read_records([runs])
+    for path, reason in records.left_out:
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    complete = [run for run in records.runs if run.status in COMPLETE]
+    for run in complete:
+        target = folder / run.folder.relative_to(runs)
+        theirs = target / "result.json"
+        if theirs.exists() and theirs.read_bytes() != (run.folder / "result.json").read_bytes():
+            raise BadInput(f"{target} holds the record of another run; give another folder or move it away")
+    for run in complete:
+        target = folder / run.folder.relative_to(runs)
+        target.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            shutil.copyfile(run.folder / name, target / name)
+    print(
+        f"kept {len(complete)} records in {folder}; {len(records.runs) - len(complete)} runs are not complete"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

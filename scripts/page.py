@@ -1,0 +1,40 @@
+"""`python -m scripts.page FOLDER... -o page/`: the runs below the folders as a page for any browser.
+
+The page is one file, `index.html`, and needs no network and no server.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from lib.errors import exit_code
+from lib.files import write_atomic
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.page", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("page"), help="folder of the page")
+    parser.add_argument("--baseline", metavar="ROW", help="the setting that the others are compared with")
+    parser.add_argument("--paired", action="store_true", help="take the differences seed by seed")
+    parser.add_argument("--title", default="Results", help="stands above the page")
+    return exit_code(_write, parser.parse_args(argv))
+
+
+def _write(options: argparse.Namespace) -> None:
+    # What makes the page takes seconds to import, which `--help` should not.
+    from lib.report.page import results_page
+    from lib.report.page.words import count
+    from lib.report.records import read_records
+
+    records = read_records(options.folders)
+    page = results_page(records, options.baseline, options.title, options.paired)
+    path = options.output / "index.html"
+    write_atomic(path, page)
+    print(f"{path}: {count(len(records.runs), 'run')}, {len(page.encode()) / 1000:,.0f} kB")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""`python -m scripts.reproduce TABLE [FOLDER...]`: published numbers beside those of our runs, and a verdict.
+
+What agrees and what differs is decided as `lib/report/reproduce.py` says. A row marked with * has a published
+number that is no clean measurement of its setting; why stands below the table.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib.errors import BadInput, exit_code
+from lib.report.published import read_published
+from lib.report.records import RunRecord, read_records
+from lib.report.reproduce import by_setting, compare, report
+from scripts.tables import grid_of
+
+USUAL = (Path("runs"), Path("results"))  # where runs lie
+
+
+def main(argv: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", help="its name; scripts/run.sh lists them")
+    parser.add_argument("folders", nargs="*", type=Path, help="runs to compare; else runs and results")
+    asked = parser.parse_args(argv)
+    return exit_code(lambda: print(reproduced(asked.table, asked.folders)))
+
+
+def reproduced(name: str, folders: Sequence[Path]) -> str:
+    """The report on a table.
+
+    Raises:
+        BadInput: there is no such grid, nothing has been published of it, or the folders hold no runs.
+    """
+    grid, table = grid_of(name), read_published().get(name)
+    if table is None:
+        raise BadInput(f"nothing is published of {name}: it is a grid of our own; see scripts.table")
+    published = {result.id: result for result in table.rows}
+    runs = by_setting(_runs(folders))
+    rows = [
+        compare(
+            row.name,
+            f"scripts/run.sh {name} --only {row.name}",
+            row.config,
+            published.get(row.published),
+            runs,
+        )
+        for row in grid.rows
+    ]
+    left = [f"{result.id}: not here: {result.cannot}" for result in table.rows if result.cannot]
+    left += [f"{result.id}: the same as {result.same_as}" for result in table.rows if result.same_as]
+    return "\n".join(
+        [f"{table.title} ({table.source}); accuracies in %", "", report(rows), "", *left]
+    ).rstrip()
+
+
+def _runs(folders: Sequence[Path]) -> list[RunRecord]:
+    if folders:
+        return read_records(folders).runs
+    try:
+        return read_records([folder for folder in USUAL if folder.is_dir()]).runs
+    except BadInput:  # nothing has been run yet
+        return []
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

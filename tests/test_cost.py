@@ -1,0 +1,65 @@
+"""The cost of training, against counts by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from lib.cost import Cost, count_macs, count_training
+from lib.registry import models
+
+CONV = 8 * 8 * 4 * 3 * 9  # multiplications of the 3x3 convolution from 3 to 4 channels on 8x8 pixels
+DENSE = 4 * 5
+
+
+def network() -> nn.Module:
+    layers = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(4, 5))
+
+
+def test_a_forward_pass_costs_the_multiplications_of_its_layers():
+    assert count_macs(network(), (3, 8, 8)) == CONV + DENSE
+
+
+def test_the_backward_pass_of_the_first_layer_has_no_gradient_of_the_image():
+    # For each layer the gradient of its weights, and that of its input but for the first.
+    assert count_training(network(), (3, 8, 8)) == 2 * (2 * CONV + 3 * DENSE)
+
+
+def test_frozen_weights_cost_no_gradient():
+    frozen = network()
+    frozen[0].requires_grad_(False)
+    frozen[1].requires_grad_(False)
+    assert count_training(frozen, (3, 8, 8)) == 2 * (CONV + 2 * DENSE)
+
+
+def test_counting_leaves_the_network_as_it_was():
+    model = network().eval()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    count_training(model, (3, 8, 8))
+    assert not model.training and all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_run_pays_for_each_pass_and_once_for_each_look_of_a_teacher():
+    student, teacher = network(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
+    cost = Cost(student, [teacher])
+    images = torch.zeros(6, 3, 8, 8)
+    cost.taught(images)
+    for part in images.split(2):  # micro-batches
+        cost.trained(part)
+    assert cost.read() == 6 * (2 * (2 * CONV + 3 * DENSE) + 2 * (3 * 8 * 8 * 5))
+    assert cost.read() == 0
+
+
+def test_smaller_images_cost_less():
+    cost = Cost(network())
+    cost.trained(torch.zeros(1, 3, 4, 4))
+    assert cost.read() == 2 * (2 * CONV // 4 + 3 * DENSE)
+
+
+@pytest.mark.parametrize("name", ["shake_resnet26_2x32d", "vit", "cct_2"])
+def test_training_costs_about_three_forward_passes(name):
+    with torch.device("meta"):
+        model = models[name].build(num_classes=10, in_channels=3, image_size=32)
+    ratio = count_training(model, (3, 32, 32)) / (2 * count_macs(model, (3, 32, 32)))
+    assert 2.9 < ratio <= 3.1

@@ -1,0 +1,338 @@
+"""Grids on their way: what is killed goes on, what fails stops nothing, and no run is done twice.
+
+All but the last test start grid_train.py in train.py's place.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+
+import scripts.grid
+import train
+from lib.grid import child, claim
+from lib.grid.job import Job, Options
+from lib.grid.local import environment
+from lib.grid.spec import read_grid
+
+ROOT = Path(__file__).parent.parent
+FAKE = (sys.executable, str(ROOT / "tests/grid_train.py"))
+REAL = Options.train
+LAUNCHER = """\
+import sys, scripts.grid
+scripts.grid.estimate = lambda *known: ""
+scripts.grid.end_in_order()
+sys.exit(scripts.grid.main(sys.argv[2:], train=tuple(sys.argv[1].split())))
+"""
+LAUNCHED: list[subprocess.Popen] = []
+GRID = "base: {epochs: 20}\naxes: {lr: [0.1, 0.2, 0.3]}\nseeds: 0..1\n"
+STEPS = [str(step) for step in range(20)]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(scripts.grid, "estimate", lambda *known: "")
+    Path("g.yaml").write_text(GRID)
+    yield
+    for launcher in LAUNCHED:  # where a test has failed, one may still be at work
+        launcher.kill()
+        launcher.wait()
+    LAUNCHED.clear()
+
+
+def go(*words: str) -> int:
+    return scripts.grid.main(["g.yaml", *words], train=FAKE)
+
+
+def launch(*words: str, command: tuple[str, ...] = FAKE) -> subprocess.Popen:
+    """The launcher as a process of its own."""
+    with open("said.txt", "ab") as said:
+        launcher = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER, " ".join(command), "g.yaml", *words],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
+    LAUNCHED.append(launcher)
+    return launcher
+
+
+def folders() -> list[Path]:
+    return sorted(Path("runs/grids/g").glob("*/seed*"))
+
+
+def lines(folder: Path, file: str) -> list[str]:
+    return (folder / file).read_text().splitlines() if (folder / file).exists() else []
+
+
+def accuracies() -> dict[str, float]:
+    ended = [folder for folder in folders() if (folder / "result.json").exists()]
+    return {str(f): json.loads((f / "result.json").read_text())["test_accuracy"] for f in ended}
+
+
+def alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+def workers() -> list[int]:
+    return [int(line.split()[0]) for folder in folders() for line in lines(folder, "starts.txt")]
+
+
+def held() -> int:
+    """How many runs have come to the step where they are held."""
+    return sum(len(lines(folder, "steps.txt")) == 5 for folder in folders())
+
+
+def until(holds, seconds: float = 120.0) -> None:
+    limit = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < limit, Path("said.txt").read_text() if Path("said.txt").exists() else ""
+        time.sleep(0.02)
+
+
+EXPECTED = {
+    f"runs/grids/g/lr{lr}/seed{seed}": 50 + 10 * lr + seed for lr in (0.1, 0.2, 0.3) for seed in (0, 1)
+}
+
+
+def assert_done_once() -> None:
+    """Every run has its outcome, and has taken every step once: a step that was cut short may stand twice."""
+    assert accuracies() == pytest.approx(EXPECTED)
+    for folder in folders():
+        taken, starts = lines(folder, "steps.txt"), len(lines(folder, "starts.txt"))
+        assert sorted(set(taken), key=int) == STEPS
+        assert len(taken) <= len(STEPS) + starts - 1
+
+
+def test_all_runs_are_done_in_order_of_seeds_and_a_table_is_shown(capsys):
+    assert go() == 0
+    assert_done_once()
+    out = capsys.readouterr().out
+    ended = [line for line in out.splitlines() if line.startswith("[")]
+    assert ended[0] == "[1/6] lr0.1/seed0: 51.00 % in 2 min"
+    assert [line.split()[1] for line in ended[:3]] == ["lr0.1/seed0:", "lr0.2/seed0:", "lr0.3/seed0:"]
+    assert "| lr0.3 | 2 | 53.50" in out and "+2.00 ± 0.00" in out
+
+
+def test_what_is_complete_is_left_alone(capsys):
+    assert go("--only", "lr0.1") == 0
+    assert len(folders()) == 2
+    before = workers()
+    assert go("--jobs", "2") == 0
+    assert workers()[: len(before)] == before and len(workers()) == 6
+    capsys.readouterr()
+    assert go() == 0
+    assert capsys.readouterr().out.startswith("3 rows x 2 seeds: 6 runs, 0 to do")
+    assert len(workers()) == 6
+
+
+def test_seeds_may_be_asked_for(capsys):
+    assert go("--seeds", "5..6", "--only", "lr0.2,lr0.3") == 0
+    assert [str(f.relative_to("runs/grids/g")) for f in folders()] == [
+        f"lr{lr}/seed{seed}" for lr in (0.2, 0.3) for seed in (5, 6)
+    ]
+
+
+def test_a_row_that_fails_stops_no_other_and_is_told_with_its_command(capsys):
+    Path("g.yaml").write_text(
+        "rows: {plain: {lr: 0.1}, crashes: {lr: 0.11}, diverges: {lr: 0.22}, refused: {lr: 0.33},"
+        " flaky: {lr: 0.44}, memory: {lr: 0.55}}"
+    )
+    assert go("--retries", "1") == 1
+    out = capsys.readouterr().out
+    assert (
+        "crashes/seed0: failed: ArithmeticError: it cannot be done\n  python train.py --lr 0.11 --seed 0"
+        in out
+    )
+    assert "diverges/seed0: diverged\n" in out
+    assert "refused/seed0: failed: error: nobody wants this\n" in out
+    assert "memory/seed0: out of memory" in out
+    assert "killed by signal 9: Killed" in Path("runs/grids/g/flaky/seed0/console.txt").read_text()
+    assert "plain/seed0: 51.00 %" in out and "flaky/seed0: 54.40 %" in out
+    starts = {f.parent.name: len(lines(f, "starts.txt")) for f in folders()}
+    # What died is tried again; what was refused, did not fit or diverged is not.
+    assert starts == {"plain": 1, "crashes": 2, "diverges": 1, "refused": 0, "flaky": 2, "memory": 1}
+    # What failed comes again with the same command, what is complete does not; and the exit code says so.
+    assert go("--retries", "0", "--only", "crashes,diverges") == 1
+    starts = {f.parent.name: len(lines(f, "starts.txt")) for f in folders()}
+    assert starts["crashes"] == 3 and starts["diverges"] == 1
+
+
+def test_each_run_has_its_share_of_the_cores_or_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("lib.grid.local.cores", lambda: 8)
+    assert environment(1, None).get("OMP_NUM_THREADS") is None
+    assert environment(3, None)["OMP_NUM_THREADS"] == "2"
+    assert environment(20, None)["OMP_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert environment(2, None)["OMP_NUM_THREADS"] == "5"
+    assert go("--gpus", "3,7", "--seeds", "0") == 0
+    gpus = [line.split()[2] for folder in folders() for line in lines(folder, "starts.txt")]
+    assert sorted(set(gpus)) == ["3", "7"] and len(gpus) == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_launcher_that_is_ended_takes_its_runs_with_it_and_goes_on_afterwards(number):
+    Path("hold").touch()
+    launcher = launch("--jobs", "2")
+    until(lambda: held() == 2)
+    launcher.send_signal(number)
+    code = launcher.wait(60)
+    assert code == (-number if number == signal.SIGKILL else 130)
+    until(lambda: not any(map(alive, workers())))
+    assert accuracies() == {}
+    Path("hold").unlink()
+    assert go("--jobs", "2") == 0
+    assert_done_once()
+    assert len(workers()) == 8
+
+
+def test_a_worker_that_is_killed_goes_on():
+    Path("hold").touch()
+    launcher = launch("--jobs", "2")
+    until(lambda: held() == 2)
+    os.kill(workers()[0], signal.SIGKILL)
+    Path("hold").unlink()
+    assert launcher.wait(300) == 0, Path("said.txt").read_text()
+    assert_done_once()
+    assert len(workers()) == 7
+
+
+def test_two_launchers_share_a_grid():
+    both = [launch("--jobs", "2"), launch("--jobs", "1")]
+    assert [launcher.wait(300) for launcher in both] == [0, 0], Path("said.txt").read_text()
+    assert_done_once()
+    assert len(workers()) == 6  # each run was started once
+    assert Path("said.txt").read_text().count("| lr0.3 | 2 |") == 2  # and both tell of all
+
+
+def test_a_launcher_takes_over_what_another_one_leaves():
+    Path("hold").touch()
+    first = launch("--jobs", "2")
+    until(lambda: held() == 2)
+    second = launch("--jobs", "1")
+    until(lambda: held() == 3)
+    first.kill()
+    Path("hold").unlink()
+    assert second.wait(300) == 0
+    first.wait()
+    assert_done_once()
+
+
+def job(folder: Path) -> Job:
+    return Job("a", 0, (), folder)
+
+
+def test_a_claim_lasts_as_long_as_its_process(tmp_path):
+    mine = claim.claim(job(tmp_path))
+    assert mine and claim.claim(job(tmp_path)) is None
+    mine.release()
+    again = claim.claim(job(tmp_path))
+    assert again
+    again.release()
+
+
+def test_a_run_that_somebody_trains_by_hand_is_not_taken(tmp_path):
+    import fcntl
+
+    with open(tmp_path / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert claim.claim(job(tmp_path)) is None
+    mine = claim.claim(job(tmp_path))
+    assert mine
+    mine.release()
+
+
+def test_where_locks_reach_no_other_machine_a_fresh_claim_of_one_counts_and_a_stale_one_does_not(tmp_path):
+    file = tmp_path / ".claim"
+    file.write_text(json.dumps({"host": "another", "pid": 1}))
+    assert claim.claim(job(tmp_path)) is None
+    os.utime(file, (time.time() - 1000,) * 2)
+    mine = claim.claim(job(tmp_path))
+    assert mine and mine.keep()
+    # The other machine, that was only slow, takes it back: this one must notice.
+    file.write_text(json.dumps({"host": "another", "pid": 1}))
+    mine._touched -= 60
+    assert not mine.keep()
+    mine.release()
+    assert json.loads(file.read_text())["host"] == "another"
+
+
+def test_without_any_locks_a_living_process_of_this_machine_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "_lock", lambda file: False)
+    host = claim.socket.gethostname()
+    (tmp_path / ".claim").write_text(json.dumps({"host": host, "pid": os.getppid()}))
+    assert claim.claim(job(tmp_path)) is None
+    (tmp_path / ".claim").write_text(json.dumps({"host": host, "pid": 2**22 + 1}))  # above any process' id
+    mine = claim.claim(job(tmp_path))
+    assert mine
+    mine.release()
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path, capsys):
+    Path("file").write_text("")
+    assert go("--output-dir", "file/runs") == 2
+    said = capsys.readouterr().err
+    assert "give another --output-dir" in said and said.count("\n") == 1
+
+
+GUARD = """\
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from lib.grid import child
+child.LOOK_EVERY = 0.05
+child.look_after(os.getppid(), ["sleep", "60"])
+"""
+
+
+def test_where_the_kernel_cannot_be_asked_a_process_looks_after_the_other_two():
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {GUARD!r}, {str(ROOT)!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    until(lambda: grandchildren(process.pid))
+    sleeping = grandchildren(process.pid)
+    process.kill()
+    process.wait()
+    until(lambda: not any(map(alive, sleeping)))
+    assert child.look_after(os.getppid(), [sys.executable, "-c", "raise SystemExit(7)"]) == 7
+
+
+def grandchildren(pid: int) -> list[int]:
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+    return [one for one, parent in parents.items() if parents.get(parent) == pid]
+
+
+def test_real_training_ends_the_same_after_the_launcher_was_killed():
+    Path("tiny.yaml").write_text(TINY)
+    Path("g.yaml").write_text("base: {config: tiny.yaml, epochs: 6}\nrows: {mixup: on}")
+    launcher = launch("--output-dir", "killed", command=REAL)
+    killed, whole = Path("killed/mixup/seed0"), Path("whole")
+    until((killed / "last.pt").exists, 300)
+    launcher.kill()
+    launcher.wait()
+    assert not (killed / "result.json").exists()
+    assert launch("--output-dir", "killed", command=REAL).wait(300) == 0, Path("said.txt").read_text()
+    words = read_grid(Path("g.yaml")).rows[0].arguments
+    assert train.main([*words, "--output-dir", "whole"]) == 0
+
+    found, expected = (json.loads((f / "result.json").read_text()) for f in (killed, whole))
+    for key in ("test_accuracy", "test_loss", "steps", "config", "best"):
+        assert found[key] == expected[key]
+    losses = [[json.loads(row)["train_loss"] for row in lines(f, "metrics.jsonl")] for f in (killed, whole)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+    console = (killed / "console.txt").read_text()
+    assert console.count("resuming killed/mixup/seed0") == 1
+    epochs = [line for line in console.splitlines() if line.startswith("epoch ")]
+    assert 6 <= len(epochs) <= 7  # the one that was cut short before its checkpoint may stand twice

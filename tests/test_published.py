@@ -1,0 +1,293 @@
+"""Published results and the grids that reproduce them agree, and a verdict is what statistics says."""
+
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.cli import parse
+from lib.config import to_yaml
+from lib.errors import BadInput
+from lib.grid.scale import scaled
+from lib.grid.spec import read_grid
+from lib.registry import models
+from lib.report.published import Result, read_published
+from lib.report.records import read_records
+from lib.report.reproduce import Comparison, by_setting, compare, report
+from scripts.reproduce import reproduced
+from scripts.tables import GRIDS, about, grid_of, names, train_flops
+
+ROOT = Path(__file__).parent.parent
+TABLES = read_published()
+RESULTS = {result.id: result for table in TABLES.values() for result in table.rows}
+MIXED = {"mixed": "fp16", None: "fp32"}  # arithmetic in fp16, weights in fp32
+
+
+@pytest.fixture(scope="module")
+def grids():
+    return {name: read_grid(GRIDS / f"{name}.yaml") for name in names()}
+
+
+@pytest.fixture(scope="module")
+def rows(grids):
+    """The rows of all grids that stand for a published one."""
+    return [row for grid in grids.values() for row in grid.rows if row.published]
+
+
+def test_a_row_of_a_grid_is_compared_with_one_published_row_of_its_own_table(grids):
+    for name, grid in grids.items():
+        ids = [row.published for row in grid.rows if row.published]
+        assert len(set(ids)) == len(ids)
+        assert {id.split("/")[0] for id in ids} <= {name}
+        assert set(ids) <= set(RESULTS)
+
+
+def test_every_published_row_is_run_or_says_why_it_is_not(rows):
+    run = {row.published for row in rows}
+    for result in RESULTS.values():
+        assert (result.id in run) + bool(result.cannot) + bool(result.same_as) == 1, result.id
+
+
+def test_an_id_stands_once_and_a_repeated_row_repeats_no_number():
+    assert len(RESULTS) == sum(len(table.rows) for table in TABLES.values())
+    for result in RESULTS.values():
+        assert not result.same_as or (result.value is None and RESULTS[result.same_as].value is not None)
+
+
+def test_a_row_of_a_grid_is_trained_as_the_published_one_was(rows):
+    for row in rows:
+        result, config = RESULTS[row.published], row.config
+        optim, model = config.chosen["optim"].options, config.chosen["model"]
+        ours = {
+            "model": model.entry.name,
+            "options": {key: model.options[key] for key in result.options or {}} or None,
+            "data": config.chosen["data"].entry.name,
+            "epochs": config.train.epochs,
+            "batch": config.train.batch_size,
+            "lr": optim["lr"],
+            "decay": optim["weight_decay"],
+            "precision": config.train.precision,
+        }
+        theirs = {key: getattr(result, key) for key in ours}
+        theirs["model"], theirs["precision"] = models[result.model].name, MIXED[result.precision]
+        if ours["options"] and "preact_stage" in ours["options"]:
+            ours["options"]["preact_stage"] = list(ours["options"]["preact_stage"])
+        known = {key: value for key, value in theirs.items() if value is not None}
+        assert {key: ours[key] for key in known} == known, row.published
+
+
+def test_what_the_setting_of_a_published_row_names_is_on_in_the_grid_and_nothing_else(rows):
+    """Its words against the tricks of the composed configuration; what all rows share may go unsaid."""
+    words = {
+        "cutout": "cutout",
+        "dual cutout": "dual_cutout",
+        "mixup": "mixup",
+        "ricap": "ricap",
+        "random erasing": "random_erasing",
+        "autoaugment": "autoaugment",
+        "label smoothing": "label_smoothing",
+        "sam": "sam",
+        "asam": "asam",
+        "ghost batchnorm": "ghost_batchnorm",
+    }
+    by_table: dict[str, list[tuple[set[str], set[str]]]] = {}
+    for row in rows:
+        said = RESULTS[row.published].setting.lower().split(", ")
+        named = {words[part.rstrip("0123456789. ")] for part in said if part.rstrip("0123456789. ") in words}
+        sections = ("augment", "wrap", "surgery")
+        on = {trick for section in sections for trick in row.config.tricks[section]} & set(words.values())
+        by_table.setdefault(row.published.split("/")[0], []).append((named, on))
+    for table, pairs in by_table.items():
+        shared = set.intersection(*(on for _, on in pairs)) if len(pairs) > 1 else set()
+        if table != "hysts_multigpu":  # parts of the batch stand for its GPUs
+            assert all(named <= on and on - named <= shared for named, on in pairs), table
+
+
+def test_a_trial_of_every_row_composes_and_its_schedule_fits_the_shorter_budget(grids):
+    from lib.build import build_schedule
+
+    for grid in grids.values():
+        for row in grid.rows[::4]:  # neighbours differ in one setting
+            config = row.but("--scale", scaled(row.config, 0.05)).config
+            assert math.isfinite(build_schedule(config)(config.train.epochs / 2, config.train.epochs))
+
+
+def test_every_grid_without_a_published_table_says_what_it_is():
+    for name in set(names()) - set(TABLES):
+        assert len(about(GRIDS / f"{name}.yaml")) > 10
+
+
+def test_an_error_becomes_an_accuracy():
+    assert Result("a/1", "", "test error, %", "lenet", value=7.29).accuracy == 92.71
+    assert Result("a/1", "", "test accuracy, %", "lenet", value=92.71).accuracy == 92.71
+    assert Result("a/1", "", "seconds an epoch", "lenet", value=7.29).accuracy is None
+
+
+def test_an_unknown_key_of_the_published_file_is_refused(tmp_path):
+    file = tmp_path / "published.yaml"
+    file.write_text(
+        "t: {title: a, source: b, metric: c, rows: [{id: t/1, setting: d, model: e, valeu: 3}]}\n"
+    )
+    with pytest.raises(BadInput, match="t/1: unknown key 'valeu'"):
+        read_published(file)
+
+
+def test_the_operations_of_training_are_six_for_each_multiply_accumulate(grids):
+    row = next(row for row in grids["pprp_sam_asam_cos_ls"].rows if row.name == "cosine")
+    sam = next(row for row in grids["pprp_sam_asam_cos_ls"].rows if row.name == "sam")
+    macs = json.loads((ROOT / "lib/models/macs.json").read_text())["shake_resnet26_2x64d"]
+    assert train_flops(row) == pytest.approx(6 * macs * 50_000 * 200)
+    assert train_flops(sam) == 2 * train_flops(row)
+
+
+def published(accuracy: float, n: int = 1, statistic: str = "single", at: str = "last", **more) -> Result:
+    more |= {"n": n, "statistic": statistic, "at": at}
+    return Result("t/1", "", "test accuracy, %", "lenet", value=accuracy, **more)
+
+
+def verdict(result: Result | None, *accuracies: float, diverged: int = 0) -> str:
+    return Comparison("row", "command", result, accuracies, diverged).verdict
+
+
+def test_a_verdict_is_that_of_the_prediction_interval():
+    ours = (92.0, 93.0, 94.0)  # standard deviation 1; t of two degrees of freedom is 4.3027
+    for result, half in (
+        ((1, "single"), 4.3027 * math.sqrt(1 / 3 + 1)),
+        ((4, "mean"), 4.3027 * math.sqrt(1 / 3 + 1 / 4)),
+        ((3, "median"), 4.3027 * math.sqrt(1 / 3 + math.pi / 6)),
+    ):
+        for sign in (-1, 1):
+            assert verdict(published(93 + sign * (half + 0.004), *result), *ours) == "consistent"
+            assert verdict(published(93 + sign * (half + 0.006), *result), *ours) == "differs"
+
+
+def test_what_cannot_be_judged_is_not():
+    assert verdict(published(93)) == "not run"
+    assert verdict(None) == "not run"
+    assert verdict(published(93), 93.0) == "undecided"
+    assert verdict(published(93), 93.0, 93.0) == "undecided"
+    assert verdict(None, 93.0, 93.1) == "nothing published"
+    assert verdict(Result("t/1", "", "test error, %", "lenet"), 93.0) == "nothing published"
+    assert verdict(published(93), 92.9, 93.1, diverged=1) == "differs"
+    assert verdict(published(93), diverged=2) == "differs"
+
+
+@pytest.mark.parametrize(("m", "statistic"), [(1, "single"), (3, "median"), (5, "mean")])
+def test_of_numbers_from_the_same_runs_one_in_twenty_differs(m, statistic):
+    draws = np.random.default_rng(0).normal(93, 0.3, (2000, 3 + m))
+    reduce = statistics.median if statistic == "median" else statistics.fmean
+    told = [verdict(published(reduce(theirs), m, statistic), *ours) for *ours, theirs in _split(draws)]
+    assert 0.94 < told.count("consistent") / len(told) < 0.975
+
+
+def _split(draws):
+    return [(*row[:3], row[3:].tolist()) for row in draws]
+
+
+def record(folder: Path, row, seed: int, accuracy: float, words: str = "", **more) -> None:
+    """A run's folder, as far as it is read."""
+    config = parse([*row.arguments, "--seed", str(seed), *words.split()]).config()
+    result = {"format": 1, "status": "ok", "seed": seed, "config": config.digest(), "steps": 1}
+    result |= {"config_diff": config.changed, "dataset": "cifar10", "model": "m", "environment": {}}
+    result |= {"test_accuracy": accuracy, "best": {"accuracy": accuracy + 0.5, "split": "test", "epoch": 1}}
+    folder = folder / f"{row.name}{words}" / f"seed{seed}"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(result | more))
+    (folder / "config.yaml").write_text(to_yaml(config.tree()))
+
+
+def compared(tmp_path: Path, row, at: str = "last") -> Comparison:
+    runs = by_setting(read_records([tmp_path]).runs)
+    return compare(row.name, "run", row.config, published(93, at=at), runs)
+
+
+def test_the_runs_of_a_row_are_those_of_its_setting_that_are_complete(tmp_path, grids):
+    row, other = grids["pprp_aug_grid"].rows[:2]
+    record(tmp_path, row, 0, 93.0)
+    record(tmp_path, row, 1, 93.2)
+    record(tmp_path, row, 2, 10.0, status="diverged")
+    record(tmp_path, row, 3, 50.0, status="interrupted")
+    record(tmp_path / "zzz", row, 0, 60.0, status="interrupted")  # the same seed again, elsewhere
+    record(tmp_path, row, 4, 93.4, config="0" * 8)  # a field has been added since
+    record(tmp_path, row, 5, 20.0, words="--lr 0.2")
+    record(tmp_path, other, 0, 30.0)
+    found = compared(tmp_path, row)
+    assert sorted(found.accuracies) == [93.0, 93.2, 93.4]
+    assert found.diverged == 1
+    assert found.ours.startswith("93.20 ± 0.50 (n = 3, 1 diverged")
+
+
+def test_a_best_epoch_is_compared_with_best_epochs_on_the_test_set(tmp_path, grids):
+    row = grids["pprp_aug_grid"].rows[0]
+    record(tmp_path, row, 0, 93.0)
+    record(tmp_path, row, 1, 93.2, best={"accuracy": 99.0, "split": "val", "epoch": 1})
+    assert compared(tmp_path, row, at="best").accuracies == (93.5,)
+    assert compared(tmp_path, row).accuracies == (93.0, 93.2)
+
+
+def test_the_report_has_every_row_with_its_command_and_marks_doubtful_numbers(tmp_path, grids):
+    name = "hysts_residual_units"  # its last row alone is in doubt
+    for row, accuracies in zip(grids[name].rows[:2], ((93.4, 93.5, 93.6), (80.4, 80.5, 80.6)), strict=True):
+        for seed, accuracy in enumerate(accuracies):
+            record(tmp_path, row, seed, accuracy)
+    text = reproduced(name, [tmp_path])
+    lines = {line.split()[1]: line for line in text.splitlines() if line.startswith("| ")}
+    for row in grids[name].rows:
+        assert f"`scripts/run.sh {name} --only {row.name}`" in lines[row.name]
+    first, second, *_, last = (lines[row.name] for row in grids[name].rows)
+    assert "| 93.55 (median of 5) | 93.50 ± 0.25 (n = 3) | consistent |" in first
+    assert "| differs |" in second
+    assert "| mixup-300 * | 94.89 (median of 5) | - | not run |" in last
+    assert "\\* mixup-300: milestones for 300 epochs are not stated" in text
+
+
+def test_a_table_that_is_not_there_is_refused_with_the_nearest_and_one_of_our_own_with_the_reason():
+    with pytest.raises(BadInput, match=r"no table 'pprp_aug_gird': did you mean pprp_aug_grid"):
+        grid_of("pprp_aug_gird")
+    own = next(name for name in names() if name not in TABLES)
+    with pytest.raises(BadInput, match="nothing is published"):
+        reproduced(own, [])
+
+
+def test_a_report_of_nothing_run_is_a_list_of_what_to_run(grids):
+    row = grids["pprp_aug_grid"].rows[0]
+    text = report([Comparison(row.name, "the command", published(93, contaminated="why"), ())])
+    assert "| plain * | 93.00 | - | not run | `the command` |" in text
+    assert text.endswith("\\* plain: why")
+
+
+def run_sh(*words: str) -> subprocess.CompletedProcess:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = [shutil.which("bash"), str(ROOT / "scripts" / "run.sh"), *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", env=os.environ | {"PATH": path})
+
+
+def test_the_script_lists_every_table_once(grids):
+    told = run_sh()
+    assert told.returncode == 0, told.stderr
+    head, *lines = told.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(grids)
+    for line, grid in zip(lines, grids.values(), strict=True):
+        assert f"{len(grid.rows)} x {len(grid.seeds)}" in line
+    assert head.split()[0] == "table"
+
+
+def test_the_script_refuses_an_unknown_table_in_one_line_and_needs_no_torch():
+    told = run_sh("pprp_aug_gird", "--seeds", "0")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.count("\n") == 1
+    assert "pprp_aug_grid" in told.stderr
+
+
+def test_comparing_starts_without_torch():
+    code = (
+        "import scripts.reproduce as r, sys; r.reproduced('pprp_vit', []); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
