@@ -79,7 +79,8 @@ class Cost:
         return total
 
     def _once(self, count, network: nn.Module, shape: torch.Size) -> int:
-        key = (count, id(network), shape)
+        # What is frozen in the course of a run costs less from then on: its backward pass ends there.
+        key = (count, id(network), shape, sum(p.requires_grad for p in network.parameters()))
         if key not in self._known:
             self._known[key] = count(network, tuple(shape))
         return self._known[key]

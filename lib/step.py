@@ -19,6 +19,7 @@ from lib.cost import Cost
 from lib.data.base import Split
 from lib.dist import ALONE, World
 from lib.log import Clock
+from lib.optim.schedules import in_epochs
 from lib.rng import Rng
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -98,7 +99,10 @@ def train_step(run: Run, step: int) -> Tensor:
         batch = run.prepare(run.data.at(step), rng)  # nothing is random after this line
         run.cost.taught(batch.x)
     images = run.data.batch_size * batch.views  # in the shares of all processes
-    set_lr(run.optimizer, run.schedule(step / run.data.steps_per_epoch, run.epochs))
+    epoch = step / run.data.steps_per_epoch
+    tell_time(run.optimizer, step, run.total)
+    freeze(run.optimizer, epoch, run.epochs)
+    set_lr(run.optimizer, run.schedule(epoch, run.epochs), epoch, run.epochs)
 
     def closure() -> Tensor:
         """Leave the gradient of the batch's mean loss in every `p.grad`, or None there on fp16 overflow."""
@@ -137,10 +141,30 @@ def _add_up(run: Run, loss: Tensor) -> None:
     run.world.add_up([loss, *(p.grad for p in run.params if p.grad is not None), *statistics])
 
 
-def set_lr(optimizer: Stepper, factor: float) -> None:
+def tell_time(optimizer: Stepper, step: int, total: int) -> None:
+    """Tell the optimizer that this is step number `step` (from 0) of `total`."""
     for group in optimizer.param_groups:
-        # A group that learns at another rate than the rest has a factor of its own.
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0) * factor
+        group["time"] = (step, total)
+
+
+def set_lr(optimizer: Stepper, factor: float, epoch: float = 0.0, epochs: float = 1.0) -> None:
+    """Set the rates of a point in time, at which the schedule has this factor."""
+    for group in optimizer.param_groups:
+        # A group that learns at another rate than the rest, or for a shorter time, has a factor of its own.
+        own = max(0.0, 1 - epoch / _end(group, epochs)) if group.get("falls") else factor
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0) * own
+
+
+def freeze(optimizer: Stepper, epoch: float, epochs: float) -> None:
+    """Let the groups that learn at first only have gradients in their time, and none after it."""
+    for group in optimizer.param_groups:
+        if "learns_until" in group:
+            for p in group["params"]:
+                p.requires_grad_(epoch < _end(group, epochs))
+
+
+def _end(group: dict, epochs: float) -> float:
+    return in_epochs(group["learns_until"], epochs)
 
 
 def current_lr(optimizer: Stepper) -> float:

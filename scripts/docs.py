@@ -28,9 +28,9 @@ from lib.files import write_atomic
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(
-    r"(?P<begin><!-- python -m (?P<command>scripts\.\w+ .*?) -->\n)(?P<text>.*?)"
+    r"^(?P<begin><!-- python -m (?P<command>scripts\.\w+ .*?) -->\n)(?P<text>.*?)"
     r"(?P<end><!-- end ?(?P<digest>\w*) -->)",
-    re.DOTALL,
+    re.DOTALL | re.MULTILINE,
 )
 
 

@@ -42,7 +42,7 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
     if asked.scale is not None:
         rows = [row.but("--scale", scaled(row.config, asked.scale)) for row in rows]
         folder = folder.with_name(f"{folder.name}-scale{asked.scale:g}")
-        print(f"a trial, and no results: every run costs about {asked.scale:g} of what it would")
+        print(f"a trial, and no results: {asked.scale:g} of the epochs, on {asked.scale:g} of the images")
     jobs = jobs_of(rows, seeds, folder)
     left = [job for job in jobs if not done(job)]
     shape = f"{_count(rows, 'row')} x {_count(seeds, 'seed')}"
@@ -50,7 +50,7 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
     for note in dict.fromkeys(note for row in rows for note in row.notes):
         print(f"note: {note}")
     if left and asked.backend == "local":  # elsewhere, what this machine could tell of time would be wrong
-        slots = len(options.gpus) or options.jobs
+        slots = len(options.gpus) or options.jobs or 1
         print(estimate(left, rows, folder, slots, options.gpus[0] if options.gpus else None), flush=True)
     if asked.dry_run:
         print("\n".join(map(command, left)))
@@ -58,6 +58,9 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
     if left:
         with Progress(left) as progress:
             backend(jobs=left, options=options, report=progress.report, **own)
+        if progress.ended < len(left):
+            print(f"{len(left) - progress.ended} runs are on their way; the same command watches them")
+            return 0
     print(summary(jobs, grid, folder))
     return 0 if all(outcome(job) == "ok" for job in jobs) else 1
 
@@ -84,8 +87,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
     )
     parser.add_argument("--only", metavar="PATTERN", help="rows whose name matches, as 'cutout*' or none,sam")
     parser.add_argument("--seeds", help="in place of the grid's: 0..4, or 0,2")
-    parser.add_argument("--scale", type=float, help="a trial: 0.05 makes every run cost that share")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once (1)")
+    parser.add_argument("--scale", type=float, help="a trial: this share of the epochs and of the images")
+    parser.add_argument("--jobs", type=int, help="runs at once (here 1, on a cluster what it has room for)")
     parser.add_argument(
         "--gpus", help="one run at once on each of these GPUs, as 0,1; 0,0 puts two on the first"
     )
@@ -94,7 +97,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
     )
     parser.add_argument("--output-dir", type=Path, help="else runs/grids/<name of the file>")
     for field in entry.fields.values():
-        parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"{entry.name}: {field.help}")
+        switch = {"action": argparse.BooleanOptionalAction} if field.type is bool else {}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"{entry.name}: {field.help}", **switch)
     asked = parser.parse_args(argv)
     own = {}
     for field in entry.fields.values():

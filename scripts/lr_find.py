@@ -7,7 +7,6 @@ and augmentations are those of the run that the same flags would train. Everythi
 
 import argparse
 import copy
-import io
 import math
 import sys
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from lib.cli import parse
 from lib.errors import BadInput, exit_code, require
 from lib.files import write_atomic
 from lib.optim.decays import Exponential
+from lib.report.style import PALE, encode, plain, sheet, styled
 from lib.step import Run, train_step
 
 DIVERGED = 4.0  # times the lowest smoothed loss: from there on nothing more is to be seen
@@ -118,13 +118,12 @@ def restored(run: Run) -> Iterator[None]:
         run.optimizer.zero_grad(set_to_none=True)
 
 
+@styled
 def draw(finding: Finding, title: str) -> bytes:
     """The loss over the rate as a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = sheet(4.2, width=7)
     panel = figure.subplots()
-    panel.plot(finding.rates, finding.losses, color="0.75", linewidth=1, label="loss of each step")
+    panel.plot(finding.rates, finding.losses, color=PALE, linewidth=1, label="loss of each step")
     panel.plot(finding.rates, finding.smooth, color="C0", linewidth=2, label="smoothed")
     for rate, color, style, name in (
         (finding.suggestion, "C2", "-", "suggested: a tenth of the lowest point's"),
@@ -132,16 +131,13 @@ def draw(finding: Finding, title: str) -> bytes:
         (finding.lowest, "C3", ":", "lowest point"),
     ):
         panel.axvline(rate, color=color, linestyle=style, label=f"{name}, {rate:.3g}")
-    panel.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
+    panel.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=plain(title))
     # The last losses before the end may be many times the others, which then would be one flat line.
     low, high = min(finding.losses), max(finding.losses)
     span = max(finding.smooth[0] - low, 0.1 * abs(low), 1e-3)
     panel.set_ylim(low - 0.1 * span, min(low + 2 * span, high + 0.1 * span))
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    panel.legend()
+    return encode(figure, dpi=110)
 
 
 def lr_find(argv: list[str]) -> Finding:

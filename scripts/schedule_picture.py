@@ -2,12 +2,12 @@
 
 import io
 
-from matplotlib.figure import Figure
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from lib.build import build_schedule
 from lib.registry import schedules
+from lib.report.style import encode, sheet, styled
 from scripts.trials import config_of, switch
 
 EPOCHS = 200
@@ -25,31 +25,31 @@ def curve(name: str) -> tuple[list[float], list[float]]:
     return times, [schedule(time, EPOCHS) for time in times]
 
 
+@styled
 def picture() -> bytes:
     """A panel for each schedule, as a PNG."""
     names = schedules.names()
     rows = -(-len(names) // COLUMNS)
-    figure = Figure(figsize=(10, 1.9 * rows), layout="constrained")
+    figure = sheet(1.9 * rows, width=10)
     panels = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flat
     for name, panel in zip(names, panels, strict=False):
-        panel.plot(*curve(name), linewidth=1.6)
-        panel.set_title(name, fontsize=11)
+        panel.plot(*curve(name))
+        panel.set_title(name)
         panel.set(xlim=(0, EPOCHS), ylim=(-0.05, 1.05))
-        panel.grid(alpha=0.3)
         # Where a row has no panel below, the axis that they share would go without its numbers.
         panel.tick_params(labelbottom=True)
     for panel in panels[len(names) :]:
         panel.axis("off")
     figure.supxlabel("epoch")
     figure.supylabel("learning rate / base rate")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=100)
-    return _small(drawn, names)
+    return _small(encode(figure, dpi=100), names)
 
 
-def _small(drawn: io.BytesIO, names: list[str]) -> bytes:
+def _small(png: bytes, names: list[str]) -> bytes:
     """The picture in few colours, with the names of what it shows."""
     text, small = PngInfo(), io.BytesIO()
     text.add_text(TELLS, ",".join(names))
-    Image.open(drawn).convert("RGB").quantize(COLOURS).save(small, "PNG", optimize=True, pnginfo=text)
+    Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS).save(
+        small, "PNG", optimize=True, pnginfo=text
+    )
     return small.getvalue()

@@ -47,6 +47,14 @@ WITHOUT_NORMS = "--model cct_2 --model.attention-dropout 0 --model.drop-path 0"
 Patch = Callable[[], None]  # done in the child, before it trains
 
 
+@pytest.fixture(autouse=True, scope="module")
+def imported(tmp_path_factory):
+    """Builds a run, so that all that it takes is imported once, and not in each of the processes."""
+    file = tmp_path_factory.mktemp("imported") / "small.yaml"
+    file.write_text(SMALL)
+    build(parse(["--config", str(file)]).config(), CPU, print)
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch, undrawn):
     monkeypatch.chdir(tmp_path)

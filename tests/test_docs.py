@@ -31,13 +31,13 @@ def test_the_documentation_has_blocks():
 
 
 def test_a_block_is_renewed_and_all_around_it_stays(page, capsys):
-    page.write_text(f"# Before\n\n{TABLE.format(folder=RECORDS, text='old')}\nbehind\n")
+    page.write_text("# Before\n\n" + TABLE.format(folder=RECORDS, text="stale words\n") + "\nbehind\n")
     assert docs.main(["--check"]) == 1
-    assert "stale: README.md" in capsys.readouterr().out and "old" in page.read_text()
+    assert "stale: README.md" in capsys.readouterr().out and "stale words" in page.read_text()
     assert docs.main([]) == 0
     text = page.read_text()
     assert text.startswith("# Before\n") and text.endswith("\nbehind\n")
-    assert "old" not in text and "cutmix" in text
+    assert "stale words" not in text and "cutmix" in text
     assert docs.main(["--check"]) == 0
 
 
@@ -59,6 +59,6 @@ def test_a_picture_is_stale_when_its_records_change(page, tmp_path):
 
 
 def test_a_command_that_fails_is_named_and_nothing_is_written(page, capsys):
-    page.write_text(TABLE.format(folder="nowhere", text="old"))
+    page.write_text(TABLE.format(folder="nowhere", text="stale words"))
     assert docs.main([]) == 2
-    assert "nowhere" in capsys.readouterr().err and "old" in page.read_text()
+    assert "nowhere" in capsys.readouterr().err and "stale words" in page.read_text()

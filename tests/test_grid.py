@@ -200,7 +200,7 @@ def test_a_grid_that_was_changed_does_not_take_the_other_ones_runs_for_its_own(c
     assert "holds another configuration" in said and "optim.lr: 0.3 there, 0.1 here" in said
 
 
-# At a scale of 1/4 a run has half the epochs on half the images.
+# At a scale of 1/2.
 MOVED = {
     "--epochs 200 --schedule multistep --milestones 60,120": {"schedule.milestones": [0.3, 0.6]},
     "--epochs 200 --milestones 0.3,120": {"schedule.milestones": [0.3, 0.6]},
@@ -219,9 +219,11 @@ MOVED = {
 @pytest.mark.parametrize("line", MOVED)
 def test_a_scaled_run_has_its_points_in_time_where_they_were(line):
     config = parse([*line.split(), "--dataset", "digits", "--batch-size", "8"]).config()
-    found = scaled(config, 0.25)
-    assert found.pop("train.epochs") == config.train.epochs / 2
+    found = scaled(config, 0.5)
+    found_epochs = found.pop("train.epochs")
+    assert found_epochs == config.train.epochs / 2
     assert found.pop("data.fraction") == 0.5
+    assert found.pop("run.evaluate_every") == found_epochs
     assert found == MOVED[line]
 
 
@@ -249,12 +251,13 @@ def test_every_setting_that_speaks_of_epochs_is_known_to_move_or_not_to():
 
 def test_a_trial_lives_in_a_folder_of_its_own(capsys):
     grid("base: {epochs: 100, milestones: [50]}\nrows: {a: }")
-    assert scripts.grid.main(["g.yaml", "--dry-run", "--scale", "0.25"]) == 0
+    assert scripts.grid.main(["g.yaml", "--dry-run", "--scale", "0.5"]) == 0
     trial, *_, command = capsys.readouterr().out.splitlines()
-    assert trial == "a trial, and no results: every run costs about 0.25 of what it would"
+    assert trial == "a trial, and no results: 0.5 of the epochs, on 0.5 of the images"
     assert command == (
-        "python train.py --train.epochs 50.0 --schedule.milestones 0.5 --data.fraction 0.5 --seed 0 "
-        "--output-dir runs/grids/g-scale0.25/a/seed0"
+        "python train.py --train.epochs 50.0 --schedule.milestones 0.5 --data.fraction 0.5 "
+        "--run.evaluate_every 50 --seed 0 "
+        "--output-dir runs/grids/g-scale0.5/a/seed0"
     )
 
 

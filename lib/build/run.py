@@ -200,7 +200,14 @@ def _loss(config: Config, steps: list[Step]) -> Loss:
 
 def _optimizer(config: Config, model: nn.Module) -> Stepper:
     """The base optimizer inside its wrappers, which stand in an order of their own."""
-    optimizer = config.chosen["optim"].build(params=config.settings["optim"](model))
+    try:
+        groups = config.settings["optim"](model)
+    except ValueError as error:
+        raise BadInput(f"optim: {error}") from error
+    optimizer = config.chosen["optim"].build(params=groups)
+    for group in optimizer.param_groups:
+        if "decay_scale" in group:
+            group["weight_decay"] *= group["decay_scale"]
     wrappers = config.tricks["wrap"]
     only_one(wrappers, "climbs", "climb before the one step")
     for _, choice in in_order(wrappers, "order"):

@@ -52,13 +52,13 @@ class Job:
 class Options:
     """What holds whatever carries out the runs."""
 
-    jobs: int = 1  # so many at once
+    jobs: int | None = None  # so many at once; None: as many as the back end has room for
     gpus: tuple[str, ...] = ()  # those to use, a run on each: what CUDA_VISIBLE_DEVICES is set to
     retries: int = 2  # so often a run that died is started again, at most
     train: tuple[str, ...] = (sys.executable, str(Path(__file__).parents[2] / "train.py"))  # the command
 
     def __post_init__(self):
-        require(self.jobs > 0, "jobs", "at least 1", self.jobs)
+        require(self.jobs is None or self.jobs > 0, "jobs", "at least 1", self.jobs)
         require(self.retries >= 0, "retries", "at least 0", self.retries)
         require(all(self.gpus), "gpus", "names or numbers, as 0,1", ",".join(self.gpus))
 

@@ -42,7 +42,7 @@ class Pool:
         self.waiting = deque(jobs)
         self.elsewhere: dict[Job, float] = {}  # and when to ask for them again
         self.running: list[Running] = []
-        self.free: list[str | None] = list(options.gpus) or [None] * options.jobs
+        self.free: list[str | None] = list(options.gpus) or [None] * (options.jobs or 1)
         self.slots = len(self.free)
         self.tries: Counter[Job] = Counter()
 
@@ -132,7 +132,7 @@ class Pool:
 
 def guarded(command: Sequence[str]) -> list[str]:
     """The command as one that dies with this process."""
-    return [sys.executable, "-P", str(Path(__file__).with_name("child.py")), str(os.getpid()), *command]
+    return [sys.executable, "-IS", str(Path(__file__).with_name("child.py")), str(os.getpid()), *command]
 
 
 def environment(slots: int, gpu: str | None) -> dict[str, str]:

@@ -16,27 +16,27 @@ COUNT = re.compile(r"^(the first epoch|epochs in which)")
 
 
 def scaled(config: Config, scale: float) -> dict[str, Any]:
-    """The settings, by dotted keys, that make a run of this configuration cost about this share of it.
+    """The settings, by dotted keys, that leave this share of a run's epochs and of its images.
 
-    The square root of the share is taken of the epochs, and of the images.
+    Its steps are the square of the share, and it is evaluated once, in the end.
     """
     try:
         require(0 < scale < 1, "scale", "above 0 and below 1", scale)
     except ValueError as error:
         raise BadInput(f"--{error}") from error
-    part = math.sqrt(scale)
-    epochs = float(f"{config.train.epochs * part:.4g}")
+    epochs = float(f"{config.train.epochs * scale:.4g}")
     times = {".".join(path): moved for path, moved in _times(config, epochs)}
-    return {"train.epochs": epochs, "data.fraction": _fraction(config, part), **times}
+    once = {"run.evaluate_every": max(1, math.ceil(epochs))}
+    return {"train.epochs": epochs, "data.fraction": _fraction(config, scale), **once, **times}
 
 
-def _fraction(config: Config, part: float) -> float:
+def _fraction(config: Config, scale: float) -> float:
     """The share of the images, with a batch of them at least."""
     data = config.chosen["data"]
     images = data.entry.facts.get("train") or data.options.get("size")
     held = config.data.val if config.data.val < 1 or not images else config.data.val / images
     batch = config.train.batch_size / (images * (1 - held)) if images else 0.0
-    wanted = max(config.data.fraction * part, 1.1 * batch)  # a tenth more: classes are rounded one by one
+    wanted = max(config.data.fraction * scale, 1.1 * batch)  # a tenth more: classes are rounded one by one
     return float(f"{min(wanted, config.data.fraction):.4g}")
 
 

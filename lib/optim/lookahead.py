@@ -5,6 +5,10 @@ come, and the fast ones start anew from there. The model holds the fast weights;
 after such a meeting, so what is evaluated is the slow weights if the steps until then are a multiple of
 `every`, and up to `every` - 1 fast steps ahead of them otherwise. The inner optimizer's moments stay as they
 are, and so do buffers: the statistics of BatchNorm are an average already.
+
+The fast recipes (airbench: Jordan 2024, arXiv:2404.00498) hold back ever more as the budget runs out: `ramp`
+is the power of that growth. They take the statistics along, and end on the slow weights. The time is what the
+training step tells in the groups, so that steps lost to overflows count too.
 """
 
 from collections.abc import Callable
@@ -29,26 +33,45 @@ class Lookahead(Wrapper):
         model: nn.Module | None = None,
         every: int = 5,  # steps of the fast weights to one of the slow ones; 5 for CIFAR in the paper
         alpha: float = 0.5,  # share of the way that the slow weights go; 0.5 in the paper
+        ramp: float = 0.0,  # that share falls from 1 to alpha with this power of the time; 0 for alpha always
+        statistics: bool = False,  # take BatchNorm's statistics along
+        finish: bool = False,  # the last step ends on the slow weights
     ):
         require(every >= 1, "every", "at least 1", every)
         require(0 < alpha <= 1, "alpha", "above 0 and at most 1", alpha)
+        require(ramp >= 0, "ramp", "at least 0", ramp)
         super().__init__(base)
-        self.every, self.alpha = every, alpha
+        self.every, self.alpha, self.ramp, self.finish = every, alpha, ramp, finish
         self.steps = 0
-        self.slow = [p.detach().clone() for p in self.params]
+        buffers = model.buffers() if statistics and model is not None else ()
+        self.buffers = [b for b in buffers if b.is_floating_point()]
+        self.slow = [t.detach().clone() for t in self.fast]
+
+    @property
+    def fast(self) -> list[Tensor]:
+        return [*self.params, *self.buffers]
+
+    @torch.no_grad()
+    def _meet(self, share: float) -> None:
+        """Slow weights go this share of the way to the fast ones, which start anew from there."""
+        torch._foreach_lerp_(self.slow, self.fast, share)
+        torch._foreach_copy_(self.fast, self.slow)
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """A step of the base, and every few of them one of the slow weights."""
         loss = self.base.step(closure)
-        params = self.params
-        if all(p.grad is None for p in params):  # fp16 overflow: nothing has moved
-            return loss
-        self.steps += 1
-        if self.steps % self.every == 0:
-            with torch.no_grad():
-                torch._foreach_lerp_(self.slow, params, self.alpha)
-                torch._foreach_copy_(params, self.slow)
+        moved = any(p.grad is not None for p in self.params)  # after an fp16 overflow nothing has
+        self.steps += moved
+        if moved and self.steps % self.every == 0:
+            self._meet(1 - (1 - self.alpha) * (self._spent() ** self.ramp if self.ramp else 1))
+        if self.finish and self._spent() == 1:
+            self._meet(0.0)
         return loss
+
+    def _spent(self) -> float:
+        """The share of the budget that is gone after this step."""
+        step, total = self.param_groups[0]["time"]
+        return (step + 1) / total
 
     def state_dict(self) -> dict:
         return {"base": self.base.state_dict(), "steps": self.steps, "slow": self.slow}

@@ -32,9 +32,10 @@ class HiddenMuon(OwnOptimizer):
         nesterov: bool,
         weight_decay: float,
         iterations: int,
+        fixed_norm: bool,
     ):
-        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "iterations": iterations}
-        super().__init__(params, {**defaults, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "iterations": iterations, "fixed_norm": fixed_norm})
 
     def move(self, params: list[Tensor], group: dict) -> None:
         gradients, velocities = [p.grad for p in params], self.velocities(params)
@@ -44,6 +45,10 @@ class HiddenMuon(OwnOptimizer):
         else:
             directions = velocities
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+        if group["fixed_norm"]:
+            sizes = torch.tensor([len(p) ** 0.5 for p in params])
+            norms = torch.stack(torch._foreach_norm(params)).clamp(min=1e-7)
+            torch._foreach_mul_(params, list((sizes.to(norms) / norms).unbind()))
 
         # Matrices of one shape are orthogonalized together: a network has few shapes and many matrices.
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
@@ -70,7 +75,7 @@ def orthogonalized(matrices: Tensor, iterations: int) -> Tensor:
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)  # now no singular value exceeds 1
     for _ in range(iterations):
         square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=b, alpha=c), x, beta=a)
     return (x if wide else x.mT).to(matrices.dtype)
 
 
@@ -110,8 +115,11 @@ def muon(
     nesterov: bool = True,  # look ahead by one velocity
     weight_decay: float = 0.01,  # they shrink by lr * weight_decay a step; all else as adamw or sgd has it
     iterations: int = 5,  # of Newton and Schulz
+    fixed_norm: bool = False,  # before a step each weight gets the norm sqrt(outputs): for layers with norms
     rest: Literal["adamw", "sgd"] = "adamw",  # what moves the head, embeddings, norm layers and biases
     rest_lr: float | None = None,  # its rate; none: 3e-4 for adamw, 0.1 for sgd
+    rest_momentum: float | None = None,  # of sgd's velocity; none: 0.9
+    rest_decay: float | None = None,  # weight decay of the rest; none: weight_decay
     betas: tuple[float, float] = (0.9, 0.95),  # decay of adamw's two moments
 ) -> Together:
     """Momentum made an orthogonal matrix, for hidden layers; AdamW or SGD for all else."""
@@ -119,14 +127,21 @@ def muon(
     require(0 <= momentum < 1, "momentum", "at least 0 and below 1", momentum)
     require(iterations >= 1, "iterations", "at least 1", iterations)
     require(rest_lr is None or rest_lr > 0, "rest_lr", "above 0", rest_lr)
+    require(
+        rest_momentum is None or rest == "sgd", "rest_momentum", "none where rest is adamw", rest_momentum
+    )
+    momentum_fits = rest_momentum is None or 0 < rest_momentum < 1
+    require(momentum_fits, "rest_momentum", "above 0 and below 1", rest_momentum)
+    require(rest_decay is None or rest_decay >= 0, "rest_decay", "at least 0", rest_decay)
+    rest_decay = weight_decay if rest_decay is None else rest_decay
     hidden, others = _split(params)
     parts: dict[str, Optimizer] = {}
     if hidden:
-        parts["hidden"] = HiddenMuon(hidden, lr, momentum, nesterov, weight_decay, iterations)
+        parts["hidden"] = HiddenMuon(hidden, lr, momentum, nesterov, weight_decay, iterations, fixed_norm)
     if others and rest == "adamw":
-        parts["rest"] = AdamW(others, lr=rest_lr or 3e-4, betas=betas, weight_decay=weight_decay)
+        parts["rest"] = AdamW(others, lr=rest_lr or 3e-4, betas=betas, weight_decay=rest_decay)
     elif others:
-        options = {"momentum": 0.9, "nesterov": True, "weight_decay": weight_decay}
+        options = {"momentum": rest_momentum or 0.9, "nesterov": True, "weight_decay": rest_decay}
         parts["rest"] = SGD(others, lr=rest_lr or 0.1, **options)
     return Together(parts)
 

@@ -1,11 +1,14 @@
-"""Which classes are taken for which: a confusion matrix as a table and as a PNG."""
+"""Which classes are taken for which: a confusion matrix as a table and as a picture."""
 
-import io
-import warnings
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lib.report.style import INK, PALE, encode, plain, sheet, styled
 from lib.report.text import aligned, percent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FEW = 20  # classes whose counts still fit in a table, and into the squares of a picture
 
@@ -42,14 +45,18 @@ def draw_confusion(counts: Tensor, classes: tuple[str, ...], title: str) -> byte
     Returns:
         The bytes of a PNG.
     """
-    # matplotlib takes half a second to import, so only who draws pays.
-    from matplotlib.figure import Figure
+    return encode(confusion_figure(counts, classes, title), dpi=110)
 
+
+@styled
+def confusion_figure(counts: Tensor, classes: tuple[str, ...], title: str) -> "Figure":
+    """The same, to be encoded in any form."""
     K = len(classes)
+    classes = tuple(map(plain, classes))
     shares = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     names = 9 if K <= FEW else 5 if K <= 120 else 0  # points; more classes than that have no readable names
     side = 3 + 0.5 * K if K <= FEW else min(14, 3 + 0.1 * K)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = sheet(side, width=side + 1)
     panel = figure.subplots()
     # A good network errs in a few per cent, which beside the diagonal's 90 would all look like nothing.
     picture = panel.imshow(shares.numpy() ** 0.5, cmap="Blues", vmin=0, vmax=10)
@@ -61,13 +68,10 @@ def draw_confusion(counts: Tensor, classes: tuple[str, ...], title: str) -> byte
             label.set(ha="right", rotation_mode="anchor")
         for true, row in enumerate(counts.tolist()):
             for guess, n in enumerate(row):
-                ink = "white" if shares[true, guess] > 35 else "#1f2328" if n else "0.75"
+                ink = "white" if shares[true, guess] > 35 else INK if n else PALE
                 panel.text(guess, true, str(n), ha="center", va="center", color=ink, fontsize=9)
-    panel.set(xlabel="taken for", ylabel="true class", title=title)
+    panel.set(xlabel="taken for", ylabel="true class", title=plain(title))
+    panel.grid(False)
     scale = figure.colorbar(picture, shrink=0.8, label="% of the true class")
     scale.set_ticks([p**0.5 for p in (0, 1, 5, 20, 50, 100)], labels=["0", "1", "5", "20", "50", "100"])
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a class name may hold letters that the font lacks
-        figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return figure

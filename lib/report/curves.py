@@ -1,9 +1,11 @@
 """The curves of one run as a PNG."""
 
-import io
 from typing import Any
 
+from lib.report.style import encode, sheet, styled
 
+
+@styled
 def draw_curves(rows: list[dict[str, Any]], title: str) -> bytes:
     """Loss, accuracy and learning rate over the epochs.
 
@@ -12,10 +14,7 @@ def draw_curves(rows: list[dict[str, Any]], title: str) -> bytes:
     Returns:
         The bytes of a PNG.
     """
-    # matplotlib takes half a second to import, so only who draws pays.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    figure = sheet(3.2, title, width=10)
     panels = figure.subplots(1, 3)
     _plot(panels[0], rows, {"train_loss": "train", "val_loss": "val", "test_loss": "test"}, "loss")
     keys = sorted(key for row in rows for key in row if key.endswith("_accuracy"))
@@ -26,10 +25,7 @@ def draw_curves(rows: list[dict[str, Any]], title: str) -> bytes:
         "accuracy (%)",
     )
     _plot(panels[2], rows, {"lr": "learning rate"}, "learning rate")
-    figure.suptitle(title)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return encode(figure, dpi=110)
 
 
 def _plot(panel, rows: list[dict[str, Any]], lines: dict[str, str], label: str) -> None:
@@ -39,6 +35,5 @@ def _plot(panel, rows: list[dict[str, Any]], lines: dict[str, str], label: str) 
             panel.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 40 else None)
     panel.set(xlabel="epoch", ylabel=label)
     panel.xaxis.get_major_locator().set_params(integer=True)
-    panel.grid(alpha=0.3)
     if len(panel.lines) > 1:
         panel.legend()

@@ -1,0 +1,155 @@
+"""SLURM's commands: arrays of runs as files that `sbatch` takes, and what has become of their tasks.
+
+An array is two files in the folder `slurm` of the grid: a list with a command line a run, and a script, whose
+task K carries out line K. They are called by a hash of the list, and so are their tasks in the queue: that is
+how a later command knows which runs are queued already.
+"""
+
+import hashlib
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.errors import BadInput
+from lib.files import write_atomic
+from lib.grid.job import Job, Options
+
+ENDED = (
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
+    *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+)
+WAITS = (
+    *("CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED"),
+    *("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
+)
+
+SCRIPT = """\
+#!/bin/bash
+# {count} runs of the grid in {folder}: task K carries out line K of {list}.
+# By hand: sbatch {script}; a run that is complete says so and ends at once.
+{directives}
+
+export PYTHONUNBUFFERED=1  # or the last lines of a run that is killed would be lost
+export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-${{SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}}}}"
+line=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {list})
+eval "exec $line"
+"""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What squeue has to say of a run."""
+
+    array: int
+    index: int
+    state: str
+
+    @property
+    def live(self) -> bool:
+        return self.state not in ENDED
+
+    @property
+    def waits(self) -> bool:
+        return self.state in WAITS
+
+
+def check_installed() -> None:
+    """Raises BadInput where there is no SLURM."""
+    for command in ("sbatch", "squeue", "scontrol"):
+        if not shutil.which(command):
+            raise BadInput(
+                f"there is no {command} on this machine: log in to a machine of a SLURM cluster (Debian: "
+                "apt-get install slurm-client), or give --backend local"
+            )
+
+
+def line(job: Job, options: Options) -> str:
+    """What a user would type."""
+    return (
+        f"{shlex.join([*options.train, *job.arguments])} >> {shlex.quote(str(job.console.absolute()))} 2>&1"
+    )
+
+
+def write_array(folder: Path, lines: Sequence[str], limit: int | None, asked: Sequence[str]) -> Path:
+    """The script of an array below the grid's folder, and its list beside it.
+
+    Args:
+        limit: so many tasks at once.
+        asked: more options of sbatch.
+    """
+    place = folder.absolute() / "slurm"
+    text = "".join(f"{one}\n" for one in lines)
+    digest = hashlib.sha256(f"{place}\n{text}".encode()).hexdigest()[:8]
+    name = f"{folder.absolute().name}-{digest}"
+    script, listed = place / f"{name}.sh", place / f"{name}.txt"
+    directives = [
+        f"--job-name={name}",
+        f"--array=1-{len(lines)}" + (f"%{limit}" if limit else ""),
+        "--requeue",  # after the failure of a node the same task comes again
+        "--open-mode=append",
+        f'--output="{place}/{name}-%a.log"',  # what SLURM itself says; a run has its own console.txt
+        f'--chdir="{Path.cwd()}"',
+        *asked,
+    ]
+    write_atomic(listed, text)
+    about = {"count": len(lines), "folder": folder, "list": shlex.quote(str(listed))}
+    write_atomic(
+        script,
+        SCRIPT.format(
+            **about, script=shlex.quote(str(script)), directives="\n".join(f"#SBATCH {d}" for d in directives)
+        ),
+    )
+    return script
+
+
+def submit(script: Path, after: Sequence[int] = ()) -> int:
+    """Give the array to SLURM, to begin when others have ended; its number.
+
+    Raises:
+        BadInput: it is refused.
+    """
+    wait = [f"--dependency=afterany:{':'.join(map(str, after))}"] if after else []
+    done = _run("sbatch", "--parsable", *wait, str(script))
+    if done.returncode:
+        raise BadInput(f"sbatch refuses {script}: {done.stderr.strip() or done.stdout.strip()}")
+    return int(done.stdout.split(";")[0])
+
+
+def largest_array() -> int:
+    """How many tasks an array may have."""
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run("scontrol", "show", "config").stdout, re.MULTILINE)
+    return int(found[1]) - 1 if found else 1000  # of indices, which begin with 0
+
+
+def tasks(folder: Path, jobs: Sequence[Job], options: Options) -> dict[Job, Task] | None:
+    """The newest task of each job, where SLURM still knows one; None where squeue does not answer."""
+    lists = {path.stem: path.read_text().splitlines() for path in folder.glob("slurm/*.txt")}
+    if not lists:
+        return {}
+    shown = "--noheader", "--array", "--states=all", "--format=%j|%F|%K|%T"
+    done = _run("squeue", *shown, f"--name={','.join(lists)}")
+    if done.returncode:
+        return None
+    known: dict[str, Task] = {}
+    for row in done.stdout.splitlines():
+        name, array, index, state = row.strip().split("|")
+        task = Task(int(array), int(index), state.split()[0])
+        text = lists[name][task.index - 1]
+        if text not in known or (task.live, task.array) > (known[text].live, known[text].array):
+            known[text] = task
+    return {job: known[line(job, options)] for job in jobs if line(job, options) in known}
+
+
+def exit_code(task: Task) -> int:
+    """Of the task's command; 1 where SLURM has forgotten it."""
+    shown = _run("scontrol", "show", "job", "--oneliner", f"{task.array}_{task.index}").stdout
+    found = re.search(r"\bExitCode=(\d+):(\d+)", shown)
+    return int(found[1]) or -int(found[2]) if found else 1
+
+
+def _run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)

@@ -1,0 +1,92 @@
+"""Accuracy against the operations that training took, and which settings none beats in both."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from lib.errors import BadInput
+from lib.report.plots.labels import aside, name_points
+from lib.report.select import LeftOut
+from lib.report.style import GREY, PALETTE, sheet, styled
+from lib.report.table import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNITS = {18: "EFLOPs, 10¹⁸", 15: "PFLOPs, 10¹⁵", 12: "TFLOPs, 10¹²", 9: "GFLOPs, 10⁹", 6: "MFLOPs, 10⁶"}
+DECADE = 10  # the dearest over the cheapest, from where on the axis is logarithmic
+
+
+def costed(table: Table) -> tuple[list[Row], list[LeftOut]]:
+    """The rows whose runs all tell what their training cost, and the others with the reason.
+
+    Raises:
+        BadInput: none does.
+    """
+    ended_well = [row for row in table.rows if row.accuracy]
+    rows = [row for row in ended_well if row.flops]
+    left_out = [(row.name, "its records do not tell train_flops") for row in ended_well if not row.flops]
+    if not rows:
+        raise BadInput("no row tells what its training cost (train_flops in result.json); newer runs do")
+    return rows, left_out
+
+
+def pareto(rows: list[Row]) -> list[Row]:
+    """Those that no other beats in mean accuracy at the same cost or less, the cheapest first."""
+    front: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.flops, -row.accuracy.mean)):
+        if not front or row.accuracy.mean > front[-1].accuracy.mean:
+            front.append(row)
+    return front
+
+
+@styled
+def draw(rows: list[Row], title: str = "") -> Figure:
+    """A point for each row, named, and the Pareto front as a staircase."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    figure = sheet(max(4.4, 2 + 0.19 * len(rows)), title)
+    panel = figure.subplots()
+    most, least = max(row.flops for row in rows), min(row.flops for row in rows)
+    power = max((power for power in UNITS if most >= 10**power), default=6)
+    x = {row.setting: row.flops / 10**power for row in rows}
+    front = pareto(rows)
+    taken = []  # left, bottom, right and top of all that names should not cover
+    for row in rows:
+        at, accuracy = x[row.setting], row.accuracy
+        colour = PALETTE[0] if row in front else GREY
+        low, high = (accuracy.mean,) * 2 if accuracy.low is None else (accuracy.low, accuracy.high)
+        panel.plot([at, at], [low, high], color=colour, linewidth=1.2, alpha=0.6)
+        face = "white" if accuracy.low is None else colour
+        panel.plot([at], [accuracy.mean], "o", color=colour, markerfacecolor=face, zorder=3)
+        taken.append((at, low, at, high))
+    for row, better in pairwise(front):
+        y, higher = row.accuracy.mean, better.accuracy.mean
+        left, right = x[row.setting], x[better.setting]
+        panel.plot(
+            [left, right, right], [y, y, higher], color=PALETTE[0], linewidth=1, linestyle="--", zorder=1
+        )
+        taken += [(left, y, right, y), (right, y, right, higher)]
+    panel.set(xlabel=f"training compute ({UNITS[power]} operations)", ylabel="test accuracy (%)")
+    if most >= DECADE * least:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.margins(x=0.2, y=0.08)
+    aside(figure, caption(rows))
+    name_points(panel, [(x[row.setting], row.accuracy.mean, row.name) for row in rows], taken)
+    return figure
+
+
+def caption(rows: list[Row]) -> str:
+    """What bars, marks and lines are, and of how many seeds."""
+    counts = sorted({len(row.values) for row in rows})
+    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    said = [f"mean of n = {n} seeds"]
+    if any(row.accuracy.low is not None for row in rows):
+        said.append("bar: 95 % interval")
+    if any(row.accuracy.low is None for row in rows):
+        said.append("open: too few runs for an interval")
+    return "; ".join([*said, "blue: the Pareto front of the means; multiply and add count as 2 operations"])

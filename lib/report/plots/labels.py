@@ -1,0 +1,134 @@
+"""Names that stand beside what they name, and neither on one another nor on the data."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+from lib.report.style import GREY, folded, wrapped
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+SIZE = 9  # points, of the letters
+HEIGHT = 1.4  # of a line of text, in letters' sizes
+WIDE = 28  # letters, from where on a name goes on below
+
+
+def spread(wanted: list[float], heights: list[float]) -> list[float]:
+    """Places within 0 and 1, as near to the wanted ones as can be without overlap, in the same order.
+
+    Least squares, by pooling neighbours that are in each other's way: a pool is moved as one.
+
+    Args:
+        wanted: the middles of the labels, in any order.
+        heights: what each takes up; where they have no room, they stick out on top.
+    """
+    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
+    # Less what all the labels below take up, places may be equal but not in the wrong order.
+    below, offsets = 0.0, []
+    for k in order:
+        offsets.append(below + heights[k] / 2)
+        below += heights[k]
+    pools: list[list[float]] = []  # each the sum of what its labels want, and how many they are
+    for k, offset in zip(order, offsets, strict=True):
+        pools.append([wanted[k] - offset, 1])
+        while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
+            total, count = pools.pop()
+            pools[-1][0] += total
+            pools[-1][1] += count
+    room = max(0.0, 1 - below)
+    level = [min(max(0.0, total / count), room) for total, count in pools for _ in range(int(count))]
+    places = dict(
+        zip(order, (base + offset for base, offset in zip(level, offsets, strict=True)), strict=True)
+    )
+    return [places[k] for k in range(len(wanted))]
+
+
+def name_ends(panel: Axes, ends: list[tuple[float, float, str, str]]) -> None:
+    """Write names right of a panel, each as high as the line that ends there, as far as there is room.
+
+    Args:
+        ends: x and y of a line's last point, the name, and the line's colour.
+    """
+    figure = panel.figure
+    figure.get_layout_engine().execute(figure)  # how high the panel is, is known only then
+    letter = SIZE / 72 * figure.dpi / panel.bbox.height  # in heights of the panel
+    names = [wrapped(name, WIDE) for _, _, name, _ in ends]
+    inside = panel.transScale + panel.transLimits
+    wanted = [inside.transform((x, y))[1] for x, y, _, _ in ends]
+    heights = [HEIGHT * letter * (1 + name.count("\n")) for name in names]
+    for (x, y, _, colour), name, place in zip(ends, names, spread(wanted, heights), strict=True):
+        panel.text(1.08, place, name, transform=panel.transAxes, va="center", fontsize=SIZE)
+        _lead(panel, (x, y), (1.07, place), "axes fraction", colour)
+
+
+def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list[tuple[float, ...]]) -> None:
+    """Write names beside their points: each where it covers least, those of the highest points first.
+
+    Args:
+        points: x, y and the name.
+        taken: left, bottom, right and top of what is to be left free: bars of errors, lines.
+    """
+    figure = panel.figure
+    figure.get_layout_engine().execute(figure)
+    scale = figure.dpi / 72  # pixels a point
+    bars = []
+    for one, other in ((box[:2], box[2:]) for box in taken):
+        (left, bottom), (right, top) = panel.transData.transform([one, other])
+        bars.append((left - 4 * scale, bottom - 3 * scale, right + 4 * scale, top + 3 * scale))
+    written: list[tuple[float, ...]] = []
+    for x, y, name in sorted(points, key=lambda point: -point[1]):
+        text = panel.annotate(
+            wrapped(name, WIDE), (x, y), xytext=(0, 0), textcoords="offset points", va="center", fontsize=SIZE
+        )
+        box = text.get_window_extent()
+        wide, high = box.width + 2 * scale, box.height
+        at = panel.transData.transform((x, y))
+        best = None
+        for steps, side in product(range(40), (1, -1)):
+            # Right and left of the point, then ever further up and down.
+            rise = (steps + 1) // 2 * (1 if steps % 2 else -1) * SIZE * 0.6 * scale
+            for push in (9, 20):
+                left = at[0] + side * push * scale - (wide if side < 0 else 0)
+                place = (left, at[1] + rise - high / 2, left + wide, at[1] + rise + high / 2)
+                cost = sum(100 * _shared(place, other) for other in written)
+                cost += sum(10 * _shared(place, other) for other in bars) + _outside(place, panel.bbox)
+                cost += SIZE * scale * (abs(rise) + (push - 9) * scale) + (side < 0)
+                if best is None or cost < best[0]:
+                    best = cost, place, side, push, rise
+        _, place, side, push, rise = best
+        written.append(place)
+        text.set(ha="left" if side > 0 else "right", position=(side * push, rise / scale))
+        if rise or push > 9:
+            _lead(panel, (x, y), (side * (push - 1), rise / scale), "offset points", GREY)
+
+
+def _lead(
+    panel: Axes, point: tuple[float, float], name: tuple[float, float], where: str, colour: str
+) -> None:
+    """A thin line from a name to its point."""
+    style = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3, "patchA": None}
+    panel.annotate("", point, xytext=name, textcoords=where, annotation_clip=False, arrowprops=style)
+
+
+def _shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The area of two boxes (left, bottom, right, top) that both cover."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, wide) * max(0.0, high)
+
+
+def _outside(place: tuple[float, ...], box: Bbox) -> float:
+    """How far a label reaches over the sides of a panel."""
+    left, bottom, right, top = place
+    return 1000 * sum(
+        max(0.0, over) for over in (box.x0 - left, box.y0 - bottom, right - box.x1, top - box.y1)
+    )
+
+
+def aside(figure: Figure, text: str) -> None:
+    """What is to be known of the whole picture, small and grey below it."""
+    figure.supxlabel(folded(text, 135), x=0.01, ha="left", fontsize=8.5, color=GREY)

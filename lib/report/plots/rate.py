@@ -1,0 +1,46 @@
+"""The learning rate over the epochs; settings with the same one share a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lib.report.plots.epochs import Settings, over_seeds
+from lib.report.plots.labels import aside
+from lib.report.plots.lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, rows_of
+from lib.report.style import folded, sheet, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RATE = "learning rate"
+
+
+@styled
+def draw(settings: Settings, title: str = "") -> Figure:
+    """A line for each course that the rate takes."""
+    lines = courses(settings)
+    if len(lines) <= TOGETHER:
+        # Nearly all end at zero, so what stands at their ends would tell nothing apart.
+        names = [folded(line.name, 110) for line in lines]
+        above = 0.2 * sum(1 + name.count("\n") for name in names)
+        figure = sheet(3.2 + above, title)
+        panel = figure.subplots()
+        draw_together(panel, lines, RATE, named=False)
+        panel.set_ylim(bottom=0)
+        figure.legend(panel.lines, names, loc="outside upper left", frameon=False)
+    else:
+        figure = sheet(0.6 + HEIGHT * rows_of(lines), title)
+        draw_apart(figure, lines, RATE)
+    aside(figure, "at the last step of each epoch")
+    return figure
+
+
+def courses(settings: Settings) -> list[Line]:
+    """The different courses, each under the names of all settings that take it."""
+    # Of an interrupted run there is less; the first that came furthest shows all.
+    longest = {name: max(runs, key=lambda run: len(run.epochs)) for name, runs in settings.items()}
+    named: dict[tuple, list[str]] = {}
+    for name, run in longest.items():
+        line = over_seeds(name, [run], "lr")
+        named.setdefault((tuple(line.x), tuple(line.y)), []).append(name)
+    return [Line(", ".join(names), list(x), list(y)) for (x, y), names in named.items() if x]

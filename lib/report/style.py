@@ -1,0 +1,114 @@
+"""How every picture looks, and how it becomes a file: the same drawing gives the same bytes."""
+
+import functools
+import io
+import re
+import textwrap
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, GREY, PALE = "#1f2328", "#656d76", "#c4c9d0"  # text, what is said aside, and what stands behind
+# Okabe and Ito's colours, which people with any colour vision tell apart, less the yellow that white drowns.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
+BETTER, WORSE = PALETTE[:2]
+WIDTH = 9.0  # inches: as wide as a README is shown, so that letters have their size there
+FORMATS = ("png", "svg")
+
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is there on every machine
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e7ea",
+    "grid.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
+    "legend.framealpha": 0.9,
+    "lines.linewidth": 1.6,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "one picture, one file",  # else the names inside an SVG are drawn by chance
+    "svg.fonttype": "path",  # text as shapes: a viewer without the font would let it run over the edge
+}
+
+
+def styled(draw: Callable) -> Callable:
+    """Draw in this style, whatever the user's own matplotlib is set to."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments, **options):
+        # matplotlib takes half a second to import, so only who draws pays.
+        import matplotlib.style
+        from cycler import cycler
+
+        style = STYLE | {"axes.prop_cycle": cycler(color=PALETTE)}
+        with matplotlib.style.context(style, after_reset=True):
+            return draw(*arguments, **options)
+
+    return drawn
+
+
+def sheet(height: float, title: str = "", width: float = WIDTH) -> "Figure":
+    """An empty figure of so many inches, which makes room for all that is written on it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    if title:
+        figure.suptitle(plain(title))
+    return figure
+
+
+@styled
+def encode(figure: "Figure", kind: str = "png", dpi: int = 150) -> bytes:
+    """A figure as a file, without the date and the versions that would make it another file each time."""
+    buffer = io.BytesIO()
+    unsaid = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name may hold letters that the font lacks
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=unsaid)
+    return buffer.getvalue()
+
+
+def wrapped(name: str, width: int) -> str:
+    """A name over as many lines as it takes, of about one length, broken behind the signs that join words."""
+    parts = re.split(r"(?<=[ _\-+,/:=])(?=\w)", plain(name))
+    lines = _filled(parts, width)
+    while width > 1 and len(narrower := _filled(parts, width - 1)) == len(lines):
+        width, lines = width - 1, narrower
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _filled(parts: list[str], width: int) -> list[str]:
+    """Lines of as many parts as go into each; a longer part has a line of its own."""
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+def folded(text: str, width: int) -> str:
+    """Text over as many lines as it takes, broken at blanks only."""
+    return "\n".join(textwrap.wrap(plain(text), width, break_long_words=False, break_on_hyphens=False))
+
+
+def plain(name: str) -> str:
+    """A name as it is: no dollar sign begins a formula."""
+    return name.replace("$", r"\$")

@@ -1,0 +1,133 @@
+"""`python -m scripts.bench_speed`: a fast recipe beside the plain script of airbench94, by time and accuracy.
+
+Both train on the same images on the same device and take their steps in turns, so that whatever else the
+machine does hits both. Seconds are those from the files to the accuracy on the test images by the recipe's
+views: reading, first weights, augmentation, steps, evaluation. The processor's own seconds stand beside them:
+on a machine shared with others these are what tells.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+
+import torch
+
+from lib.build import build, build_dataset, build_device
+from lib.build.data import build_splits
+from lib.cli import parse
+from lib.config import Config
+from lib.environment import environment
+from lib.errors import BadInput, exit_code
+from lib.evaluate import evaluate, networks
+from lib.step import train_step
+from scripts import plain_airbench
+
+PLAIN = {"epochs": 8.0, "batch": 2000}  # the plain script's own
+TIMES = ("seconds", "cpu_seconds", "step_ms")  # a step's are the processor's own where that does the work
+COLUMNS = dict.fromkeys(TIMES, "{:.1f}") | {"steps": "{}", "loss": "{:.4f}", "accuracy": "{:.2f}"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipe", default="configs/speed/94_muon.yaml", help="a YAML file of settings")
+    parser.add_argument("--runs", type=int, default=1, help="runs of each, with seeds from 0")
+    parser.add_argument("--epochs", type=float, help="of both, instead of their own")
+    parser.add_argument("--batch", type=int, help="images a step of both, instead of their own")
+    parser.add_argument("--test", type=int, help="evaluate on so many of the test images only")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("settings", nargs="*", help="more of the recipe's settings, as data.fraction=0.1")
+    options = parser.parse_args()
+
+    device = build_device(options.device)
+    print(f"{device}, {torch.get_num_threads()} threads, {options.precision}, {options.recipe}")
+    print("".join(f"{head:>12}" for head in ("seed", "what", *COLUMNS)))
+    found: dict[str, list[dict]] = {"ours": [], "plain": []}
+    for seed in range(options.runs):
+        config = _config(options, seed)
+        epochs, batch = options.epochs or PLAIN["epochs"], options.batch or PLAIN["batch"]
+        works = {
+            "ours": ours(config, device, options.test),
+            "plain": plain(config, device, epochs, batch, options.test),
+        }
+        for kind, outcome in by_turns(works, device).items():
+            found[kind].append({"seed": seed, **outcome})
+            numbers = (COLUMNS[key].format(outcome[key]) for key in COLUMNS)
+            print("".join(f"{cell:>12}" for cell in (seed, kind, *numbers)), flush=True)
+    means = {
+        f"{key}_{kind}": statistics.fmean(run[key] for run in runs)
+        for kind, runs in found.items()
+        for key in COLUMNS
+    }
+    ratios = {f"{key}_ratio": means[f"{key}_ours"] / means[f"{key}_plain"] for key in TIMES}
+    said = {"recipe": options.recipe, "settings": config.changed, **means, **ratios, "runs": found}
+    print(json.dumps(said | {"environment": environment(device)}))
+
+
+def _config(options: argparse.Namespace, seed: int) -> Config:
+    line = [f"--config={options.recipe}", f"--seed={seed}", f"--precision={options.precision}"]
+    line += [f"--epochs={options.epochs}"] if options.epochs else []
+    line += [f"--batch-size={options.batch}"] if options.batch else []
+    return parse([*line, *options.settings]).config()
+
+
+# What is timed: it yields after each part of the work, the loss of a step as a tensor, and in the end the
+# accuracy as a number.
+Work = Iterator[torch.Tensor | float | None]
+
+
+def ours(config: Config, device: torch.device, test: int | None) -> Work:
+    run = build(config, device, note=lambda line: print(line, file=sys.stderr))
+    yield None
+    for step in range(run.total):
+        yield train_step(run, step)
+    network = list(networks(run.model, {}, run.views).values())[-1]  # a view, if there is one
+    yield evaluate(network, run.splits["test"].take(slice(test)), run.normalize, run.precision).accuracy
+
+
+def plain(config: Config, device: torch.device, epochs: float, batch: int, test: int | None) -> Work:
+    dataset = build_dataset(config)
+    part, splits = build_splits(config, dataset)
+    x, y = part.x.to(device), part.y.to(device)
+    if x.shape[1:] != (3, 32, 32) or len(dataset.classes) != 10 or batch > len(x):
+        raise BadInput(
+            f"the plain script takes images of 3x32x32 in 10 classes, at least a batch of {batch}, and not "
+            f"{len(x)} of {tuple(x.shape[1:])} in {len(dataset.classes)}"
+        )
+    bf16, nets = config.train.precision == "bf16", []
+    yield None
+    for net, loss in plain_airbench.train(x, y, epochs, batch, config.train.seed, bf16):
+        nets = [net]
+        yield loss
+    shown = splits["test"].take(slice(test)).to(device)
+    yield plain_airbench.accuracy(*nets, shown.x, shown.y, bf16)
+
+
+def by_turns(works: dict[str, Work], device: torch.device) -> dict[str, dict]:
+    """What each took and came to: the works take their parts in turns."""
+    outcomes = {kind: {"seconds": 0.0, "cpu_seconds": 0.0, "steps": 0, "loss": math.nan} for kind in works}
+    steps: dict[str, list[float]] = {kind: [] for kind in works}
+    left = dict(works)
+    while left:
+        for kind, work in list(left.items()):
+            start, own = time.perf_counter(), time.process_time()
+            told = next(work)
+            # The host waits for the device: what is queued there is part of this turn.
+            value = told if told is None or isinstance(told, float) else told.item()
+            outcomes[kind]["seconds"] += time.perf_counter() - start
+            outcomes[kind]["cpu_seconds"] += (own := time.process_time() - own)
+            if isinstance(told, torch.Tensor):
+                steps[kind].append(own if device.type == "cpu" else time.perf_counter() - start)
+                outcomes[kind] |= {"steps": len(steps[kind]), "loss": value}
+            elif told is not None:
+                outcomes[kind] |= {"accuracy": value, "step_ms": 1e3 * statistics.median(steps[kind])}
+                del left[kind]
+    return outcomes
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

@@ -1,0 +1,280 @@
+"""Grids on SLURM, with grid_train.py in train.py's place.
+
+By default SLURM is fake_slurm.py, which carries out its tasks here; `-m slurm` starts a real one.
+"""
+
+import fcntl
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import grid_train
+import pytest
+import slurm_cluster
+
+import lib.grid.slurm
+import scripts.grid
+from lib.grid.claim import claim
+from lib.grid.job import Job
+from lib.grid.slurm import Watch
+
+HERE = Path(__file__).parent
+TRAIN = (sys.executable, str(HERE / "grid_train.py"))
+GRID = "base: {epochs: 5}\naxes: {lr: [0.1, 0.2, 0.3]}\nseeds: [0]\n"
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """An empty queue, and an empty folder with a grid; gives the way to change how SLURM behaves."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lib.grid.slurm, "LOOK_EVERY", 0.0)
+    Path("g.yaml").write_text(GRID)
+    tools = Path("tools")
+    tools.mkdir()
+    for name in ("sbatch", "squeue", "scontrol"):
+        words = shlex.join([sys.executable, "-S", str(HERE / "fake_slurm.py"), name])
+        (tools / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools.absolute()}:{os.environ['PATH']}")
+    monkeypatch.setattr(scripts.grid, "estimate", lambda *known: "")
+    state = tmp_path / "queue.json"
+    monkeypatch.setenv("FAKE_SLURM", str(state))
+    state.write_text(json.dumps({"arrays": [], "largest": 1001}))
+
+    def change(**facts) -> dict:
+        state.write_text(json.dumps(json.loads(state.read_text()) | facts))
+        return json.loads(state.read_text())
+
+    return change
+
+
+def go(*words: str, backend: str = "slurm") -> int:
+    return scripts.grid.main(["g.yaml", "--backend", backend, *words], train=TRAIN)
+
+
+def steps() -> dict[str, list[str]]:
+    """What the runs have done, step by step."""
+    return {
+        str(path.parent.relative_to("runs/grids/g")): path.read_text().split()
+        for path in sorted(Path("runs/grids/g").glob("*/seed*/steps.txt"))
+    }
+
+
+def complete() -> dict[str, str]:
+    found = sorted(Path("runs/grids/g").glob("*/seed*/result.json"))
+    return {
+        str(path.parent.relative_to("runs/grids/g")): json.loads(path.read_text())["status"] for path in found
+    }
+
+
+def starts(state: dict) -> list[int]:
+    return [task["starts"] for array in state["arrays"] for task in array["tasks"].values()]
+
+
+def test_each_run_is_a_task_of_one_array_and_done_once(queue, capsys):
+    assert go() == 0
+    (array,) = queue()["arrays"]
+    assert array["said"]["array"] == "1-3"
+    assert "requeue" in array["said"]
+    assert starts(queue()) == [1] * 3
+    assert Counter(complete().values()) == {"ok": 3}
+    assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
+    assert "3 runs submitted" in capsys.readouterr().out
+    assert go() == 0
+    assert len(queue()["arrays"]) == 1
+
+
+def test_options_become_those_of_sbatch(queue):
+    words = "--jobs 2 --partition gpu --time 1:30:00 --cpus 4 --gpus-per-run a100:1 --mem 16G"
+    assert go(*words.split(), "--sbatch=--account='my lab' --exclude=n1,n2") == 0
+    said = queue()["arrays"][0]["said"]
+    expected = {
+        "array": "1-3%2",
+        "partition": "gpu",
+        "time": "1:30:00",
+        "cpus-per-task": "4",
+        "gres": "gpu:a100:1",
+        "mem": "16G",
+        "account": "my lab",
+        "exclude": "n1,n2",
+        "chdir": os.getcwd(),
+    }
+    assert {key: said[key] for key in expected} == expected
+
+
+def test_a_run_has_the_threads_of_its_cores(queue):
+    assert go("--only", "lr0.1") == 0
+    assert Path("runs/grids/g/lr0.1/seed0/starts.txt").read_text().split()[1] == "3"
+
+
+def test_a_user_can_submit_the_script_by_hand(queue):
+    assert go("--no-wait") == 0
+    (script,) = Path("runs/grids/g/slurm").glob("*.sh")
+    assert not complete()
+    given = {"SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_ON_NODE": "1"}
+    assert subprocess.run(["bash", str(script)], env=os.environ | given).returncode == 0
+    (listed,) = Path("runs/grids/g/slurm").glob("*.txt")
+    second = shlex.split(listed.read_text().splitlines()[1])
+    assert list(complete()) == ["/".join(Path(second[second.index("--output-dir") + 1]).parts[-2:])]
+
+
+def test_a_run_whose_node_fails_goes_on_by_itself(queue):
+    Path("g.yaml").write_text(f"base: {{epochs: 5}}\naxes: {{lr: [0.1, {grid_train.FLAKY}]}}\nseeds: [0]\n")
+    queue(nodes_fail=True)
+    assert go("--retries", "0") == 0
+    assert starts(queue()) == [1, 2]
+    assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
+
+
+def test_a_run_that_was_killed_is_submitted_again(queue):
+    Path("g.yaml").write_text(f"base: {{epochs: 5}}\naxes: {{lr: [0.1, {grid_train.FLAKY}]}}\nseeds: [0]\n")
+    assert go("--retries", "1") == 0
+    assert [array["said"]["array"] for array in queue()["arrays"]] == ["1-2", "1-1"]
+    assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
+
+
+def test_what_would_fail_again_is_not_repeated_and_stops_nothing(queue, capsys):
+    bad = f"{grid_train.CRASHES}, {grid_train.REFUSED}, {grid_train.NO_MEMORY}, {grid_train.DIVERGES}"
+    Path("g.yaml").write_text(f"base: {{epochs: 5}}\naxes: {{lr: [{bad}, 0.1]}}\nseeds: [0]\n")
+    assert go("--retries", "2") == 1
+    tasks = Counter()
+    for array in queue()["arrays"]:
+        lines = Path(array["script"]).with_suffix(".txt").read_text().splitlines()
+        tasks.update(words[words.index("--lr") + 1] for words in map(shlex.split, lines))
+    # One that crashes is repeated twice, the others are not.
+    assert tasks == {str(grid_train.CRASHES): 3} | dict.fromkeys(bad.split(", ")[1:] + ["0.1"], 1)
+    assert "nobody wants this" in capsys.readouterr().out
+
+
+def test_arrays_are_no_larger_than_allowed(queue):
+    queue(largest=3)
+    assert go() == 0
+    assert [array["said"]["array"] for array in queue()["arrays"]] == ["1-2", "1-1"]
+    assert all("dependency" not in array["said"] for array in queue()["arrays"])
+    assert Counter(complete().values()) == {"ok": 3}
+
+
+def test_with_a_limit_of_runs_at_once_arrays_follow_one_another(queue):
+    queue(largest=2)
+    assert go("--jobs", "1") == 0
+    waits = [array["said"].get("dependency") for array in queue()["arrays"]]
+    assert waits == [None, "afterany:1", "afterany:2"]
+
+
+def test_what_is_in_the_queue_is_not_submitted_again(queue, capsys):
+    assert go("--no-wait", "--only", "lr0.1") == 0
+    assert "1 runs are on their way; the same command watches them" in capsys.readouterr().out
+    assert go("--no-wait", "--only", "lr0.1") == 0
+    assert len(queue()["arrays"]) == 1
+    assert go() == 0
+    assert [array["said"]["array"] for array in queue()["arrays"]] == ["1-1", "1-2"]
+    assert starts(queue()) == [1] * 3
+
+
+def test_another_back_end_goes_on_with_the_grid(queue):
+    assert go("--only", "lr0.1", "--jobs", "2", backend="local") == 0
+    assert go() == 0
+    assert queue()["arrays"][0]["said"]["array"] == "1-2"
+    assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
+
+
+def test_a_run_that_another_launcher_has_is_waited_for(queue, monkeypatch):
+    job = Job("lr0.1", 0, (), Path("runs/grids/g/lr0.1/seed0"))
+    theirs, looks = claim(job), []
+    # Their train.py would hold this lock, so that a task of SLURM's ends at once.
+    lock = open(job.folder / ".lock", "w")  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_EX)
+
+    def look(self):
+        looks.append(queue()["arrays"][0]["tasks"]["1"]["state"])
+        if looks.count("FAILED") == 3:
+            grid_train.result(job.folder, seed=0, status="ok", accuracy=50.0)
+            lock.close()
+            theirs.release()
+        Watch.look(self)
+
+    monkeypatch.setattr(lib.grid.slurm, "Watch", type("", (Watch,), {"look": look}))
+    assert go("--retries", "0") == 0
+    assert complete()["lr0.1/seed0"] == "ok" and "lr0.1/seed0" not in steps()
+
+
+def test_a_controller_that_is_away_for_a_while_is_waited_for(queue):
+    assert go("--no-wait") == 0
+    queue(away=1)
+    assert go() == 2  # nothing is submitted that may be there already
+    assert len(queue()["arrays"]) == 1
+    started = Watch.queue
+
+    def then_away(self, jobs):
+        started(self, jobs)
+        queue(away=3)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Watch, "queue", then_away)
+        assert go() == 0
+    assert starts(queue()) == [1] * 3
+
+
+def test_tasks_that_slurm_has_forgotten_are_judged_by_their_folder(queue):
+    queue(forgets=True)
+    assert go() == 0
+    assert starts(queue()) == [1] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--partition", "forbidden"], "invalid partition specified: forbidden"),
+        (["--gpus", "0,1"], "--gpus-per-run"),
+    ],
+)
+def test_what_cannot_be_submitted_is_one_line(queue, words, said, capsys):
+    assert go(*words) == 2
+    errors = capsys.readouterr().err
+    assert said in errors and errors.count("\n") == 1
+
+
+def test_without_slurm_one_line_says_what_to_do(queue, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert go() == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: there is no sbatch") and "--backend local" in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.slurm
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not slurm_cluster.installed(), reason="apt-get install munge slurmctld slurmd slurm-client"
+)
+def test_a_real_cluster_ends_a_grid_though_a_task_is_killed_and_another_requeued(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lib.grid.slurm, "LOOK_EVERY", 1.0)
+    rates = [0.1, 0.2, grid_train.FLAKY]
+    Path("g.yaml").write_text(f"base: {{epochs: 500}}\naxes: {{lr: {rates}}}\nseeds: [0]\n")
+    requeued = Path("runs/grids/g/lr0.1/seed0")
+    place = tmp_path / "cluster"
+    place.mkdir(mode=0o700)
+    with slurm_cluster.slurm_cluster(place) as conf:
+        monkeypatch.setenv("SLURM_CONF", str(conf))
+        assert go("--no-wait") == 0
+        slurm_cluster.until((requeued / "steps.txt").exists, place)
+        command("scontrol", "requeue", "1_1")
+        # SLURM would hold it for two minutes.
+        slurm_cluster.until(lambda: command("squeue", "-h", "-j", "1_1", "-o", "%T") == "PENDING", place)
+        command("scontrol", "update", "JobId=1_1", "StartTime=now")
+        assert go() == 0
+    assert set(complete().values()) == {"ok"}
+    assert len((requeued / "starts.txt").read_text().splitlines()) == 2
+    for done in steps().values():
+        # A task that is stopped between a step and its checkpoint does that one step again.
+        assert list(dict.fromkeys(done)) == [str(step) for step in range(500)]
+        assert len(done) <= 501
+
+
+def command(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,343 @@
+"""Pictures of records: what is drawn is read back from the drawing, and compared with scipy and by hand."""
+
+import io
+import json
+import math
+import statistics
+from itertools import pairwise
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from lib.errors import BadInput
+from lib.report.plots import compute, forest, predictions, rate, training
+from lib.report.plots.epochs import settings_of
+from lib.report.plots.labels import spread
+from lib.report.records import read_records
+from lib.report.style import encode, folded, styled, wrapped
+from lib.report.table import summarise
+from scripts.plot import KINDS, main
+
+# Accuracies by seed; not sorted, and of unlike spread.
+NONE, CUTOUT, MIXUP = [90.0, 91.0, 90.4], [91.5, 93.5, 92.4], [90.2, 90.9, 90.7]
+LONG = "knowledge_distillation_of_a_wide_teacher+label_smoothing+exponential_moving_average"
+
+
+def write(folder: Path, name: str, accuracies: list[float], **more) -> None:
+    """A record a seed: three epochs, evaluated at the second and the last."""
+    for seed, accuracy in enumerate(accuracies):
+        run = folder / name / f"seed{seed}"
+        run.mkdir(parents=True)
+        rows = [
+            {"epoch": 1, "step": 4, "lr": 0.2, "train_loss": 2.0 + seed},
+            {"epoch": 2, "step": 8, "lr": 0.1, "train_loss": 1.0 + seed, "test_accuracy": accuracy - 10},
+            {"epoch": 3, "step": 12, "lr": 0.0, "train_loss": 0.5 + seed, "test_accuracy": accuracy},
+        ]
+        result = {
+            "format": 1, "status": "ok", "dataset": "cifar10", "model": "resnet9", "seed": seed, "steps": 12,
+            "config": name[-8:], "config_diff": {"augment": {name: True}}, "environment": {"code": "a1b2"},
+            "seconds": {"train": 60.0}, "test_accuracy": accuracy, "train_flops": 3e15,
+        } | more  # fmt: skip
+        (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (run / "result.json").write_text(json.dumps(result))
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    write(tmp_path / "runs", "none", NONE)
+    write(tmp_path / "runs", "cutout", CUTOUT, train_flops=4e15)
+    write(tmp_path / "runs", "mixup", MIXUP, train_flops=4.5e15)
+    logits = np.zeros((10, 3), np.float32)
+    guesses = [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+    logits[range(10), guesses] = 1
+    seed0 = tmp_path / "runs/none/seed0"
+    np.savez(seed0 / "predictions.npz", logits=logits, y=np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2]))
+    (seed0 / "evaluation.json").write_text(json.dumps({"classes": ["cat", "dog", "$hip$"]}))
+    return tmp_path / "runs"
+
+
+def table_of(folder, **options):
+    return summarise(read_records([folder]), **options)
+
+
+def settings(folder):
+    return settings_of(read_records([folder]), table_of(folder))[0]
+
+
+def lines(panel, label: str):
+    return next(line for line in panel.lines if line.get_label() == label)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_draws_the_same_png_and_svg_each_time(kind, runs, tmp_path, capsys):
+    from matplotlib import rc_context, rcParams
+
+    folder = runs / "none/seed0" if kind == "confusion" else runs
+    baseline = ["--baseline", "none"] if kind in ("curves", "forest", "compute") else []
+    files = []
+    for name, own in (("a.png", {}), ("b.svg", {}), ("c.svg", {"font.size": 30, "axes.grid": False})):
+        with rc_context(own):
+            before = dict(rcParams)
+            assert main([kind, str(folder), *baseline, "-o", str(tmp_path / name)]) == 0
+            assert dict(rcParams) == before
+        files.append((tmp_path / name).read_bytes())
+    assert capsys.readouterr().out.startswith("picture: ")
+    with Image.open(io.BytesIO(files[0])) as picture:
+        assert picture.format == "PNG" and picture.width > 800 and not picture.text
+    assert ElementTree.fromstring(files[1]).tag.endswith("svg")
+    assert files[1] == files[2] and b"date>" not in files[1] and b"Matplotlib v" not in files[1]
+
+
+def test_a_png_is_the_same_each_time(runs):
+    table = table_of(runs, baseline="none")
+    assert encode(forest.draw(table)) == encode(forest.draw(table))
+
+
+def test_curves_are_the_means_of_the_seeds_and_bands_reach_from_the_lowest_to_the_highest(runs):
+    figure = training.draw(settings(runs))
+    loss, accuracy = figure.axes
+    drawn = lines(accuracy, "cutout")
+    assert list(drawn.get_xdata()) == [2, 3]
+    assert drawn.get_ydata() == pytest.approx([statistics.fmean(CUTOUT) - 10, statistics.fmean(CUTOUT)])
+    assert lines(loss, "mixup").get_ydata() == pytest.approx([3.0, 2.0, 1.5])
+    corners = accuracy.collections[0].get_paths()[0].vertices  # of the best, cutout
+    assert {
+        x: (min(corners[corners[:, 0] == x, 1]), max(corners[corners[:, 0] == x, 1])) for x in (2, 3)
+    } == {
+        2: (81.5, 83.5),
+        3: (91.5, 93.5),
+    }
+    assert [panel.get_ylabel() for panel in (loss, accuracy)] == ["training loss", "test accuracy (%)"]
+    assert accuracy.get_xlabel() == "epoch"
+    assert "mean of 3 seeds; band: from the lowest to the highest" in figure.get_supxlabel()
+    assert [text.get_text() for text in accuracy.texts if text.get_text()] == ["cutout", "mixup", "none"]
+
+
+def test_a_single_seed_has_no_band_and_that_is_said(tmp_path):
+    write(tmp_path, "none", NONE)
+    write(tmp_path, "cutout", [92.0])
+    figure = training.draw(settings(tmp_path))
+    assert [len(panel.collections) for panel in figure.axes] == [1, 1]
+    assert "cutout: one seed, hence no band" in figure.get_supxlabel()
+
+
+def test_accuracies_of_one_epoch_only_are_rows_of_points(tmp_path):
+    for name, accuracies in (("none", NONE), ("cutout", CUTOUT)):
+        write(tmp_path, name, accuracies)
+    for path in tmp_path.glob("**/metrics.jsonl"):
+        first, second, last = map(json.loads, path.read_text().splitlines())
+        del second["test_accuracy"]
+        path.write_text("".join(json.dumps(row) + "\n" for row in (first, second, last)))
+    panel = training.draw(settings(tmp_path)).axes[1]
+    assert lines(panel, "none").get_xdata() == pytest.approx([statistics.fmean(NONE)])
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["cutout", "none"]
+    assert panel.get_xlabel() == "test accuracy (%) after epoch 3"
+
+
+def test_many_settings_have_a_panel_each_with_the_baseline_behind(tmp_path):
+    for k in range(8):
+        write(tmp_path, f"trick{k}", [90.0 + k])
+    figure = training.draw(settings(tmp_path), baseline="trick4")
+    drawn = [panel for panel in figure.axes if panel.lines]
+    assert [panel.get_title(loc="left") for panel in drawn] == 2 * [f"trick{k}" for k in range(7, -1, -1)]
+    assert lines(drawn[8], "trick7").get_ydata() == pytest.approx([87, 97])
+    assert all(lines(panel, "_baseline").get_ydata() == pytest.approx([84, 94]) for panel in drawn[8:11])
+    assert "black: trick4" in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_bars_of_a_forest_are_the_intervals_of_scipy(runs, paired):
+    table = table_of(runs, baseline="none", paired=paired)
+    figure = forest.draw(table)
+    (panel,) = figure.axes
+    zero, *drawn = panel.lines
+    assert list(zero.get_xdata()) == [0, 0]
+    for values, bar, point in ((CUTOUT, *drawn[:2]), (MIXUP, *drawn[2:])):
+        test = stats.ttest_rel(values, NONE) if paired else stats.ttest_ind(values, NONE, equal_var=False)
+        assert bar.get_xdata() == pytest.approx(test.confidence_interval(0.95))
+        mean = statistics.fmean(values) - statistics.fmean(NONE)
+        assert point.get_xdata() == pytest.approx([mean])
+        assert f"+{mean:.2f}" in {text.get_text() for text in panel.texts}
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["cutout", "mixup"]
+    assert [text.get_text() for text in panel.texts][2::3] == ["n", "3", "3"]
+    assert panel.get_xlabel() == "test accuracy of the last epoch: difference to none (percentage points)"
+    assert ("seed by seed" if paired else "Welch") in figure.get_supxlabel()
+
+
+def test_a_single_run_has_a_point_without_a_bar_in_a_forest(tmp_path):
+    write(tmp_path, "none", NONE)
+    write(tmp_path, "cutout", [92.0])
+    figure = forest.draw(table_of(tmp_path, baseline="none"))
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [2, 1]
+    assert "no bar: too few runs for an interval" in figure.get_supxlabel()
+
+
+def test_twenty_rows_with_long_names_are_readable_and_whole(tmp_path):
+    for k in range(20):
+        write(tmp_path, f"{LONG}={k}" if k % 3 == 0 else f"trick_{k}", [90 + k / 5, 90.5 + k / 4])
+    figure = forest.draw(table_of(tmp_path, baseline="trick_1"))
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_yticklabels()
+    assert sum(label.get_text().replace("\n", "").startswith(LONG) for label in labels) == 7
+    assert_readable([label.get_window_extent() for label in labels], figure.bbox)
+
+
+def test_points_at_one_cost_have_names_that_do_not_cover_each_other(tmp_path):
+    for k in range(16):
+        write(tmp_path, f"trick_{k}", [90 + k / 8, 90.3 + k / 8], train_flops=2e15 + (k == 3) * 1e14)
+    rows, _ = compute.costed(table_of(tmp_path))
+    figure = compute.draw(rows)
+    figure.draw_without_rendering()
+    names = [text for text in figure.axes[0].texts if text.get_text()]
+    assert len(names) == 16
+    # A letter's box is higher than the letter: what lies above and below the line may touch.
+    boxes = [text.get_window_extent().shrunk(1, 0.8) for text in names]
+    assert_readable(boxes, figure.axes[0].bbox)
+
+
+def assert_readable(boxes, within) -> None:
+    for place, box in enumerate(boxes):
+        assert box.x0 >= within.x0 - 1 and box.x1 <= within.x1 + 1
+        assert box.y0 >= within.y0 - 1 and box.y1 <= within.y1 + 1
+        assert not any(box.overlaps(other) for other in boxes[:place])
+
+
+def test_accuracy_against_compute_has_the_intervals_of_scipy_and_the_pareto_front(runs):
+    rows, left_out = compute.costed(table_of(runs))
+    figure = compute.draw(rows)
+    (panel,) = figure.axes
+    drawn = {tuple(line.get_xdata()): line for line in panel.lines}
+    for values, x in ((NONE, 3), (CUTOUT, 4), (MIXUP, 4.5)):
+        ends = stats.t.interval(0.95, 2, loc=statistics.fmean(values), scale=stats.sem(values))
+        assert drawn[x, x].get_ydata() == pytest.approx(ends)
+        assert drawn[(x,)].get_ydata() == pytest.approx([statistics.fmean(values)])
+    # Mixup costs more than cutout and is worse: the staircase goes from none to cutout, and ends.
+    stairs = [statistics.fmean(values) for values in (NONE, NONE, CUTOUT)]
+    assert drawn[3, 4, 4].get_ydata() == pytest.approx(stairs)
+    assert len(panel.lines) == 7 and not left_out
+    assert panel.get_xlabel() == "training compute (PFLOPs, 10¹⁵ operations)"
+    assert panel.get_ylabel() == "test accuracy (%)"
+    assert "mean of n = 3 seeds" in figure.get_supxlabel()
+
+
+def test_a_wide_range_of_compute_is_on_a_logarithmic_axis(tmp_path):
+    write(tmp_path, "small", [90.0], train_flops=3e13)
+    write(tmp_path, "large", [95.0], train_flops=6e15)
+    (panel,) = compute.draw(compute.costed(table_of(tmp_path))[0]).axes
+    assert panel.get_xscale() == "log"
+    assert [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 1] == [6.0, 0.03]
+
+
+def test_records_that_do_not_tell_their_compute_are_named(tmp_path, capsys):
+    write(tmp_path, "none", NONE)
+    write(tmp_path, "old", CUTOUT, train_flops=None)
+    picture = tmp_path / "p.png"
+    assert main(["compute", str(tmp_path), "-o", str(picture)]) == 0
+    assert "left out: old: its records do not tell train_flops\n" in capsys.readouterr().out
+
+
+def test_settings_with_one_course_of_the_learning_rate_share_a_line(runs):
+    write(runs, "warm", NONE[:1])
+    path = runs / "warm/seed0/metrics.jsonl"
+    path.write_text(path.read_text().replace('"lr": 0.2', '"lr": 0.15'))
+    figure = rate.draw(settings_of(read_records([runs]))[0])
+    (panel,) = figure.axes
+    assert [list(line.get_ydata()) for line in panel.lines] == [[0.2, 0.1, 0.0], [0.15, 0.1, 0.0]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["cutout, mixup, none", "warm"]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("epoch", "learning rate")
+
+
+def test_the_confusion_of_a_run_is_counted_from_its_predictions(runs):
+    (run,) = read_records([runs / "none/seed0"]).runs
+    figure = predictions.draw(run)
+    panel = figure.axes[0]
+    shares = np.array([[75, 25, 0], [0, 100, 0], [0, 0, 100]])
+    np.testing.assert_allclose(np.array(panel.images[0].get_array()) ** 2, shares)
+    assert [text.get_text() for text in panel.texts] == [*"310", *"030", *"003"]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("taken for", "true class")
+    assert panel.get_title(loc="left") == "resnet9 on cifar10, seed 0: test accuracy 90.00 %"
+    # A name, not a formula; the comments of an SVG are the texts whose shapes follow.
+    assert b"<!-- $hip$ -->" in encode(figure, "svg")
+    (run.folder / "evaluation.json").unlink()
+    labels = predictions.draw(run).axes[0].get_xticklabels()
+    assert [label.get_text() for label in labels] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("curves empty", "there is no usable result.json below empty"),
+        ("forest runs", "forest needs a --baseline"),
+        ("forest runs --baseline cutuot", "baseline 'cutuot' is no row: did you mean cutout?"),
+        ("forest runs/none --baseline none", "nothing can be compared with the baseline 'none'"),
+        ("curves runs -o p.pdf", "--output must end in .png or .svg, got 'p.pdf'"),
+        ("confusion runs/none/seed1", "runs/none/seed1/predictions.npz is not there"),
+        ("confusion runs", "confusion is of one run, but these are 9"),
+        ("compute old", "no row tells what its training cost (train_flops"),
+        ("curves unread", "metrics.jsonl cannot be read (FileNotFoundError)"),
+        ("rate unread", "metrics.jsonl cannot be read (FileNotFoundError)"),
+    ],
+)
+def test_what_cannot_be_drawn_ends_in_one_line(command, said, runs, monkeypatch, capsys):
+    monkeypatch.chdir(runs.parent)
+    Path("empty").mkdir()
+    write(Path("old"), "none", NONE, train_flops=None)
+    write(Path("unread"), "none", NONE[:1])
+    Path("unread/none/seed0/metrics.jsonl").unlink()
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and said in error
+    assert not list(Path().glob("*.p*"))
+
+
+def test_runs_that_did_not_end_well_are_left_out_and_named(runs, tmp_path, capsys):
+    write(runs, "ricap", [10.0], status="diverged")
+    assert main(["curves", str(runs), "-o", str(tmp_path / "p.svg")]) == 0
+    said = capsys.readouterr().out
+    assert "left out: " in said and "ricap/seed0: diverged" in said
+    assert "ricap" not in (tmp_path / "p.svg").read_text()
+
+
+def test_labels_are_spread_as_little_as_possible():
+    # Far apart nothing moves; two in one place move by the same; at an edge they are pushed inside.
+    assert spread([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
+    assert spread([0.5, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.45, 0.55, 0.9])
+    assert spread([1.0, 0.99], [0.2, 0.2]) == pytest.approx([0.9, 0.7])
+    assert spread([], []) == []
+
+
+def test_spread_labels_are_the_least_squares_without_overlap():
+    from scipy.optimize import minimize
+
+    wanted, heights = [0.3, 0.32, 0.35, 0.7, 0.71], [0.1, 0.2, 0.05, 0.1, 0.1]
+    gaps = [(a + b) / 2 for a, b in pairwise(heights)]
+    apart = {"type": "ineq", "fun": lambda y: np.diff(y) - gaps}
+    best = minimize(lambda y: ((y - wanted) ** 2).sum(), np.arange(5.0), constraints=apart, tol=1e-12)
+    assert spread(wanted, heights) == pytest.approx(best.x, abs=1e-4)
+
+
+def test_names_are_broken_where_words_join_and_nothing_is_lost():
+    assert wrapped("label_smoothing", 20) == "label_smoothing"
+    for width in range(1, 90):
+        assert wrapped(LONG, width).replace("\n", "") == LONG
+    assert max(map(len, wrapped(LONG, 30).split("\n"))) <= 30
+    assert wrapped("lr=0.05", 4) == "lr=\n0.05"
+    assert folded("none, random-erasing", 8) == "none,\nrandom-erasing"
+
+
+def test_drawing_leaves_the_users_own_style_alone():
+    from matplotlib import rcParams
+
+    @styled
+    def fails():
+        assert rcParams["svg.hashsalt"]
+        raise BadInput("no")
+
+    with pytest.raises(BadInput):
+        fails()
+    assert rcParams["svg.hashsalt"] is None and math.isclose(rcParams["axes.linewidth"], 0.8)
