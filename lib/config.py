@@ -135,17 +135,20 @@ class Config:
         return plain(tree)
 
     def learned(self) -> dict[str, Any]:
-        """The part of the tree that decides what is learned, the seed aside."""
-        tree = self.tree()
+        """What differs from the defaults and decides what is learned, the seed aside."""
+        tree = {name: dict(part) for name, part in self.changed.items()}
         for section, *key in NOT_HASHED:
             if key:
-                del tree[section][key[0]]
+                tree.get(section, {}).pop(key[0], None)
             else:
-                del tree[section]
-        return tree
+                tree.pop(section, None)
+        return {name: part for name, part in tree.items() if part}
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that name what is learned."""
+        """Eight hexadecimal digits that name what is learned.
+
+        Of what differs from the defaults, so that a setting that is added later renames no run.
+        """
         return hashlib.sha256(json.dumps(self.learned(), sort_keys=True).encode()).hexdigest()[:8]
 
     def folder(self) -> Path:

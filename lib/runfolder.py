@@ -69,8 +69,10 @@ class RunFolder:
         held = _read(self.path / "config.yaml", lambda text: _comparable(yaml.safe_load(text)), away)
         if held is None:
             return
-        mine = _comparable(self.config.tree())
-        differs = [key for key in sorted(held | mine) if held.get(key) != mine.get(key)]
+        mine, changed = _comparable(self.config.tree()), _comparable(self.config.changed)
+        # A setting that was added since the folder was written is at its default in both.
+        added = mine.keys() - held.keys() - changed.keys()
+        differs = [key for key in sorted(held | mine) if key not in added and held.get(key) != mine.get(key)]
         if differs:
             key = differs[0]
             raise BadInput(

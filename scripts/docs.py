@@ -4,13 +4,13 @@
     what the command prints
     <!-- end -->
 
-    <!-- python -m scripts.plot forest results/ablations/tricks --baseline none -o docs/tricks/forest.svg -->
-    ![...](...): the line is kept, the picture is drawn
+    <!-- python -m scripts.plot forest results/ablations/tricks --baseline none -o docs/tricks.svg -->
+    ![...](...): the text is kept, the file is written
     <!-- end 5f0c6f2e -->
 
 With --check nothing is written, and the exit code is 1 where a block is stale. Another matplotlib draws the
-same picture in other bytes, so a picture is stale where the records that it was drawn from have changed: the
-digits of the end tell.
+same picture in other bytes, so what goes to a file is stale where the records that it was made from have
+changed: the digits of the end tell.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def renew(check: bool) -> int:
     stale = 0
     for page in pages():
         old = page.read_text()
-        new = BLOCK.sub(lambda block: renewed(block, draw=not check), old)
+        new = BLOCK.sub(lambda block: renewed(block, write=not check), old)
         if new != old:
             stale += 1
             print(f"{'stale' if check else 'renewed'}: {page.relative_to(ROOT)}")
@@ -59,15 +59,15 @@ def renew(check: bool) -> int:
     return 1 if stale and check else 0
 
 
-def renewed(block: re.Match, draw: bool) -> str:
-    """The block as it should be; a picture is drawn only where asked for."""
+def renewed(block: re.Match, write: bool) -> str:
+    """The block as it should be; a file is written only where asked for."""
     script, *arguments = shlex.split(block["command"])
-    if script == "scripts.plot":
+    if "-o" in arguments:
         digest = fingerprint(block["command"], arguments)
-        picture = ROOT / arguments[arguments.index("-o") + 1]
-        if draw and (digest != block["digest"] or not picture.exists()):
+        file = ROOT / arguments[arguments.index("-o") + 1]
+        if write and (digest != block["digest"] or not file.exists()):
             run(script, arguments)
-        found = digest if picture.exists() else "missing"
+        found = digest if file.exists() else "missing"
         return f"{block['begin']}{block['text']}<!-- end {found} -->"
     return f"{block['begin']}\n{run(script, arguments).strip()}\n\n{block['end']}"
 

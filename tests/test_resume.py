@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import TINY
 
 import lib.checkpoint
@@ -253,6 +254,19 @@ def test_a_complete_run_says_so_and_changes_nothing(tiny, capsys):
         assert train.main(line) == 0
         assert capsys.readouterr().out.startswith("complete: nothing to do")
         assert snapshot("run") == before
+
+
+def test_a_setting_that_is_added_later_makes_no_other_run(tiny, capsys):
+    command = ["--config", tiny, "--output-dir", "run"]
+    assert train.main(command) == 0
+    held = yaml.safe_load(Path("run/config.yaml").read_text())
+    del held["train"]["clip"], held["data"]["imbalance"]
+    Path("run/config.yaml").write_text(yaml.safe_dump(held))
+    capsys.readouterr()
+    assert train.main(command) == 0
+    assert capsys.readouterr().out.startswith("complete: nothing to do")
+    assert train.main([*command, "--clip", "1"]) == 2
+    assert "another configuration" in capsys.readouterr().err
 
 
 def test_a_diverged_run_is_recorded_and_keeps_the_good_checkpoint(tiny, capsys):
