@@ -130,11 +130,14 @@ def test_a_run_whose_node_fails_goes_on_by_itself(queue):
     assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
 
 
-def test_a_run_that_was_killed_is_submitted_again(queue):
+def test_a_run_that_was_killed_says_so_or_is_submitted_again(queue, capsys):
     Path("g.yaml").write_text(f"base: {{epochs: 5}}\naxes: {{lr: [0.1, {grid_train.FLAKY}]}}\nseeds: [0]\n")
+    assert go("--retries", "0") == 1
+    assert f"lr{grid_train.FLAKY}/seed0: failed: SLURM: task 1_2 is FAILED" in capsys.readouterr().out
+    (Path("runs/grids/g") / f"lr{grid_train.FLAKY}/seed0/last.txt").write_text("2")  # to die once more
     assert go("--retries", "1") == 0
-    assert [array["said"]["array"] for array in queue()["arrays"]] == ["1-2", "1-1"]
-    assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
+    assert [array["said"]["array"] for array in queue()["arrays"]] == ["1-2", "1-1", "1-1"]
+    assert steps()[f"lr{grid_train.FLAKY}/seed0"] == ["0", "1", "2", "2", "3", "4"]
 
 
 def test_what_would_fail_again_is_not_repeated_and_stops_nothing(queue, capsys):

@@ -85,9 +85,7 @@ def _check(cluster, reference, job: Job) -> None:
     try:
         cluster.get(reference)
     except (OSError, ImportError, BadInput) as error:  # what `attempt` raised, or its import on the node
-        raise BadInput(
-            f"a node cannot work in {Path.cwd()} ({_last(error)}); {shared}"
-        ) from error
+        raise BadInput(f"a node cannot work in {Path.cwd()} ({_last(error)}); {shared}") from error
     except cluster.exceptions.RayError as error:  # its nodes or workers died once too often
         with contextlib.suppress(OSError), open(job.console, "a") as console:
             console.write(f"Ray gave up on the run: {type(error).__name__}\n")

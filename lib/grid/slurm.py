@@ -117,7 +117,7 @@ class Watch:
                 self.missed.discard(job)
                 again.append(job)
             else:
-                self._end(job)
+                self._give_up(job, task)
         if again:
             self.queue(again)
 
@@ -127,6 +127,13 @@ class Watch:
         # One that got further before it met its limit of time has not failed.
         self.tries[job] = 0 if _progress(job) > self.got.get(job, 0) else self.tries[job] + 1
         return self.tries[job] <= self.options.retries
+
+    def _give_up(self, job: Job, task: commands.Task | None) -> None:
+        # A run that failed by itself has said why.
+        if task and (task.state != "FAILED" or commands.exit_code(task) <= 0):
+            with open(job.console, "a") as console:
+                console.write(f"SLURM: task {task.array}_{task.index} is {task.state}\n")
+        self._end(job)
 
     def _end(self, job: Job) -> None:
         self.jobs.remove(job)
