@@ -1,6 +1,6 @@
 """Starts a command that dies with the process that asked for it, however that one ends.
 
-    python -P lib/grid/child.py PARENT COMMAND...
+    python -IS lib/grid/child.py PARENT COMMAND...
 
 PARENT is the id of the process to die with. On Linux the kernel sees to it, and COMMAND takes the place of
 this process; elsewhere this process stays, and looks after the other two.

@@ -132,7 +132,7 @@ class Pool:
 
 def guarded(command: Sequence[str]) -> list[str]:
     """The command as one that dies with this process."""
-    return [sys.executable, "-P", str(Path(__file__).with_name("child.py")), str(os.getpid()), *command]
+    return [sys.executable, "-IS", str(Path(__file__).with_name("child.py")), str(os.getpid()), *command]
 
 
 def environment(slots: int, gpu: str | None) -> dict[str, str]:
