@@ -83,7 +83,7 @@ def test_each_run_is_a_task_of_one_array_and_done_once(queue, capsys):
     assert starts(queue()) == [1] * 3
     assert Counter(complete().values()) == {"ok": 3}
     assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
-    assert "3 runs submitted" in capsys.readouterr().out
+    assert "SLURM: 3 of 3 runs submitted\n" in capsys.readouterr().out
     assert go() == 0
     assert len(queue()["arrays"]) == 1
 
@@ -109,6 +109,12 @@ def test_options_become_those_of_sbatch(queue):
 def test_a_run_has_the_threads_of_its_cores(queue):
     assert go("--only", "lr0.1") == 0
     assert Path("runs/grids/g/lr0.1/seed0/starts.txt").read_text().split()[1] == "3"
+
+
+def test_a_grid_may_lie_in_any_folder(queue):
+    assert go("--only", "lr0.1", "--output-dir", "my, 50% grid's") == 0
+    assert queue()["arrays"][0]["said"]["job-name"].startswith("my__50__grid_s-")
+    assert list(Path("my, 50% grid's/slurm").glob("*-1.log"))
 
 
 def test_a_user_can_submit_the_script_by_hand(queue):
@@ -170,7 +176,7 @@ def test_with_a_limit_of_runs_at_once_arrays_follow_one_another(queue):
 
 def test_what_is_in_the_queue_is_not_submitted_again(queue, capsys):
     assert go("--no-wait", "--only", "lr0.1") == 0
-    assert "1 runs are on their way; the same command watches them" in capsys.readouterr().out
+    assert "1 run on the way; the same command watches what goes on" in capsys.readouterr().out
     assert go("--no-wait", "--only", "lr0.1") == 0
     assert len(queue()["arrays"]) == 1
     assert go() == 0

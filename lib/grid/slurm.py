@@ -81,7 +81,8 @@ class Watch:
             self._submit(new, arrays if self.options.jobs else [])
         for job in self.jobs:
             self._tell(job, RUNNING if job in live and not known[job].waits else WAITING)
-        print(f"SLURM: {len(new)} runs submitted, {len(live)} were in the queue already", flush=True)
+        others = ", the others are in the queue already" if live else ""
+        print(f"SLURM: {len(new)} of {len(self.jobs)} runs submitted{others}", flush=True)
 
     def _submit(self, jobs: Sequence[Job], after: list[int]) -> None:
         """In as few arrays as are allowed; where few jobs may run at once, one array after the other."""
