@@ -58,8 +58,8 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
     if left:
         with Progress(left) as progress:
             backend(jobs=left, options=options, report=progress.report, **own)
-        if progress.ended < len(left):
-            print(f"{len(left) - progress.ended} runs are on their way; the same command watches them")
+        if progress.left:  # a back end that does not wait
+            print(f"{_count(progress.left, 'run')} on the way; the same command watches what goes on")
             return 0
     print(summary(jobs, grid, folder))
     return 0 if all(outcome(job) == "ok" for job in jobs) else 1

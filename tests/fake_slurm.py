@@ -63,7 +63,7 @@ def left(array: dict) -> bool:
 def carry_out(array: dict, index: str, task: dict, nodes_fail: bool) -> None:
     given = {"SLURM_ARRAY_TASK_ID": index, "SLURM_CPUS_ON_NODE": "3"}
     inherited = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-    output = array["said"]["output"].replace("%a", index)
+    output = array["said"]["output"].replace("%a", index).replace("%%", "%")
     with open(output, "a") as out:
         code = subprocess.run(
             ["bash", array["script"]],

@@ -61,6 +61,7 @@ class Progress:
 
     jobs: Sequence[Job]
     running: dict[str, None] = field(default_factory=dict)
+    left: set[Job] = field(default_factory=set)  # of what a back end has spoken of, and not as ended
     ended: int = 0
 
     def __enter__(self) -> "Progress":
@@ -73,9 +74,11 @@ class Progress:
     def report(self, job: Job, state: str) -> None:
         """What a back end has to say."""
         self.running.pop(job.name, None)
+        self.left.add(job)
         if state == RUNNING:
             self.running[job.name] = None
         elif state == ENDED:
+            self.left.discard(job)
             self.ended += 1
             self.bar.update()
             tqdm.write(f"[{self.ended}/{len(self.jobs)}] {job.name}: {told(job)}")

@@ -111,7 +111,7 @@ def _connect(address: str):
             "Ray is not installed: pip install -e '.[ray]', or give --backend local or --backend slurm"
         ) from None
     try:
-        _knock(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+        _knock((os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address)
         context = cluster.init(address=address, log_to_driver=False, logging_level="ERROR")
     except cluster.exceptions.AuthenticationError as error:
         raise BadInput(f"Ray has no token, or not the cluster's; {TOKEN}") from error

@@ -84,14 +84,16 @@ def write_array(folder: Path, lines: Sequence[str], limit: int | None, asked: Se
     place = folder.absolute() / "slurm"
     text = "".join(f"{one}\n" for one in lines)
     digest = hashlib.sha256(f"{place}\n{text}".encode()).hexdigest()[:8]
-    name = f"{folder.absolute().name}-{digest}"
+    # To SLURM commas part names, and % begins a placeholder.
+    name = f"{re.sub(r'[^a-zA-Z0-9_.+-]', '_', folder.absolute().name)}-{digest}"
     script, listed = place / f"{name}.sh", place / f"{name}.txt"
     directives = [
         f"--job-name={name}",
         f"--array=1-{len(lines)}" + (f"%{limit}" if limit else ""),
         "--requeue",  # after the failure of a node the same task comes again
         "--open-mode=append",
-        f'--output="{place}/{name}-%a.log"',  # what SLURM itself says; a run has its own console.txt
+        # What SLURM itself says; a run has its own console.txt.
+        f'--output="{str(place).replace("%", "%%")}/{name}-%a.log"',
         f'--chdir="{Path.cwd()}"',
         *asked,
     ]

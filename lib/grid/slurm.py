@@ -81,7 +81,8 @@ class Watch:
             self._submit(new, arrays if self.options.jobs else [])
         for job in self.jobs:
             self._tell(job, RUNNING if job in live and not known[job].waits else WAITING)
-        print(f"SLURM: {len(new)} runs submitted, {len(live)} were in the queue already", flush=True)
+        others = ", the others are in the queue already" if live else ""
+        print(f"SLURM: {len(new)} of {len(self.jobs)} runs submitted{others}", flush=True)
 
     def _submit(self, jobs: Sequence[Job], after: list[int]) -> None:
         """In as few arrays as are allowed; where few jobs may run at once, one array after the other."""
@@ -117,7 +118,7 @@ class Watch:
                 self.missed.discard(job)
                 again.append(job)
             else:
-                self._end(job)
+                self._give_up(job, task)
         if again:
             self.queue(again)
 
@@ -127,6 +128,13 @@ class Watch:
         # One that got further before it met its limit of time has not failed.
         self.tries[job] = 0 if _progress(job) > self.got.get(job, 0) else self.tries[job] + 1
         return self.tries[job] <= self.options.retries
+
+    def _give_up(self, job: Job, task: commands.Task | None) -> None:
+        # A run that failed by itself has said why.
+        if task and (task.state != "FAILED" or commands.exit_code(task) <= 0):
+            with open(job.console, "a") as console:
+                console.write(f"SLURM: task {task.array}_{task.index} is {task.state}\n")
+        self._end(job)
 
     def _end(self, job: Job) -> None:
         self.jobs.remove(job)
