@@ -42,7 +42,7 @@ def tricks() -> dict[str, Settings]:
 
 
 # What does something to no batch of a trial at its default.
-AT: dict[str, Settings] = {"surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 2}}
+AT: dict[str, Settings] = {"surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 1}}
 
 
 def switch(section: str, name: str) -> Settings:

@@ -46,9 +46,9 @@ def main(words: list[str]) -> int:
         if step == 2 and lr == FLAKY:
             os.kill(os.getpid(), signal.SIGKILL)
         if step == 2 and lr == NO_MEMORY:
-            result(folder, seed, "out of memory", 0)
+            result(folder, seed, lr, "out of memory", 0)
             return 1
-    result(folder, seed, "diverged" if lr == DIVERGES else "ok", 50 + 10 * lr + seed)
+    result(folder, seed, lr, "diverged" if lr == DIVERGES else "ok", 50 + 10 * lr + seed)
     return int(lr == DIVERGES)
 
 
@@ -62,9 +62,20 @@ def replace(path: Path, text: str) -> None:
     path.with_suffix(".partial").replace(path)
 
 
-def result(folder: Path, seed: int, status: str, accuracy: float) -> None:
-    seconds = {"train": 60.0, "data": 0.0, "evaluate": 30.0}
-    record = {"format": 1, "status": status, "seed": seed, "test_accuracy": accuracy, "seconds": seconds}
+def result(folder: Path, seed: int, lr: float, status: str, accuracy: float) -> None:
+    record = {
+        "format": 2,
+        "status": status,
+        "dataset": "cifar10",
+        "model": "resnet20",
+        "seed": seed,
+        "config": f"{lr:.6f}",
+        "config_diff": {"optim": {"lr": lr}},
+        "steps": 5,
+        "test_accuracy": accuracy,
+        "seconds": {"train": 60.0, "data": 0.0, "evaluate": 30.0},
+        "environment": {"code": "abc"},
+    }
     replace(folder / "result.json", json.dumps(record))
 
 

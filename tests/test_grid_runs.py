@@ -121,7 +121,7 @@ def test_all_runs_are_done_in_order_of_seeds_and_a_table_is_shown(capsys):
     ended = [line for line in out.splitlines() if line.startswith("[")]
     assert ended[0] == "[1/6] lr0.1/seed0: 51.00 % in 2 min"
     assert [line.split()[1] for line in ended[:3]] == ["lr0.1/seed0:", "lr0.2/seed0:", "lr0.3/seed0:"]
-    assert "| lr0.3 | 2 | 53.50" in out and "+2.00 ± 0.00" in out
+    assert "| lr0.3 | 2 | 53.50 ± 0.71 |" in out and "| +2.00 [" in out
 
 
 def test_what_is_complete_is_left_alone(capsys):

@@ -76,6 +76,8 @@ def _spans(config: Config) -> Iterator[tuple[Path, int, int | None]]:
 
 
 def _moved(field: Field, value: Any, before: float, after: float) -> Any:
+    if value is None:
+        return None
     if SHARE.search(field.help):
         if isinstance(value, tuple | list):
             return [_moved(field, item, before, after) for item in value]
