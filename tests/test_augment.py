@@ -198,7 +198,7 @@ def spied(names: list[str], rng: Rng) -> tuple[Batch, list[str], dict[str, Batch
 
 
 def test_the_stages_follow_the_design():
-    order = ["REPEAT", "GEOMETRY", "COLOR", "NORMALIZE", "ERASE", "MIX", "RESIZE", "LABEL", "TEACH"]
+    order = ["REPEAT", "GEOMETRY", "COLOR", "NORMALIZE", "ERASE", "MIX", "RESIZE", "LABEL", "SHARE", "TEACH"]
     assert [stage.name for stage in sorted(Stage)] == order
 
 

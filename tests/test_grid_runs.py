@@ -26,7 +26,8 @@ ROOT = Path(__file__).parent.parent
 FAKE = (sys.executable, str(ROOT / "tests/grid_train.py"))
 REAL = Options.train
 LAUNCHER = """\
-import sys, scripts.grid
+import signal, sys, scripts.grid
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which tests in the background have no more
 scripts.grid.estimate = lambda *known: ""
 scripts.grid.end_in_order()
 sys.exit(scripts.grid.main(sys.argv[2:], train=tuple(sys.argv[1].split())))

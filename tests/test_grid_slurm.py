@@ -201,7 +201,7 @@ def test_a_run_that_another_launcher_has_is_waited_for(queue, monkeypatch):
     def look(self):
         looks.append(queue()["arrays"][0]["tasks"]["1"]["state"])
         if looks.count("FAILED") == 3:
-            grid_train.result(job.folder, seed=0, status="ok", accuracy=50.0)
+            grid_train.result(job.folder, seed=0, lr=0.1, status="ok", accuracy=50.0)
             lock.close()
             theirs.release()
         Watch.look(self)
