@@ -144,6 +144,14 @@ class Browser:
             raise RuntimeError(answer["exceptionDetails"]["exception"]["description"])
         return answer["result"].get("value")
 
+    def until(self, condition: str, limit: float = 20) -> None:
+        """Wait for what the page does after the event that was sent; a JavaScript condition tells."""
+        end = time.monotonic() + limit
+        while not self.run(condition):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{condition} does not come true")
+            time.sleep(0.01)
+
     def window(self, width: int, height: int = 900, dark: bool = False, media: str = "") -> None:
         self.call(
             "Emulation.setDeviceMetricsOverride",

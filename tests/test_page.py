@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -312,7 +311,7 @@ def test_filters_keep_what_fits_in_the_table_and_in_the_forest(shown):
     )
     assert shown.run("document.getElementById('shown').textContent") == "1 of 6 settings"
     shown.click("[type=reset]")
-    time.sleep(0.05)
+    shown.until(f"{NAMES}.length === 6")
     assert len(shown.run(NAMES)) == 6
     choose("status", "diverged")
     assert shown.run(NAMES) == ["lost"]
@@ -333,21 +332,23 @@ def test_a_run_opens_by_mouse_and_keyboard_and_its_address_opens_it_again(shown,
     shown.click("#mine tr.setting .name")
     shown.click("#mine tr.run:nth-child(3) td.accuracy")
     assert shown.run("location.hash") == "#run=cutout%2Fseed1"
+    shown.until("document.querySelector('dialog').open")
     text = shown.run("document.querySelector('dialog').innerText")
     for words in ("cutout seed 1", "84.00 %", "python train.py --seed 1", "augment.cutout", "Learning rate"):
         assert words in text
     assert shown.run("document.querySelectorAll('dialog .series:not(.pale)').length") == 3
     address = shown.run("location.href")
     shown.key("ArrowRight")
-    time.sleep(0.05)
+    shown.until("location.hash === '#run=cutout%2Fseed2'")
+    shown.until("document.querySelector('dialog h2').innerText.includes('seed 2')")
     assert "cutout seed 2" in shown.run("document.querySelector('dialog h2').innerText")
     shown.key("Escape")
-    time.sleep(0.05)
+    shown.until("!document.querySelector('dialog').open && location.hash === ''")
     assert shown.run("document.querySelector('dialog').open") is False
     assert shown.run("location.hash") == ""
     assert shown.run("document.activeElement.dataset.run") == "cutout/seed2"
     shown.key("Enter")
-    time.sleep(0.05)
+    shown.until("document.querySelector('dialog').open")
     assert shown.run("document.querySelector('dialog').open") is True
     shown.open(address)
     assert "cutout seed 1" in shown.run("document.querySelector('dialog h2').innerText")
@@ -370,7 +371,7 @@ def test_the_curves_tell_their_values_at_each_epoch(shown, page):
 def test_a_name_full_of_markup_is_a_name(shown):
     runs = "[...document.querySelectorAll('a.run')]"
     shown.run(f"{runs}.find((a) => a.dataset.run.startsWith('<script>')).click()")
-    time.sleep(0.05)
+    shown.until("document.querySelector('dialog').open")
     name = NASTY.replace("/", "_")
     assert shown.run("document.querySelector('dialog h2').innerText").startswith(name)
     assert f"--name '{name}'" in shown.run("document.querySelector('dialog .command').innerText")
@@ -398,7 +399,7 @@ def test_the_command_is_copied(shown, page):
     keep = "{writeText: async (text) => (window.copied = text)}"
     shown.run(f"Object.defineProperty(navigator, 'clipboard', {{value: {keep}}})")
     shown.click("dialog .copy")
-    time.sleep(0.05)
+    shown.until("document.querySelector('.copy').textContent === 'Copied'")
     assert shown.run("window.copied") == "python train.py --seed 0 --name 'none'"
     assert shown.run("document.querySelector('.copy').textContent") == "Copied"
 
