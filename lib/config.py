@@ -79,6 +79,11 @@ SECTIONS = {
 NOT_HASHED = (("run",), ("evaluate",), ("data", "root"), ("data", "offline"), ("train", "seed"))
 
 
+def under(key: str, path: tuple[str, ...]) -> bool:
+    """Whether a dotted key is that of `path`, or of something in it."""
+    return key == ".".join(path) or key.startswith(".".join(path) + ".")
+
+
 @dataclass(frozen=True)
 class Choice:
     """A registered entry with the options that it was chosen with."""

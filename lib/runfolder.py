@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from lib.config import NOT_HASHED, Config, to_yaml
+from lib.config import NOT_HASHED, Config, to_yaml, under
 from lib.errors import BadInput
 from lib.files import write_atomic
 
@@ -163,8 +163,4 @@ def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
     """Dotted keys and values of a configuration, less those that change nothing of what is learned."""
     flat = {f"{name}.{key}": value for name, part in tree.items() for key, value in (part or {}).items()}
     ignored = [path for path in NOT_HASHED if path != ("train", "seed")]
-    return {key: value for key, value in flat.items() if not any(_under(key, path) for path in ignored)}
-
-
-def _under(key: str, path: tuple[str, ...]) -> bool:
-    return key == ".".join(path) or key.startswith(".".join(path) + ".")
+    return {key: value for key, value in flat.items() if not any(under(key, path) for path in ignored)}

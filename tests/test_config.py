@@ -229,6 +229,12 @@ def test_the_run_folder_follows_what_is_learned_and_nothing_else():
     assert str(config("train.output_dir runs/x").folder()) == "runs/x"
 
 
+def test_what_is_learned_is_named_by_what_differs_from_the_defaults():
+    # So a setting that is added later, at its default, leaves the names of all runs as they were.
+    line = "--model resnet20 --lr 0.1 --flip --cutout 8 --seed 3 --device cpu --root /x"
+    assert config(line).learned() == {"model": {"name": "resnet20"}, "augment": {"cutout": {"size": 8}}}
+
+
 def test_no_two_settings_share_a_short_spelling():
     settings = [key for section in SECTIONS.values() for key in section.fields]
     assert len(settings) == len(set(settings))

@@ -12,13 +12,13 @@ from tqdm import tqdm
 from lib.cli import parse
 from lib.errors import BadInput
 from lib.grid.estimate import duration
-from lib.grid.job import COMPLETE, ENDED, RUNNING, Job, done, last_line, outcome
+from lib.grid.job import ENDED, RUNNING, Job, done, last_line, outcome
 from lib.grid.spec import Grid, Row, among
 from lib.report.published import accuracies
 from lib.report.records import read_records
 from lib.report.render import render
 from lib.report.table import summarise
-from lib.runfolder import RunFolder, read_result
+from lib.runfolder import COMPLETE, RunFolder, read_result
 
 
 def jobs_of(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> list[Job]:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from lib.errors import require
 from lib.registry import Entry, Registry
+from lib.runfolder import COMPLETE
 
-COMPLETE = ("ok", "diverged")  # other outcomes: the same command goes on from the newest checkpoint
 BAD_INPUT = 2  # the exit code of a run that would be refused again
 
 # What a back end reports of a job.

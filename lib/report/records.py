@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from lib.cli import flatten
+from lib.config import NOT_HASHED, under
 from lib.errors import BadInput
 from lib.runfolder import RESULT_FORMAT
 
@@ -37,9 +39,8 @@ class RunRecord:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Dotted keys and values of what differs from the defaults and is learned from, the seed aside."""
-        flat = _flat(self.result["config_diff"])
-        ignored = ("run.", "evaluate.", "data.root", "data.offline", "train.seed")
-        return {key: value for key, value in flat.items() if not key.startswith(ignored)}
+        flat = flatten(self.result["config_diff"])
+        return {key: value for key, value in flat if not any(under(key, path) for path in NOT_HASHED)}
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
@@ -85,10 +86,3 @@ def _record(path: Path) -> RunRecord:
         if needed not in result:
             raise ValueError(f"it has no {needed!r}")
     return record
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -29,6 +29,7 @@ from lib.report.published import Result
 from lib.report.records import RunRecord
 from lib.report.statistics import CONFIDENCE, student
 from lib.report.text import percent
+from lib.runfolder import COMPLETE
 
 ROUNDING = 0.005
 MEDIAN = math.pi / 2
@@ -89,7 +90,7 @@ def by_setting(runs: Iterable[RunRecord]) -> dict[str, dict[int, RunRecord]]:
     """The complete runs, by what names their setting and by seed."""
     found: dict[str, dict[int, RunRecord]] = {}
     for record in runs:
-        if record.status in ("ok", "diverged"):
+        if record.status in COMPLETE:
             found.setdefault(setting_of(record), {})[record.seed] = record
     return found
 
