@@ -11,23 +11,23 @@ import time
 
 MODELS = "mobilenet squeezenet shufflenetv2_1_0 mobilenetv2 densenet_cifar vgg11 resnet18 vit_tiny"
 BENCHMARKS = (
-    "scripts.bench_step --steps 10",
-    "scripts.bench_augment --batches 4 --rounds 3",
-    f"scripts.bench_models {MODELS} --against all --steps 3 --batch 16",
-    "scripts.bench_tricks --steps 4 --rounds 2",
-    "torch.distributed.run --nproc-per-node 2 -m scripts.bench_parallel --steps 10",
-    "scripts.bench_speed data.fraction=0.1 --epochs 2 --batch 500 --test 2000",
+    "scripts.bench_step --steps 10 --write",
+    "scripts.bench_augment --batches 4 --rounds 3 --write",
+    f"scripts.bench_models {MODELS} --against all --steps 3 --batch 16 --write",
+    "scripts.bench_tricks --steps 4 --rounds 2 --write",
+    "torch.distributed.run --nproc-per-node 2 -m scripts.bench_parallel --steps 10 --write",
+    "scripts.bench_speed data.fraction=0.1 --epochs 2 --batch 500 --test 2000 --write",
 )
 
 
 def main() -> int:
     rows, began = [], time.perf_counter()
     for words in BENCHMARKS:
-        print(f"\npython -m {words} --write", flush=True)
+        print(f"\npython -m {words}", flush=True)
         start, threads = time.perf_counter(), {}
         if words.startswith("torch.distributed.run"):
             threads = {"OMP_NUM_THREADS": "1"}  # what torchrun sets anyway, with a warning
-        code = subprocess.call([sys.executable, "-m", *words.split(), "--write"], env=os.environ | threads)
+        code = subprocess.call([sys.executable, "-m", *words.split()], env=os.environ | threads)
         rows.append((words, time.perf_counter() - start, code))
     print(f"\n{'minutes':>8}  benchmark")
     for words, seconds, code in rows:
