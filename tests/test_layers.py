@@ -15,7 +15,7 @@ ROWS = (
     ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
-    ("fit", "trained"),
+    ("fit", "trained", "loader", "predict"),
     ("launch", "assess", "grid"),
 )
 PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "distill", "corruptions")
