@@ -181,6 +181,12 @@ def draws(selection: Selection, epochs: int) -> Tensor:
     return torch.stack([selection.drawn(3, e).bincount(minlength=selection.size) for e in range(epochs)])
 
 
+def test_of_two_images_the_lighter_one_is_drawn_in_its_share_of_the_epochs():
+    times = draws(Selection.everything(2).weighing([9, 1]), 500)  # 1.8 and 0.2 of two draws
+    assert (times.sum(1) == 2).all() and set(times[:, 1].tolist()) == {0, 1}
+    assert times[:, 1].double().mean().item() == pytest.approx(0.2, abs=5 * 0.4 / 500**0.5)
+
+
 def test_an_image_is_drawn_as_often_as_its_share_says_rounded_down_or_up():
     weights = torch.rand(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 3
     weights[7] = 0
@@ -194,10 +200,13 @@ def test_an_image_is_drawn_as_often_as_its_share_says_rounded_down_or_up():
     torch.testing.assert_close(times.double().mean(0), expected, atol=5 * 0.5 / 500**0.5, rtol=0)
 
 
-def test_a_share_that_is_a_whole_number_is_met_exactly():
-    shares = torch.tensor([1, 3, 0, 1, 2, 1, 0, 0] * 300)
+@pytest.mark.parametrize("start", [None, 0, 999_999])
+def test_a_share_that_is_a_whole_number_is_met_exactly_wherever_the_marks_begin(start, monkeypatch):
+    if start is not None:
+        monkeypatch.setattr("random.Random.randrange", lambda self, stop: start)
+    shares = torch.tensor([1, 3, 0, 1, 2, 1, 0, 0] * 6000).double()
     for unit in (1, 0.1, 1 / 3, 1e-20):
-        assert (draws(Selection.everything(2400).weighing(shares * unit), 5) == shares).all()
+        assert (draws(Selection.everything(48_000).weighing(shares * unit), 3) == shares).all()
 
 
 def test_the_draws_of_one_image_are_spread_over_the_epoch():
@@ -248,7 +257,7 @@ def test_a_wrong_argument_is_refused_in_one_line(arguments, said):
     ("method", "value", "said"),
     [
         ("keep", [True] * 25, "images must be a mask over 26 images, got 25"),
-        ("keep", [0.5] * 26, "images must be a mask of bools, or whole numbers, got torch.float32"),
+        ("keep", [0.5] * 26, "images must be a mask of bools, or whole numbers, got torch.float64"),
         ("keep", [1] * 26, "images must be a mask of bools, or places that differ, got 1"),
         ("keep", range(1, 27), "images must be places from 0 to 25, got 26"),
         ("keep", [-1, *range(8)], "images must be places from 0 to 25, got -1"),
@@ -358,14 +367,14 @@ def test_the_experiment_trains_on_all_on_some_and_on_the_least_confident(monkeyp
         models.append(model)
 
     monkeypatch.setattr(data_selection, "train", train)
-    line = "--data synthetic --width 2 --epochs 1 --batch-size 64 --seeds 2 --fraction 0.5 --device cpu"
+    line = "--data synthetic --width 2 --epochs 1 --batch-size 64 --seeds 2 --fraction 0.2 --device cpu"
     assert data_selection.main(line.split()) == 0
-    assert list(map(len, kept)) == 2 * [512, 307, 307]
-    loader = Loader("synthetic", fraction=0.5, device="cpu", batch_size=64)
-    for everything, model in ((kept[2], models[0]), (kept[5], models[3])):
-        p = predict(model, loader.train).double().gather(1, loader.train.y[:, None])[:, 0]
-        left_out = torch.ones(512, dtype=torch.bool).index_fill(0, everything, False)
-        assert p[everything].max() <= p[left_out].min() + 1e-6
+    assert list(map(len, kept)) == 2 * [205, 123, 123]
+    loader = Loader("synthetic", fraction=0.2, device="cpu", batch_size=64)
+    for least, model in ((kept[2], models[0]), (kept[5], models[3])):
+        p = predict(model, loader.train).gather(1, loader.train.y[:, None])[:, 0]
+        others = torch.ones(205, dtype=torch.bool).index_fill(0, least, False)
+        assert p[least].max() <= p[others].min() + 1e-6
     *seeds, _, _, _, _, last = capsys.readouterr().out.splitlines()
     rows = [[float(a) for a in re.findall(r"([\d.]+) %", seed)] for seed in seeds]
     gain = sum(least - at_random for _, at_random, least in rows) / 2

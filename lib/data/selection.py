@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,10 +62,11 @@ class Selection:
         rng = Rng(seed, "weigh", epoch)
         images = self.kept[rng.permutation(len(self.kept))]
         ends = self.weights[images].cumsum(0)
-        # Each image is a piece of a line of length n, on which marks lie at distance 1. A piece of whole
-        # length holds so many of them wherever they begin, if the last digits of the sum are rounded off.
-        ends = (ends / ends[-1] * len(images)).round(decimals=9)
-        times = (ends - rng.host.random()).ceil().diff(prepend=ends.new_zeros(1))
+        ends = ends / ends[-1] * len(images)
+        # Each image is a piece of a line of length n, on which marks lie at distance 1. They begin within a
+        # millionth, not at its ends: so the last digits of the sums decide nothing where lengths are whole.
+        start = (rng.host.randrange(1_000_000) + 0.5) / 1_000_000
+        times = (ends - start).ceil().diff(prepend=ends.new_zeros(1))
         return images.repeat_interleave(times.long()).sort().values
 
     def _possible(self) -> "Selection":
@@ -75,7 +77,8 @@ class Selection:
 
 def _tensor(values: Any, argument: str) -> Tensor:
     try:
-        return torch.as_tensor(values).detach().cpu()
+        # By way of numpy, for torch would read 0.1 in a list as a float32.
+        return torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values)).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise ValueError(f"{argument} must be a tensor, an array or a list, got {values!r}") from None
 
