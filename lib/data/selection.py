@@ -50,7 +50,7 @@ class Selection:
             weights = _tensor(weights, "weights")
             rule = f"{self.size} numbers, one an image"
             require(weights.shape == (self.size,), "weights", rule, tuple(weights.shape))
-            weights = weights.double()
+            weights = weights.to(torch.float64, copy=True)  # the user may go on writing into theirs
             wrong = weights[~(weights.isfinite() & (weights >= 0))].tolist()
             require(not wrong, "weights", "finite and at least 0", next(iter(wrong), None))
         return replace(self, weights=weights)._possible()
