@@ -14,13 +14,18 @@ import pytest
 import torch
 from conftest import TINY
 
+import lib.fit
 import lib.grid.packed
 import train
+from lib.build import build
 from lib.cli import parse
 from lib.grid.fork import Forked, asked, fork
 from lib.grid.packed import room, single
+from lib.step import train_step
+from scripts.vmapped import vmapped
 
 ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
 SEEDS = range(3)
 SMALL = f"""{TINY}
 augment: {{mixup: true}}
@@ -156,7 +161,7 @@ def launch(line: str) -> Forked:
 
     def held(run, number):
         with open(f"step{run.seed}.txt", "a") as file:
-            file.write(f"{os.getpid()} {number}\n")
+            file.write(f"{os.getpid()} {number} {claims()}\n")
         limit = time.monotonic() + 300
         while number == 5 and Path("hold").exists() and time.monotonic() < limit:
             time.sleep(0.01)
@@ -168,6 +173,12 @@ def launch(line: str) -> Forked:
         return go(line)
 
     return fork(work)
+
+
+def claims() -> int:
+    """How many claims this process has open."""
+    files = Path("/proc/self/fd").iterdir()
+    return sum(file.is_symlink() and os.readlink(file).endswith(".claim") for file in files)
 
 
 def alive(pid: int) -> bool:
@@ -200,7 +211,8 @@ def test_who_ends_the_command_ends_the_runs_and_the_same_command_goes_on(number,
         if launcher.poll() is None:
             os.kill(launcher.pid, signal.SIGKILL)
             launcher.wait()
-    workers = {pid for seed in (0, 1) for pid, _ in steps(seed)}
+    workers = {pid for seed in (0, 1) for pid, *_ in steps(seed)}
+    assert {claimed for seed in (0, 1) for *_, claimed in steps(seed)} == {1}
     until(lambda: not any(map(alive, workers)))
     assert len(workers) == 2 and not steps(2)
     said = Path("said.txt").read_text()
@@ -232,6 +244,7 @@ def test_who_ends_the_command_ends_the_runs_and_the_same_command_goes_on(number,
         "jobs in words": ("--seeds 0..1 --jobs all", ("--jobs all: expected a whole number",)),
         "a setting": ("--seeds 0..1 --modle x", ("unknown setting 'modle'",)),
         "a batch": ("--seeds 0..1 --bs 100", ("a batch of 100 images",)),
+        "a device and jobs": ("--seeds 0..1 --jobs 2 --device tpu", ("device 'tpu' is none of",)),
         "a device": ("--seeds 0..1 --device tpu", ("device 'tpu' is none of",)),
     }.values(),
 )  # fmt: skip
@@ -274,17 +287,19 @@ from lib.cli import parse
 from lib.grid.fork import asked
 from lib.grid.packed import prepare
 prepare(parse(["--config", "small.yaml"]).config())
-print(asked(torch.cuda._is_in_bad_fork), torch.cuda.is_available() and "", asked(torch.cuda._is_in_bad_fork))
+before = asked(torch.cuda._is_in_bad_fork)
+torch.cuda.is_available()
+print(before, asked(torch.cuda._is_in_bad_fork))
 """
     # torch knows of a fork behind CUDA even where there is no GPU, so long as it was built for one.
-    assert fresh(code) == ("False False True\n" if torch.backends.cuda.is_built() else "False False False\n")
+    assert fresh(code) == f"[False] [{torch.backends.cuda.is_built()}]\n"
 
 
 def test_a_fork_gives_its_answer_its_error_or_its_end():
-    assert asked(lambda: {"x": [1, 2]}) == {"x": [1, 2]}
+    assert asked(lambda: {"x": [1, 2]}, lambda: None, lambda: 3) == [{"x": [1, 2]}, None, 3]
     with pytest.raises(lib.grid.packed.BadInput, match="no such thing"):
         asked(_refuse)
-    assert asked(lambda: os.kill(os.getpid(), signal.SIGKILL)) is None
+    assert asked(lambda: os.kill(os.getpid(), signal.SIGKILL), lambda: 1) == [None, 1]
     assert fork(lambda: 7).wait() == 7
     assert fork(lambda: os.kill(os.getpid(), signal.SIGTERM)).wait() == 130
 
@@ -318,3 +333,15 @@ def test_as_many_runs_as_find_room_on_a_gpu_and_each_is_its_single_run(capfd):
     for part in ("test_loss", "test_accuracy"):
         one, packed = json.loads(Path("one/result.json").read_text()), results("all")[2]
         assert packed[part] == pytest.approx(one[part], rel=1e-3)
+
+
+def test_the_networks_of_the_benchmark_that_step_as_one_learn_what_each_learns():
+    words = "--config small.yaml --no-mixup --no-ema --lr 0.001 --seed"  # small: rounding grows with the rate
+    runs = [build(parse([*words.split(), str(seed)]).config(), CPU, print) for seed in SEEDS]
+    step, weights = vmapped(runs)
+    losses = [step(number) for number in range(3)][-1]
+    for seed, run in enumerate(runs):
+        expected = [train_step(run, number) for number in range(3)][-1]
+        torch.testing.assert_close(losses[seed], expected, rtol=1e-4, atol=0)
+        for name, weight in run.model.named_parameters():
+            torch.testing.assert_close(weights[name][seed], weight.detach(), rtol=1e-4, atol=1e-6)

@@ -105,27 +105,36 @@ def fork(work: Callable[[], int]) -> Forked:
         os._exit(code)  # and nothing of what the parent would do at its own end
 
 
-def asked(work: Callable[[], Any]) -> Any:
-    """What work gives, as JSON has it, done in a fork; None if that died.
+def asked(*works: Callable[[], Any]) -> list[Any]:
+    """What each work gives, as JSON has it, done in forks, all at once; None of one that died.
 
     Raises:
-        BadInput: work did.
+        BadInput: a work did.
     """
+    forks = [_asked(work) for work in works]
+    answers = []
+    for process, read in forks:
+        with open(read) as pipe:
+            answers.append(json.loads(pipe.read() or '{"answer": null}'))
+        process.wait()
+    for answer in answers:
+        if "error" in answer:
+            raise BadInput(answer["error"])
+    return [answer["answer"] for answer in answers]
+
+
+def _asked(work: Callable[[], Any]) -> tuple[Forked, int]:
+    """The process, and the pipe that its answer comes out of."""
     read, write = os.pipe()
 
     def tell() -> int:
         try:
-            told = {"answer": work()}
+            answer = {"answer": work()}
         except BadInput as error:
-            told = {"error": str(error)}
-        os.write(write, json.dumps(told).encode())
+            answer = {"error": str(error)}
+        os.write(write, json.dumps(answer).encode())
         return 0
 
     process = fork(tell)
     os.close(write)
-    with open(read) as pipe:
-        told = json.loads(pipe.read() or '{"answer": null}')
-    process.wait()
-    if "error" in told:
-        raise BadInput(told["error"])
-    return told["answer"]
+    return process, read

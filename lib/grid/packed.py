@@ -97,8 +97,8 @@ def _carry_out(left: Sequence[Job], seeds: int, at_once: int | None) -> None:
     config = parse(list(left[0].arguments)).config()
     threads = torch.get_num_threads()
     dataset = prepare(config)
-    find = partial(room, config, dataset, threads)
-    slots = min(seeds, at_once or (asked(find) if SUPPORTED else find()) or 1)
+    find = partial(room, config, dataset, threads, at_once)
+    slots = min(seeds, (asked(find)[0] if SUPPORTED else find()) or 1)
     print(f"{slots} at once", flush=True)
     began, options = time.perf_counter(), Options(slots, retries=0)
     with Progress(left) as progress:
@@ -131,11 +131,14 @@ def prepare(config: Config) -> "Dataset":
     return dataset
 
 
-def room(config: Config, dataset: "Dataset", threads: int) -> int:
+def room(config: Config, dataset: "Dataset", threads: int, wanted: int | None = None) -> int:
     """How many runs to carry out at once: one for each core, as long as they find room on a GPU.
 
     Args:
         threads: that a run has if the user has said so.
+        wanted: the answer, if the user has given it.
+    Raises:
+        BadInput: there is no such device.
     """
     import torch
 
@@ -144,6 +147,8 @@ def room(config: Config, dataset: "Dataset", threads: int) -> int:
     from lib.step import train_step
 
     device = build_device(config.run.device)
+    if wanted:
+        return wanted
     if device.type != "cuda":
         return max(1, cores() // threads) if os.environ.get("OMP_NUM_THREADS") else cores()
     free, _ = torch.cuda.mem_get_info(device)
