@@ -92,6 +92,7 @@ def _carry_out(left: Sequence[Job], seeds: int, at_once: int | None) -> None:
     How many run at once, and so the threads of each, depends on all the seeds, not on those that are left: as
     the threads decide the order of sums, a run that is resumed goes on as it began.
     """
+    began = time.perf_counter()
     import torch
 
     config = parse(list(left[0].arguments)).config()
@@ -100,7 +101,7 @@ def _carry_out(left: Sequence[Job], seeds: int, at_once: int | None) -> None:
     find = partial(room, config, dataset, threads, at_once)
     slots = min(seeds, (asked(find)[0] if SUPPORTED else find()) or 1)
     print(f"{slots} at once", flush=True)
-    began, options = time.perf_counter(), Options(slots, retries=0)
+    options = Options(slots, retries=0)  # the same command again is the way to repeat what failed
     with Progress(left) as progress:
         if SUPPORTED:
             Forks(left, options, progress.report, partial(_train, dataset, threads)).run()
