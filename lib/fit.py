@@ -13,9 +13,10 @@ from tqdm import tqdm
 from lib.config import Config
 from lib.dist import Lost
 from lib.log import Log, Scalars
+from lib.optim.pace import current_lr
 from lib.record import Record
 from lib.runfolder import RunFolder
-from lib.step import Run, current_lr, train_step
+from lib.step import Run, train_step
 
 
 class Diverged(Exception):

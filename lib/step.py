@@ -5,10 +5,9 @@ weights and batch, so the optimizer may call it as often as it likes. The only f
 project.
 """
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +18,9 @@ from lib.cost import Cost
 from lib.data.base import Split
 from lib.dist import ALONE, World
 from lib.log import Clock
-from lib.optim.schedules import in_epochs
+from lib.optim.pace import Stepper, freeze, set_lr, tell_time
+from lib.precision import LossScaler, Precision, autocast
 from lib.rng import Rng
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Batches(Protocol):
@@ -33,17 +31,6 @@ class Batches(Protocol):
     steps_per_epoch: int
 
     def at(self, step: int) -> Batch: ...
-
-
-class Stepper(Protocol):
-    """An optimizer, or a wrapper around one."""
-
-    param_groups: list[dict]
-
-    def step(self, closure: Callable[[], Tensor]) -> Tensor: ...
-    def zero_grad(self, set_to_none: bool = True) -> None: ...
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state: dict) -> None: ...
 
 
 class Average(Protocol):
@@ -69,7 +56,7 @@ class Run:
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
     averages: dict[str, Average]
     views: dict[str, Callable[..., nn.Module]]  # `(model=...)` to test-time views of it, for the end
-    scaler: "LossScaler"
+    scaler: LossScaler
     epochs: float
     seed: int
     precision: Precision
@@ -139,82 +126,3 @@ def _add_up(run: Run, loss: Tensor) -> None:
     if statistics:
         torch._foreach_div_(statistics, run.world.size)
     run.world.add_up([loss, *(p.grad for p in run.params if p.grad is not None), *statistics])
-
-
-def tell_time(optimizer: Stepper, step: int, total: int) -> None:
-    """Tell the optimizer that this is step number `step` (from 0) of `total`."""
-    for group in optimizer.param_groups:
-        group["time"] = (step, total)
-
-
-def set_lr(optimizer: Stepper, factor: float, epoch: float = 0.0, epochs: float = 1.0) -> None:
-    """Set the rates of a point in time, at which the schedule has this factor."""
-    for group in optimizer.param_groups:
-        # A group that learns at another rate than the rest, or for a shorter time, has a factor of its own.
-        own = max(0.0, 1 - epoch / _end(group, epochs)) if group.get("falls") else factor
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0) * own
-
-
-def freeze(optimizer: Stepper, epoch: float, epochs: float) -> None:
-    """Let the groups that learn at first only have gradients in their time, and none after it."""
-    for group in optimizer.param_groups:
-        if "learns_until" in group:
-            for p in group["params"]:
-                p.requires_grad_(epoch < _end(group, epochs))
-
-
-def _end(group: dict, epochs: float) -> float:
-    return in_epochs(group["learns_until"], epochs)
-
-
-def current_lr(optimizer: Stepper) -> float:
-    """The rate of what has no factor of its own."""
-    group = optimizer.param_groups[0]
-    return group["lr"] / group.get("lr_scale", 1.0)
-
-
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:
-    """Convolutions and matrix products in `precision`; weights, losses and sums that need it stay in fp32."""
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
-
-
-class LossScaler:
-    """Keeps small fp16 gradients from vanishing (Micikevicius et al. 2017, arXiv:1710.03740, section 3.2).
-
-    With other precisions the scale is 1 and stays so.
-    """
-
-    growth_interval = 2000  # gradients without overflow before the scale doubles
-
-    def __init__(self, precision: Precision):
-        self.dynamic = precision == "fp16"
-        self.scale = 2.0**16 if self.dynamic else 1.0
-        self.good_steps = 0
-
-    def backward(self, loss: Tensor) -> None:
-        (loss * self.scale if self.dynamic else loss).backward()
-
-    def finish(self, params: list[Tensor], clip: float | None) -> None:
-        """Unscale the gradients, drop them all if one overflowed, then clip their common norm."""
-        gradients = [p.grad for p in params if p.grad is not None]
-        if self.dynamic:
-            torch._foreach_div_(gradients, self.scale)
-            # The one synchronisation with the device: whether to step at all is a decision of the host.
-            if not torch.isfinite(nn.utils.get_total_norm(gradients)):
-                for p in params:
-                    p.grad = None
-                self.scale, self.good_steps = self.scale / 2, 0
-                return
-            self.good_steps += 1
-            if self.good_steps % self.growth_interval == 0:
-                self.scale *= 2
-        if clip is not None:
-            nn.utils.clip_grad_norm_(params, clip)
-
-    def state_dict(self) -> dict:
-        return {"scale": self.scale, "good_steps": self.good_steps}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.scale, self.good_steps = state["scale"], state["good_steps"]

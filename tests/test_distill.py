@@ -19,9 +19,10 @@ from lib.batch import Batch
 from lib.build import build
 from lib.cli import parse
 from lib.distill.dkd import parts
+from lib.precision import autocast
 from lib.registry import distillations
 from lib.rng import Rng
-from lib.step import Run, autocast, train_step
+from lib.step import Run, train_step
 from lib.teacher import Renormalized, Teach
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -13,7 +13,8 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 ROWS = (
     ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics", "cost", "dist"),
     ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
-    ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
+    ("log", "precision"),
+    ("config", "compose", "legacy", "spelling", "cli", "inform", "step", "evaluate", "checkpoint"),
     ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
     ("fit", "trained"),
     ("launch", "assess", "grid"),
@@ -22,7 +23,7 @@ PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
-    r"\.backward\(": ("lib/step.py", "lib/build/trial.py"),  # build tries out a compiled model
+    r"\.backward\(": ("lib/step.py", "lib/precision.py", "lib/build/trial.py"),  # tries a compiled model
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
     r"torch\.distributed": ("lib/dist.py",),
     r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py", "lib/grid/child.py"),

@@ -16,9 +16,10 @@ from lib.cli import parse
 from lib.errors import BadInput
 from lib.init.whitening import principal_components
 from lib.optim.groups import ParamGroups
+from lib.optim.pace import freeze, tell_time
 from lib.registry import models, optimizers, wrappers
 from lib.rng import Rng
-from lib.step import Run, freeze, tell_time, train_step
+from lib.step import Run, train_step
 from scripts import plain_airbench as plain
 
 SPEED = Path(__file__).parent.parent / "configs/speed"

@@ -22,8 +22,10 @@ from lib.cost import Cost
 from lib.dist import ALONE, World
 from lib.errors import BadInput
 from lib.log import Clock
+from lib.optim.pace import Stepper
 from lib.optim.schedules import Schedule
-from lib.step import Average, LossScaler, Run, Stepper
+from lib.precision import LossScaler
+from lib.step import Average, Run
 from lib.surgery.sync_batchnorm import synchronise
 from lib.teacher import Teach
 

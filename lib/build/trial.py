@@ -11,8 +11,8 @@ from lib.augment.pipeline import BatchMap, Step, pipeline
 from lib.batch import Batch
 from lib.data.resident import Resident
 from lib.errors import BadInput
+from lib.precision import Precision, autocast
 from lib.rng import Rng
-from lib.step import Precision, autocast
 
 
 @contextlib.contextmanager
