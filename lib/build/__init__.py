@@ -1,11 +1,11 @@
 """From a configuration to a run: the one place where names become objects."""
 
 from lib.build.data import build_data, build_dataset, build_normalize, build_splits, training_part
+from lib.build.machine import build_device
 from lib.build.model import build_model
 from lib.build.run import (
     build,
     build_averages,
-    build_device,
     build_schedule,
     build_steps,
     build_views,

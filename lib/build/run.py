@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Callable
-from functools import reduce
 from pathlib import Path
 
 import torch
@@ -11,9 +10,10 @@ from torch import nn
 
 from lib.augment.pipeline import Normalize, Share, Step, pipeline
 from lib.augment.stage import Stage
-from lib.batch import Loss
 from lib.build.data import build_data, build_dataset, build_normalize, training_sample
-from lib.build.model import build_model, in_order, only_one
+from lib.build.learning import build_loss, build_optimizer
+from lib.build.machine import check_world
+from lib.build.model import build_model
 from lib.build.teachers import build_teachers
 from lib.build.trial import compile_model, try_out, try_sizes, try_views
 from lib.checkpoint import load, load_weights, weights_file
@@ -22,7 +22,6 @@ from lib.cost import Cost
 from lib.dist import ALONE, World
 from lib.errors import BadInput
 from lib.log import Clock
-from lib.optim.pace import Stepper
 from lib.optim.schedules import Schedule
 from lib.precision import LossScaler
 from lib.step import Average, Run
@@ -76,13 +75,12 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
 
     if train.compile:
         compile_model(model, normalize.pixels(data.at(0).x), train.precision, note)
-    optimizer = _optimizer(config, model)
     run = Run(
         model=model,
         data=data,
         prepare=prepare,
-        loss=_loss(config, steps),
-        optimizer=optimizer,
+        loss=build_loss(config, steps),
+        optimizer=build_optimizer(config, model),
         schedule=build_schedule(config),
         averages={},
         views=views,
@@ -127,46 +125,6 @@ def build_views(config: Config) -> dict[str, Callable[..., nn.Module]]:
     return {name: choice.build for name, choice in config.tricks["views"].items()}
 
 
-def check_world(config: Config, world: World) -> None:
-    """Refuse what so many processes cannot do together."""
-    train, images = config.train, f"a batch of {config.train.batch_size} images"
-    if train.batch_size < world.size:
-        raise BadInput(f"{images} cannot be shared by {world.size} processes; give a larger --batch-size")
-    if train.sync_bn and train.batch_size % world.size:
-        # A process with fewer images may have fewer micro-batches, and the others would wait for it.
-        raise BadInput(
-            f"train.sync_bn: {images} cannot be shared equally by {world.size} processes; "
-            "give a --batch-size that is a multiple"
-        )
-    if train.sync_bn and train.compile and world.size > 1:
-        raise BadInput("train.sync_bn sends messages from within the model, which train.compile cannot take")
-
-
-def build_device(name: str, world: World = ALONE) -> torch.device:
-    """The device that is asked for, or the best there is for `auto`; for several processes one each."""
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(best if name == "auto" else name)
-    except RuntimeError:
-        raise BadInput(f"device {name!r} is none of auto, cpu, cuda, cuda:<number>, mps") from None
-    count = torch.cuda.device_count() if device.type == "cuda" else 1
-    usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not usable.get(device.type) or (device.index or 0) >= count:
-        raise BadInput(f"device {name} is asked for, but this machine has {best} only; use --device {best}")
-    if world.size == 1 or device.type == "cpu":
-        return device
-    if device.type == "mps" or device.index is not None:
-        raise BadInput(
-            f"{world.size} processes cannot share {device}; use --device cpu, or cuda for a GPU each"
-        )
-    if world.local_size > count:
-        raise BadInput(
-            f"torchrun starts {world.local_size} processes on a machine of {count} GPUs, and each needs one "
-            f"of its own; use --nproc-per-node {count}"
-        )
-    return torch.device("cuda", world.local_rank)
-
-
 def build_schedule(config: Config) -> Schedule:
     """`(epoch, epochs) -> factor`, tried over the whole budget so that a bad point in time shows at once."""
     schedule = config.settings["schedule"](config.chosen["schedule"].build())
@@ -189,29 +147,3 @@ def build_steps(config: Config, normalize: Normalize) -> list[Step]:
             raise BadInput(f"augmentation {name}: {error}") from error
         steps.append(step)
     return steps
-
-
-def _loss(config: Config, steps: list[Step]) -> Loss:
-    """The loss, in the augmentations that change it, in the distillations."""
-    loss = reduce(lambda loss, step: step.map.loss(loss), steps, config.chosen["loss"].build())
-    # In the order of their names, whatever the order of the flags: one may weigh what stands before it.
-    for _, choice in sorted(config.tricks["distill"].items()):
-        loss = choice.build()(loss, config.train.epochs)
-    return loss
-
-
-def _optimizer(config: Config, model: nn.Module) -> Stepper:
-    """The base optimizer inside its wrappers, which stand in an order of their own."""
-    try:
-        groups = config.settings["optim"](model)
-    except ValueError as error:
-        raise BadInput(f"optim: {error}") from error
-    optimizer = config.chosen["optim"].build(params=groups)
-    for group in optimizer.param_groups:
-        if "decay_scale" in group:
-            group["weight_decay"] *= group["decay_scale"]
-    wrappers = config.tricks["wrap"]
-    only_one(wrappers, "climbs", "climb before the one step")
-    for _, choice in in_order(wrappers, "order"):
-        optimizer = choice.build(base=optimizer, model=model)
-    return optimizer
