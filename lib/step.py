@@ -6,7 +6,7 @@ project.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -44,13 +44,26 @@ class Average(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
+class Selection(Protocol):
+    """Picks the images of a finished batch that the step learns from, and may itself learn to."""
+
+    def kept(self, images: int) -> int: ...  # of a batch of so many images
+    def __call__(self, batch: Batch, run: "Run", step: int) -> Batch: ...
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+def as_it_is(batch: Batch, rng: Rng) -> Batch:
+    return batch
+
+
 @dataclass
 class Run:
     """What a training run is made of."""
 
     model: nn.Module
     data: Batches
-    prepare: Callable[[Batch, Rng], Batch]
+    prepare: Callable[[Batch, Rng], Batch]  # augments the batch
     loss: Loss
     optimizer: Stepper
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
@@ -67,11 +80,21 @@ class Run:
     normalize: Callable[[Tensor], Tensor]  # what evaluation does to pixels
     splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
     world: World = ALONE  # the processes that train together
+    selections: dict[str, Selection] = field(default_factory=dict)
+    deal: Callable[[Batch, Rng], Batch] = as_it_is  # gives each process its share, and asks the teachers
 
     @property
     def total(self) -> int:
         """Steps in the whole budget."""
         return max(1, round(self.epochs * self.data.steps_per_epoch))
+
+    @property
+    def images(self) -> int:
+        """Images that a step learns from: of the batch that is drawn, what the selections keep."""
+        kept = self.data.batch_size
+        for selection in self.selections.values():
+            kept = selection.kept(kept)
+        return kept
 
     @property
     def params(self) -> list[Tensor]:
@@ -80,12 +103,25 @@ class Run:
 
 def train_step(run: Run, step: int) -> Tensor:
     """Take step number `step` (from 0) and return the batch's mean loss, still on the device."""
-    # All processes prepare one and the same batch; only the noise of the model is each one's own.
-    rng, noise = Rng(run.seed, step, 0), Rng(run.seed, step, run.world.rank).fold("model")
+    rng = Rng(run.seed, step, 0)  # all processes prepare one and the same batch
     with torch.no_grad(), run.clock("data"):
         batch = run.prepare(run.data.at(step), rng)  # nothing is random after this line
+    for selection in run.selections.values():
+        with run.clock("select"):
+            batch = selection(batch, run, step)
+    images = len(batch)  # in the shares of all processes
+    with torch.no_grad(), run.clock("data"):
+        batch = run.deal(batch, rng)
         run.cost.taught(batch.x)
-    images = run.data.batch_size * batch.views  # in the shares of all processes
+    loss = learn(run, batch, images, step)
+    for average in run.averages.values():
+        average.update(run.model, step)
+    return loss
+
+
+def learn(run: Run, batch: Batch, images: int, step: int) -> Tensor:
+    """Let the optimizer take a step by the mean loss of so many images, of which `batch` is a share."""
+    noise = _noise(run, step)
     epoch = step / run.data.steps_per_epoch
     tell_time(run.optimizer, step, run.total)
     freeze(run.optimizer, epoch, run.epochs)
@@ -106,10 +142,22 @@ def train_step(run: Run, step: int) -> Tensor:
         run.scaler.finish(run.params, run.clip)
         return loss
 
-    loss = run.optimizer.step(closure)
-    for average in run.averages.values():
-        average.update(run.model, step)
-    return loss
+    return run.optimizer.step(closure)
+
+
+@torch.no_grad()
+def look(run: Run, batch: Batch, step: int) -> Tensor:  # (B,)
+    """The losses of a batch, in train mode and without a step."""
+    _noise(run, step).seed_noise()
+    with autocast(batch.x.device, run.precision):
+        losses = run.loss(run.model(batch.x), batch)
+    run.cost.looked(batch.x)
+    return losses
+
+
+def _noise(run: Run, step: int) -> Rng:
+    """The numbers of what is random within the model, where each process has its own."""
+    return Rng(run.seed, step, run.world.rank).fold("model")
 
 
 def _add_up(run: Run, loss: Tensor) -> None:

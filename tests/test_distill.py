@@ -228,8 +228,9 @@ def run_of(line: str) -> Run:
 
 
 def prepared(run: Run, step: int = 0) -> Batch:
+    rng = Rng(run.seed, step, 0)
     with torch.no_grad():
-        return run.prepare(run.data.at(step), Rng(run.seed, step, 0))
+        return run.deal(run.prepare(run.data.at(step), rng), rng)
 
 
 def network(folder: str, weights: str = "model") -> nn.Module:

@@ -15,7 +15,8 @@ ROWS = (
     ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
     ("log", "precision"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "step", "evaluate", "checkpoint"),
-    ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
+    ("teacher", "select"),
+    ("saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
     ("fit", "trained"),
     ("launch", "assess", "grid"),
 )
@@ -75,15 +76,17 @@ def test_every_module_says_what_it_is(path):
 
 
 def test_the_step_never_waits_for_the_device():
-    places = ("step", "teacher", "augment/*", "optim/*", "distill/*", "surgery/*", "corruptions/*")
+    packages = ("augment", "optim", "distill", "select", "surgery", "corruptions")
+    places = ("step", "precision", "teacher", *(f"{package}/*" for package in packages))
     for path in [path for place in places for path in ROOT.glob(f"lib/{place}.py")]:
         assert not re.search(r"\.item\(\)|\.cpu\(\)|\.tolist\(\)|\.numpy\(\)", path.read_text()), path
 
 
 def test_no_trick_is_named_in_the_loop():
-    from lib.registry import augmentations, averages, distillations, initialisations, surgeries, wrappers
+    from lib.registry import REGISTRIES
 
-    named = (augmentations, wrappers, averages, distillations, surgeries, initialisations)
+    kinds = ("augmentation", "wrapper", "average", "distillation", "surgery", "initialisation", "selection")
+    named = [REGISTRIES[kind] for kind in kinds]
     names = [name for registry in named for name in registry.names()]
     for path in (ROOT / "train.py", ROOT / "lib/fit.py", *ROOT.glob("lib/build/*.py")):
         words = set(re.findall(r"\w+", path.read_text().lower()))

@@ -14,5 +14,6 @@ class Stage(IntEnum):
     MIX = 6
     RESIZE = 7
     LABEL = 8
+    # Here selections pick images of the batch, which is whole until then.
     SHARE = 9  # of several processes each goes on with its own part of the batch
     TEACH = 10

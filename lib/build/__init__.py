@@ -10,6 +10,7 @@ from lib.build.run import (
     build_steps,
     build_views,
 )
+from lib.build.selections import images_kept
 from lib.build.trial import augmenting, try_views
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "build_splits",
     "build_steps",
     "build_views",
+    "images_kept",
     "training_part",
     "try_views",
 ]

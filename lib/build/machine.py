@@ -2,6 +2,7 @@
 
 import torch
 
+from lib.build.selections import images_kept
 from lib.config import Config
 from lib.dist import ALONE, World
 from lib.errors import BadInput
@@ -9,10 +10,12 @@ from lib.errors import BadInput
 
 def check_world(config: Config, world: World) -> None:
     """Refuse what so many processes cannot do together."""
-    train, images = config.train, f"a batch of {config.train.batch_size} images"
-    if train.batch_size < world.size:
+    train, kept = config.train, images_kept(config)
+    images = f"a batch of {train.batch_size} images"
+    images = images if kept == train.batch_size else f"the {kept} images kept of {images}"
+    if kept < world.size:
         raise BadInput(f"{images} cannot be shared by {world.size} processes; give a larger --batch-size")
-    if train.sync_bn and train.batch_size % world.size:
+    if train.sync_bn and kept % world.size:
         # A process with fewer images may have fewer micro-batches, and the others would wait for it.
         raise BadInput(
             f"train.sync_bn: {images} cannot be shared equally by {world.size} processes; "

@@ -1,19 +1,21 @@
 """The whole of a run, from its configuration."""
 
-import math
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from lib.augment.pipeline import Normalize, Share, Step, pipeline
+from lib.augment.pipeline import BatchMap, Normalize, Share, Step, pipeline
 from lib.augment.stage import Stage
+from lib.batch import Batch
 from lib.build.data import build_data, build_dataset, build_normalize, training_sample
 from lib.build.learning import build_loss, build_optimizer
 from lib.build.machine import check_world
 from lib.build.model import build_model
+from lib.build.selections import beside, build_selections, images_kept
 from lib.build.teachers import build_teachers
 from lib.build.trial import compile_model, try_out, try_sizes, try_views
 from lib.checkpoint import load, load_weights, weights_file
@@ -24,6 +26,8 @@ from lib.errors import BadInput
 from lib.log import Clock
 from lib.optim.schedules import Schedule
 from lib.precision import LossScaler
+from lib.rng import Rng
+from lib.select.learner import Learner
 from lib.step import Average, Run
 from lib.surgery.sync_batchnorm import synchronise
 from lib.teacher import Teach
@@ -44,7 +48,9 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
     dataset = world.in_turn(lambda: build_dataset(config))
     data, splits = build_data(config, dataset, device)
     shape, num_classes = tuple(dataset.train.x.shape[1:]), len(dataset.classes)
-    model = build_model(config, shape, num_classes, lambda: training_sample(config, dataset, data.split))
+    layout = torch.channels_last if train.channels_last else torch.preserve_format
+    sample = partial(training_sample, config, dataset, data.split)
+    model = build_model(config, shape, num_classes, sample)
     if train.init_from:
         path = weights_file(Path(train.init_from))
         load_weights(model, load(path)["model"], path)
@@ -52,7 +58,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
             note(f"the weights of train.init_from take the place of what init drew: {names}")
     for line in _unsplit(config):
         note(line)
-    model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
+    model.to(device, memory_format=layout)
 
     if world.size > 1:
         world.align(list(model.state_dict().values()))  # other hardware may round initial weights differently
@@ -61,24 +67,39 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
 
     normalize = build_normalize(config, dataset, device)
     teachers = build_teachers(config, dataset, normalize)
-    steps = build_steps(config, normalize)
+    steps, dealing = build_steps(config, normalize), []
     if world.size > 1:
-        steps.append(Step("share", Stage.SHARE, Share(rank=world.rank, size=world.size)))
+        dealing.append(Step("share", Stage.SHARE, Share(rank=world.rank, size=world.size)))
     if teachers:
-        steps.append(Step("teacher", Stage.TEACH, Teach(models=teachers, precision=train.precision)))
-    prepare = pipeline(steps)
-    views = build_views(config)
+        dealing.append(Step("teacher", Stage.TEACH, Teach(models=teachers, precision=train.precision)))
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
-    batch = try_out(model, pipeline(s for s in steps if s not in resizing), data, train.accumulate)
-    try_sizes(model, resizing, batch, math.ceil(train.epochs))
+    unresized, deal = pipeline(step for step in steps if step not in resizing), pipeline(dealing)
+    views, kept, cost = build_views(config), images_kept(config), Cost(model, teachers)
     try_views(views, data)
 
-    if train.compile:
-        compile_model(model, normalize.pixels(data.at(0).x), train.precision, note)
+    def settle(model: nn.Module, prepare: BatchMap, accumulate: int = 1, name: str = "the model") -> None:
+        try_sizes(model, resizing, try_out(model, prepare, data, accumulate, name), train.epochs, name)
+        if train.compile:
+            compile_model(model, normalize.pixels(data.at(0).x), train.precision, note)
+
+    def picked(batch: Batch, rng: Rng) -> Batch:  # the first images stand in for those that will be picked
+        batch = unresized(batch, rng)
+        return deal(batch.take(slice(kept * batch.views)), rng)
+
+    def learner(name: str) -> Learner:
+        its = beside(config, name)
+        model = build_model(its, shape, num_classes, sample).to(device, memory_format=layout)
+        settle(model, unresized, name=name)
+        how = build_loss(its, steps), build_optimizer(its, model), LossScaler(train.precision)
+        return Learner(model, *how, cost.beside(model))
+
+    settle(model, picked, train.accumulate)
     run = Run(
         model=model,
         data=data,
-        prepare=prepare,
+        prepare=pipeline(steps),
+        selections=build_selections(config, learner),
+        deal=deal,
         loss=build_loss(config, steps),
         optimizer=build_optimizer(config, model),
         schedule=build_schedule(config),
@@ -91,7 +112,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
         accumulate=train.accumulate,
         clip=train.clip,
         clock=Clock(device),
-        cost=Cost(model, teachers),
+        cost=cost,
         normalize=normalize.pixels,
         splits=splits,
         world=world,
@@ -102,7 +123,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
 
 def _unsplit(config: Config) -> list[str]:
     """What splits a micro-batch into parts that are no smaller than it, and so changes nothing."""
-    images = config.train.batch_size // config.train.accumulate
+    images = images_kept(config) // config.train.accumulate
     found = []
     for name, choice in config.tricks["surgery"].items():
         field = choice.entry.facts.get("splits")

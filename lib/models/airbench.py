@@ -79,11 +79,13 @@ class AirBench(nn.Module):
         convolutions: int = 2,  # in each group: 2, or 3 with a shortcut across the last two
         bn_momentum: float = 0.4,  # weight of a batch in the running statistics of BatchNorm
         start: Literal["sgd", "muon"] = "sgd",  # initial head and bias, as in the recipe for this optimizer
+        shift_patches: bool = True,  # train the bias of the whitening, which shifts the whitened patches
     ):
         super().__init__()
         require(image_size >= 9, "image_size", "at least 9, for a 2x2 patch and three halvings", image_size)
         require(start in ("sgd", "muon"), "start", "sgd or muon", start)
         self.whiten = whitening(in_channels)
+        self.whiten.bias.requires_grad_(shift_patches)
         groups, width = [], self.whiten.out_channels
         for channels in widths:
             groups.append(Group(width, channels, convolutions, bn_momentum))
@@ -120,3 +122,12 @@ for accuracy, (widths, convolutions, momentum, count) in PLANS.items():
         paper="Jordan 2024, arXiv:2404.00498",
         year=2024,
     )
+
+# What picks the images that airbench96 learns from, in its author's airbench96_faster.
+models.register(
+    "airbench96_proxy",
+    partial(AirBench, widths=(32, 64, 64), convolutions=2, bn_momentum=0.1, shift_patches=False),
+    params=146_112,
+    paper="Jordan 2024, airbench96_faster",
+    year=2024,
+)
