@@ -254,13 +254,16 @@ def test_the_noise_of_the_proxy_is_a_function_of_the_step():
 
 def test_the_proxy_has_the_recipe_but_not_what_is_done_to_the_runs_own_network():
     line = "--model airbench93 --model.start muon --stem-epochs 0.5 --stem-falls True "
-    line += "--whitening --dropout 0.5 --ema --optim muon --optim.rest sgd --lookahead --proxy"
+    line += "--whitening --orthogonal --dropout 0.5 --ema --optim muon --optim.rest sgd --lookahead --proxy"
     run = run_of(line, side=16)
     learner = run.selections["proxy"].learner
     assert type(learner.optimizer) is type(run.optimizer)
     assert not any("learns_until" in group for group in learner.optimizer.param_groups)
     assert not any(isinstance(m, nn.Dropout) for m in learner.model.modules())
     assert torch.equal(learner.model.whiten.weight, run.model.whiten.weight)  # of the same images
+    identity = nn.init.dirac_(torch.empty(24, 24, 3, 3))  # as its author has it, for the first filters
+    assert torch.equal(learner.model.groups[0].halve[0].weight[:24], identity)
+    assert not torch.equal(run.model.groups[0].halve[0].weight[:24], identity)
     assert (learner.model.logit_scale, run.model.logit_scale) == (1 / 64, 1 / 128)  # both start as for Muon
     beside = learner.within(run)
     assert (beside.accumulate, beside.averages, beside.selections) == (1, {}, {})

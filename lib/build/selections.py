@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from lib.config import Choice, Config
 from lib.errors import BadInput
+from lib.init.turn import Turn
 from lib.registry import models
 from lib.select.learner import Learner
 from lib.step import Selection
@@ -42,15 +43,17 @@ def beside(config: Config, name: str) -> Config:
     """The configuration of a network of that name that learns beside the run's own, from the targets alone.
 
     A model of the same file has the same options, for a recipe's optimizer may depend on them. In its first
-    block there may be nothing to freeze in time, so that is left out.
+    block there may be nothing to freeze in time, so that is left out; and so is what changes a network or its
+    initial weights, but for the weights that are the data's.
     """
     mine, entry = config.chosen["model"], models[name]
     common = mine.options if entry.module == mine.entry.module else {}
     options = {key: common.get(key, field.default) for key, field in entry.fields.items()}
+    drawn = {name: c for name, c in config.tricks["init"].items() if c.entry.facts["turn"] is Turn.DATA}
     optim = replace(config.settings["optim"], stem_epochs=None, stem_falls=False)
     return replace(
         config,
         chosen=config.chosen | {"model": Choice(models.kind, entry, options)},
-        tricks=config.tricks | {"surgery": {}, "distill": {}},
+        tricks=config.tricks | {"surgery": {}, "init": drawn, "distill": {}},
         settings=config.settings | {"optim": optim},
     )

@@ -2,8 +2,9 @@
 
 A small network sees every batch first, and the run's own learns from the images with the largest losses
 there. The small one learns from these too, but only from those of every fourth batch, and its norms see the
-whole batch. Its loss, optimizer with wrappers, schedule and initialisation are the run's; the teachers,
-surgery, averages and the freezing of the first block are for the run's own network alone.
+whole batch. Its loss, optimizer with wrappers and schedule are the run's, and so are filters that the data
+give (whitening); teachers, surgery, other initial weights, averages and the freezing of the first block are
+for the run's own network alone.
 
 In the author's program the small network is trained first and its choices are kept. As it knows nothing of
 the larger one, to train both at once gives the same.
