@@ -316,6 +316,21 @@ def test_the_rate_finder_leaves_the_proxy_as_it_was():
     assert equal(state_of(run), before)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("switched_on", SELECTIONS, ids=str)
+def test_a_gpu_is_not_waited_for_by_the_choice(switched_on):
+    options = " ".join(f"{key}={value}" for key, value in switched_on.items())
+    line = f"{SMALL} --model resnet20 --precision bf16 {options}"
+    run = build(parse(line.split()).config(), torch.device("cuda"), note=pytest.fail)
+    train_step(run, 0)  # chooses kernels, and gets the order of the epoch
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in (1, 2, 3, 4):
+            train_step(run, step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 # Records.
 
 

@@ -77,10 +77,10 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
     views, kept, cost = build_views(config), images_kept(config), Cost(model, teachers)
     try_views(views, data)
 
-    def settle(model: nn.Module, prepare: BatchMap, accumulate: int = 1, name: str = "the model") -> None:
-        try_sizes(model, resizing, try_out(model, prepare, data, accumulate, name), train.epochs, name)
+    def settle(model: nn.Module, prepare: BatchMap, images: int, parts: int, name: str) -> None:
+        try_sizes(model, resizing, try_out(model, prepare, data, parts, name), train.epochs, name)
         if train.compile:
-            compile_model(model, normalize.pixels(data.at(0).x), train.precision, note)
+            compile_model(model, normalize.pixels(data.at(0).x[:images]), train.precision, note)
 
     def picked(batch: Batch, rng: Rng) -> Batch:  # the first images stand in for those that will be picked
         batch = unresized(batch, rng)
@@ -89,11 +89,11 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
     def learner(name: str) -> Learner:
         its = beside(config, name)
         model = build_model(its, shape, num_classes, sample).to(device, memory_format=layout)
-        settle(model, unresized, name=name)
+        settle(model, unresized, train.batch_size, 1, name)
         how = build_loss(its, steps), build_optimizer(its, model), LossScaler(train.precision)
         return Learner(model, *how, cost.beside(model))
 
-    settle(model, picked, train.accumulate)
+    settle(model, picked, kept, train.accumulate, "the model")
     run = Run(
         model=model,
         data=data,

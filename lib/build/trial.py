@@ -29,7 +29,7 @@ def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
 
 @torch.no_grad()
 def try_out(
-    model: nn.Module, prepare: BatchMap, data: Resident, accumulate: int = 1, name: str = "the model"
+    model: nn.Module, prepare: BatchMap, data: Resident, accumulate: int, name: str = "the model"
 ) -> Batch:
     """Refuse a trick or a model that cannot take these images, which nothing but a batch of them shows.
 

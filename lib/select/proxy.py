@@ -61,7 +61,7 @@ class Proxy:
             losses = run.loss(logits, batch)
             if not found:  # an optimizer that calls twice, as SAM does, learns from the same images
                 found.append(hardest(losses.detach().unflatten(0, (-1, batch.views)).mean(1), count))
-            return losses[samples(found[0], batch.views)]
+            return losses.index_select(0, samples(found[0], batch.views))
 
         picking = replace(run, loss=loss)
         if step % self.every == 0:
