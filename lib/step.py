@@ -44,7 +44,7 @@ class Average(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-class Selection(Protocol):
+class Selector(Protocol):
     """Picks the images of a finished batch that the step learns from, and may itself learn to."""
 
     def kept(self, images: int) -> int: ...  # of a batch of so many images
@@ -80,7 +80,7 @@ class Run:
     normalize: Callable[[Tensor], Tensor]  # what evaluation does to pixels
     splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
     world: World = ALONE  # the processes that train together
-    selections: dict[str, Selection] = field(default_factory=dict)
+    selections: dict[str, Selector] = field(default_factory=dict)
     deal: Callable[[Batch, Rng], Batch] = as_it_is  # gives each process its share, and asks the teachers
 
     @property

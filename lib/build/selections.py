@@ -8,10 +8,10 @@ from lib.errors import BadInput
 from lib.init.turn import Turn
 from lib.registry import models
 from lib.select.learner import Learner
-from lib.step import Selection
+from lib.step import Selector
 
 
-def build_selections(config: Config, learner: Callable[[str], Learner]) -> dict[str, Selection]:
+def build_selections(config: Config, learner: Callable[[str], Learner]) -> dict[str, Selector]:
     """The selections that are on.
 
     Args:
