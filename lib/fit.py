@@ -28,16 +28,23 @@ class Diverged(Exception):
         self.step, self.lr, self.loss = step, lr, loss
 
 
-def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log) -> dict[str, Any]:
+def fit(
+    run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log, began: float
+) -> dict[str, Any]:
     """Train to the end of the budget, from the folder's checkpoint if there is one.
 
+    Args:
+        began: when the command did, by time.perf_counter.
     Returns:
         What `result.json` holds.
     """
     record = Record(run, config, folder, device, log)
     start = record.resume()
     scalars = Scalars(folder.path, config.run.tensorboard and run.world.leads, start)
-    losses, began = Losses(), time.perf_counter()
+    losses = Losses()
+    # Of this process, so in its first row alone: imports, data, first weights, compilation.
+    once = {"seconds_start": time.perf_counter() - began}
+    began = time.perf_counter()
     try:
         for step in _progress(start, run):
             loss = train_step(run, step)
@@ -52,7 +59,8 @@ def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: 
                 raise Diverged(step, lr, math.nan)
             epoch = math.ceil((step + 1) / run.data.steps_per_epoch)
             row = {"epoch": epoch, "step": step + 1, "lr": lr, "train_loss": train_loss}
-            row |= _timing(run, device, steps, time.perf_counter() - began)
+            row |= once | _timing(run, device, steps, time.perf_counter() - began)
+            once = {}
             if last or epoch % config.run.evaluate_every == 0:
                 row |= record.evaluate(epoch, last)
             record.add(row)

@@ -151,7 +151,7 @@ class Record:
             return sum(row.get(key, 0.0) for row in self.rows)
 
         config = self.config
-        parts = ("train", "data", *(["select"] if self.run.selections else []), "evaluate")
+        parts = ("start", "train", "data", *(["select"] if self.run.selections else []), "evaluate")
         seconds = {part: total(f"seconds_{part}") for part in parts}
         images = self.rows[-1]["step"] * self.run.images if self.rows else 0
         result = {

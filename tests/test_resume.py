@@ -28,7 +28,7 @@ TRICKS = (
     "--epochs 2.5 --sam --mixup --cutout 4 --ema --label-smoothing --accumulate 2 --precision bf16 "
     "--warmup 1 --proxy-model wrn_10_1 --proxy-every 2"
 )
-TIMES = tuple(f"seconds_{part}" for part in ("train", "data", "select", "evaluate"))
+TIMES = tuple(f"seconds_{part}" for part in ("start", "train", "data", "select", "evaluate"))
 TIMES += ("images_per_second", "peak_memory_mb")
 
 Patch = Callable[[], None]  # done in the child, before it trains
