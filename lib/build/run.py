@@ -17,7 +17,7 @@ from lib.build.machine import check_world
 from lib.build.model import build_model
 from lib.build.selections import beside, build_selections, images_kept
 from lib.build.teachers import build_teachers
-from lib.build.trial import compile_model, try_out, try_sizes, try_views
+from lib.build.trial import compiled, try_out, try_sizes, try_views
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
 from lib.cost import Cost
@@ -82,13 +82,16 @@ def build(
         dealing.append(Step("teacher", Stage.TEACH, Teach(models=teachers, precision=train.precision)))
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
     unresized, deal = pipeline(step for step in steps if step not in resizing), pipeline(dealing)
-    views, kept, cost = build_views(config), images_kept(config), Cost(model, teachers)
+    views, kept = build_views(config), images_kept(config)
     try_views(views, data)
 
-    def settle(model: nn.Module, prepare: BatchMap, images: int, parts: int, name: str) -> None:
-        try_sizes(model, resizing, try_out(model, prepare, data, parts, name), train.epochs, name)
-        if train.compile:
-            compile_model(model, normalize.pixels(data.at(0).x[:images]), train.precision, note)
+    def settled(model: nn.Module, prepare: BatchMap, images: int, parts: int, name: str) -> nn.Module:
+        batch = try_out(model, prepare, data, parts, name)
+        try_sizes(model, resizing, batch, train.epochs, name)
+        if not train.compile:
+            return model
+        count = -(-images * batch.views // parts)
+        return compiled(model, batch.x[:1].repeat(count, 1, 1, 1), train.precision, note)
 
     def picked(batch: Batch, rng: Rng) -> Batch:  # the first images stand in for those that will be picked
         batch = unresized(batch, rng)
@@ -97,11 +100,12 @@ def build(
     def learner(name: str) -> Learner:
         its = beside(config, name)
         model = build_model(its, shape, num_classes, sample).to(device, memory_format=layout)
-        settle(model, unresized, train.batch_size, 1, name)
+        model = settled(model, unresized, train.batch_size, 1, name)
         how = build_loss(its, steps), build_optimizer(its, model), LossScaler(train.precision)
         return Learner(model, *how, cost.beside(model))
 
-    settle(model, picked, kept, train.accumulate, "the model")
+    model = settled(model, picked, -(-kept // world.size), train.accumulate, "the model")
+    cost = Cost(model, teachers)
     run = Run(
         model=model,
         data=data,

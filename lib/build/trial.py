@@ -86,14 +86,24 @@ def try_views(views: dict[str, Callable[..., nn.Module]], data: Resident) -> Non
             ) from error
 
 
-def compile_model(model: nn.Module, x: Tensor, precision: Precision, note: Callable[[str], None]) -> None:
-    """Compile in place, or leave the model as it is and say why."""
-    trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics
-    trial.compile()
+def compiled(model: nn.Module, x: Tensor, precision: Precision, note: Callable[[str], None]) -> nn.Module:
+    """The model, compiled for batches like `x` (B, C, H, W); or as it was, with the reason in a note.
+
+    It is compiled here and not in the first step, lest that be taken for time of training.
+    """
+    as_it_was = copy.deepcopy(model)
+    model.compile()
     try:
         with autocast(x.device, precision):
-            trial(x).sum().backward()
+            model(x).sum().backward()
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # Inductor fails in many ways: no compiler, an operator it does not know...
-        note(f"compile: not used, {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
-        return
-    model.compile()
+        said = [line.strip() for line in str(error).splitlines() if line.strip()]
+        note(f"compile: not used, {type(error).__name__}: {' '.join(said[:2])}")  # of what, and why
+        return as_it_was
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():  # a forward in train mode has moved BatchNorm's statistics
+        for buffer, before in zip(model.buffers(), as_it_was.buffers(), strict=True):
+            buffer.copy_(before)
+    return model

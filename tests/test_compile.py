@@ -1,0 +1,67 @@
+"""What --compile does before the first step. The compiler itself is torch's: here it only notes the graph."""
+
+import pytest
+import torch
+from torch import nn
+
+from lib.build import build
+from lib.cli import parse
+from lib.step import Run, train_step
+
+CPU = torch.device("cpu")
+LINE = "--model resnet20 --dataset synthetic --data.size 64 --data.image_size 8 --bs 12 --accumulate 2"
+
+
+@pytest.fixture
+def shapes(monkeypatch) -> list[tuple[int, ...]]:
+    """The shapes of the images for which a graph was compiled."""
+    found = []
+
+    def backend(graph, inputs):
+        found.extend(tuple(t.shape) for t in inputs if t.ndim == 4 and t.shape[1:] == (3, 8, 8))
+        return graph.forward
+
+    whole = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: whole(module, backend=backend))
+    torch.compiler.reset()
+    return found
+
+
+def built(line: str, notes: list[str]) -> Run:
+    return build(parse(line.split()).config(), CPU, notes.append)
+
+
+def trained(run: Run) -> list[torch.Tensor]:
+    losses = [train_step(run, step) for step in range(2)]
+    return [*losses, *run.model.state_dict().values()]
+
+
+@pytest.mark.parametrize(
+    ("tricks", "images"),
+    # Six images are a micro-batch; of those that a proxy picks, three. The proxy sees a whole batch.
+    [("", [6]), ("--sam --ema", [6]), ("--proxy --proxy-model densenet_bc_40_12", [3, 12])],
+)
+def test_a_compiled_run_learns_the_same_and_is_compiled_before_its_first_step(tricks, images, shapes):
+    notes: list[str] = []
+    line = f"{LINE} {tricks}"
+    compiled = built(f"{line} --compile", notes)
+    ready = list(shapes)
+    assert all(p.grad is None for p in compiled.params) and not notes
+    for mine, other in zip(trained(compiled), trained(built(line, notes)), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
+    assert ready == [(count, 3, 8, 8) for count in images]
+    assert "--proxy" in tricks or shapes == ready  # a proxy also looks at a batch without learning from it
+
+
+def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_with_the_reason_in_a_note(monkeypatch):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    whole = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: whole(module, backend=broken))
+    torch.compiler.reset()
+    notes: list[str] = []
+    run = built(f"{LINE} --compile", notes)
+    assert len(notes) == 1 and notes[0].startswith("compile: not used") and "no compiler here" in notes[0]
+    for mine, other in zip(trained(run), trained(built(LINE, notes)), strict=True):
+        assert torch.equal(mine, other)
