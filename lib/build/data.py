@@ -1,14 +1,18 @@
 """The data of a run: what is trained on, what is evaluated, and how pixels are normalised."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from lib.augment.pipeline import Normalize
 from lib.config import Config
 from lib.data.base import Dataset, Split, data_root, fraction, hold_out
+from lib.data.files import Files
 from lib.data.label_noise import mislabelled
 from lib.data.long_tail import long_tailed
 from lib.data.resident import Resident
+from lib.data.streamed import Streamed
 from lib.errors import BadInput
 
 SAMPLE = 5_000 * 3 * 32 * 32  # numbers in the images that initial weights may depend on
@@ -18,11 +22,28 @@ def build_dataset(config: Config) -> Dataset:
     return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
 
 
-def build_data(config: Config, dataset: Dataset, device: torch.device) -> tuple[Resident, dict[str, Split]]:
+def build_data(
+    config: Config, dataset: Dataset, device: torch.device
+) -> tuple[Resident | Streamed, dict[str, Split | Files]]:
     """The training batches, and what is evaluated: test, and val where a part of train is held out."""
     part, splits = build_splits(config, dataset)
-    data = Resident(part.to(device), len(dataset.classes), config.train.batch_size, config.train.seed)
-    return data, {name: split.to(device) for name, split in splits.items()}
+    streamed = isinstance(part, Files)
+    if streamed and config.evaluate.corruptions:
+        raise BadInput(
+            "evaluate.corruptions needs the test images in memory, but they are streamed; leave it out, or "
+            "give --data.stream false"
+        )
+    try:
+        splits = {name: split.to(device) for name, split in splits.items()}
+        batches = Streamed if streamed else Resident
+        data = batches(part.to(device), len(dataset.classes), config.train.batch_size, config.train.seed)
+    except torch.OutOfMemoryError as error:
+        if "stream" not in config.chosen["data"].options:
+            raise
+        raise BadInput(
+            f"the images do not fit into the memory of {device}; give --data.stream true"
+        ) from error
+    return data, splits
 
 
 def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Split]]:
@@ -58,6 +79,6 @@ def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> N
 
 def training_sample(config: Config, dataset: Dataset, part: Split) -> Tensor:
     """Normalised training images from all over the set, as many as have the pixels of 5,000 of CIFAR."""
-    count = min(len(part), max(1, SAMPLE // part.x[0].numel()))
-    x = part.x[:: len(part) // count][:count]
+    count = min(len(part), max(1, SAMPLE // math.prod(part.shape)))
+    (x,) = part.read([slice(None, len(part) // count * count, len(part) // count)])
     return build_normalize(config, dataset, x.device).pixels(x).cpu()

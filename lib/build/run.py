@@ -42,7 +42,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
         torch.use_deterministic_algorithms(True)
     dataset = world.in_turn(lambda: build_dataset(config))
     data, splits = build_data(config, dataset, device)
-    shape, num_classes = tuple(dataset.train.x.shape[1:]), len(dataset.classes)
+    shape, num_classes = dataset.train.shape, len(dataset.classes)
     model = build_model(config, shape, num_classes, lambda: training_sample(config, dataset, data.split))
     if train.init_from:
         path = weights_file(Path(train.init_from))

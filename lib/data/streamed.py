@@ -1,0 +1,77 @@
+"""Batches from images in files, as a function of (seed, step): for data sets that are larger than memory."""
+
+from collections.abc import Iterator
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from lib.batch import Batch
+from lib.data.base import check_batch
+from lib.data.files import Files
+from lib.rng import Rng
+
+
+class Streamed:
+    """The training batches of a run, which are those of `Resident`, read ahead by other processes.
+
+    Whatever step is asked for, reading begins with it; asked for one after the other, they are read ahead.
+
+    Args:
+        split: the images; batches come to the device of its classes.
+        num_classes: width K of the targets.
+        batch_size: images a step.
+        seed: the run's seed.
+    Raises:
+        BadInput: the batch is larger than the split.
+    """
+
+    def __init__(self, split: Files, num_classes: int, batch_size: int, seed: int):
+        check_batch(batch_size, len(split))
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self._one_hot = torch.eye(num_classes, device=split.y.device)
+        self._epoch, self._order = -1, torch.empty(0)
+        self._step: int | None = None  # that of the newest images
+        self._images = torch.empty(0)
+        self._ahead: Iterator[Tensor] = iter(())  # those of the steps after it
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.split) // self.batch_size
+
+    def at(self, step: int) -> Batch:
+        """The batch of one step: x (B, 3, S, S) uint8 and y (B, K) one-hot, whatever was asked before.
+
+        Raises:
+            BadInput: an image cannot be read.
+            Lost: a process that reads has ended.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._order_of(epoch)
+        index = self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        if (device := self.split.y.device).type == "cuda":
+            index = index.pin_memory()  # else the copy would wait for all the steps that are queued there
+        index = index.to(device, non_blocking=True)
+        return Batch(self._images_of(step), self._one_hot[self.split.y[index]], index, epoch)
+
+    def _images_of(self, step: int) -> Tensor:
+        if step != self._step:
+            follows = self._step is not None and step == self._step + 1
+            self._step = None
+            if not follows:
+                self._ahead = iter(())  # ends the processes that read what is not asked for
+                self._ahead = self.split.read(self._parts(step), self.split.training)
+            self._images, self._step = next(self._ahead), step
+        return self._images
+
+    def _parts(self, step: int) -> Iterator[Tensor]:
+        """The images of this step and of all after it."""
+        epoch, first = divmod(step, self.steps_per_epoch)
+        for number in count(epoch):
+            parts = self._order_of(number)[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
+            yield from parts[first:]
+            first = 0
+
+    def _order_of(self, epoch: int) -> Tensor:
+        return Rng(self.seed, "order", epoch).permutation(len(self.split))
