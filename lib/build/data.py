@@ -46,6 +46,18 @@ def build_data(
     return data, splits
 
 
+def streaming(config: Config, dataset: Dataset) -> list[str]:
+    """What the user should know where nobody has said that images are to be streamed, but they are."""
+    options = config.chosen["data"].options
+    if not isinstance(dataset.train, Files) or options["stream"]:
+        return []
+    size = (len(dataset.train) + len(dataset.test)) * math.prod(dataset.train.shape) / 1e9
+    return [
+        f"the images are read as they are needed, by {options['workers']} processes (--data.workers): "
+        f"in memory all would take {size:.1f} GB"
+    ]
+
+
 def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Split]]:
     """The images to train on, and those to evaluate: the test part, and one that is held out if so asked."""
     part, held_out = training_part(config, dataset.train, len(dataset.classes))

@@ -12,7 +12,7 @@ from torch import nn
 from lib.augment.pipeline import Normalize, Share, Step, pipeline
 from lib.augment.stage import Stage
 from lib.batch import Loss
-from lib.build.data import build_data, build_dataset, build_normalize, training_sample
+from lib.build.data import build_data, build_dataset, build_normalize, streaming, training_sample
 from lib.build.model import build_model, in_order, only_one
 from lib.build.teachers import build_teachers
 from lib.build.trial import compile_model, try_out, try_sizes, try_views
@@ -49,7 +49,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
         load_weights(model, load(path)["model"], path)
         if names := ", ".join(config.tricks["init"]):
             note(f"the weights of train.init_from take the place of what init drew: {names}")
-    for line in _unsplit(config):
+    for line in (*streaming(config, dataset), *_unsplit(config)):
         note(line)
     model.to(device, memory_format=torch.channels_last if train.channels_last else torch.preserve_format)
 

@@ -54,7 +54,7 @@ class Files:
             BadInput: one of them cannot be read.
             Lost: a process that reads has ended.
         """
-        places = (self.where[part] for part in parts)
+        places = (self.where[part].tolist() for part in parts)  # tensors would be sent as open files
         return _read(_Reader(self.listing, view or self.view), places, self.workers, self.y.device)
 
     def evidence(self) -> Iterator[bytes | np.ndarray]:
@@ -73,18 +73,20 @@ class _Reader(Dataset):
     def __init__(self, listing: Listing, view: View):
         self.listing, self.view = listing, view
 
-    def __getitem__(self, places: Tensor) -> Tensor | str:
+    def __getitem__(self, places: list[int]) -> Tensor | str:
         side, share = self.view.side, self.view.share
         x = torch.empty(len(places), 3, side, side, dtype=torch.uint8)
         try:
-            for image, place in enumerate(places.tolist()):
+            for image, place in enumerate(places):
                 x[image] = decode(self.listing.path(place), side, share)
         except BadInput as error:
             return str(error)
         return x
 
 
-def _read(reader: _Reader, places: Iterable[Tensor], workers: int, device: torch.device) -> Iterator[Tensor]:
+def _read(
+    reader: _Reader, places: Iterable[list[int]], workers: int, device: torch.device
+) -> Iterator[Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # advice on the number of workers, which is the user's to choose
         loader = DataLoader(
@@ -96,7 +98,7 @@ def _read(reader: _Reader, places: Iterable[Tensor], workers: int, device: torch
             worker_init_fn=_work_quietly,
             generator=Rng("workers").device(torch.device("cpu")),  # else it would draw from the global one
         )
-    images = iter(loader)
+        images = iter(loader)
     if workers:
         _watch_workers()
     while True:
