@@ -14,9 +14,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from test_dist import go as go_together
 from test_resume import at_step, end, go, learned, start
 from torchvision import transforms
 
+import lib.fit
 from lib.augment.random_resized_crop import RandomResizedCrop
 from lib.batch import Batch
 from lib.build import build, build_data, build_dataset
@@ -214,6 +216,35 @@ def test_an_image_that_cannot_be_read_is_named_in_one_line(own, monkeypatch, dam
     errors = [line for line in Path("output.txt").read_text().splitlines() if not line.startswith("epoch")]
     assert len(errors) == 1
     assert errors[0].startswith(f"error: cannot read {path} as an image")
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_each_read_their_share_of_a_batch(images, tmp_path, monkeypatch, processes):
+    monkeypatch.chdir(tmp_path)
+    line = "--workers 0 --epochs 1 --tensorboard false --stream true --output-dir run"
+    Path("small.yaml").write_text(yaml.safe_dump(config_of(images, line).tree()))
+    build_dataset(config_of(images, line))  # measures mean and deviation
+    kept, _ = data_of(images, "--stream false")
+
+    def watch():
+        read, step = [], lib.fit.train_step
+        files.decode = lambda path, *how: read.append(path) or decode(path, *how)
+
+        def compared(run, number):
+            run.data.at(number)
+            with open(f"read{os.environ['RANK']}", "a") as file:
+                file.write(f"{len(read)} {torch.equal(run.data.at(number).x, kept.at(number).x)}\n")
+            read.clear()
+            return step(run, number)
+
+        lib.fit.train_step = compared
+
+    assert go_together(processes, "", watch) == [0] * processes
+    share = -(-8 // processes)
+    for rank in range(processes):
+        assert Path(f"read{rank}").read_text().splitlines() == [f"{share} True"] * kept.steps_per_epoch
+    with np.load("run/predictions.npz") as arrays:
+        assert len(arrays["logits"]) == CLASSES * TEST
 
 
 def test_views_are_what_torchvision_resizes_and_crops(tmp_path):

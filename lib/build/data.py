@@ -1,6 +1,7 @@
 """The data of a run: what is trained on, what is evaluated, and how pixels are normalised."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from lib.data.label_noise import mislabelled
 from lib.data.long_tail import long_tailed
 from lib.data.resident import Resident
 from lib.data.streamed import Streamed
+from lib.dist import ALONE, World
 from lib.errors import BadInput
 
 SAMPLE = 5_000 * 3 * 32 * 32  # numbers in the images that initial weights may depend on
@@ -23,7 +25,7 @@ def build_dataset(config: Config) -> Dataset:
 
 
 def build_data(
-    config: Config, dataset: Dataset, device: torch.device
+    config: Config, dataset: Dataset, device: torch.device, world: World = ALONE
 ) -> tuple[Resident | Streamed, dict[str, Split | Files]]:
     """The training batches, and what is evaluated: test, and val where a part of train is held out."""
     part, splits = build_splits(config, dataset)
@@ -35,7 +37,7 @@ def build_data(
         )
     try:
         splits = {name: split.to(device) for name, split in splits.items()}
-        batches = Streamed if streamed else Resident
+        batches = partial(Streamed, world=world) if streamed else Resident
         data = batches(part.to(device), len(dataset.classes), config.train.batch_size, config.train.seed)
     except torch.OutOfMemoryError as error:
         if "stream" not in config.chosen["data"].options:
@@ -54,7 +56,7 @@ def streaming(config: Config, dataset: Dataset) -> list[str]:
     size = (len(dataset.train) + len(dataset.test)) * math.prod(dataset.train.shape) / 1e9
     return [
         f"the images are read as they are needed, by {options['workers']} processes (--data.workers): "
-        f"in memory all would take {size:.1f} GB"
+        f"in memory all would take {size:.2g} GB"
     ]
 
 

@@ -41,7 +41,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
     dataset = world.in_turn(lambda: build_dataset(config))
-    data, splits = build_data(config, dataset, device)
+    data, splits = build_data(config, dataset, device, world)
     shape, num_classes = dataset.train.shape, len(dataset.classes)
     model = build_model(config, shape, num_classes, lambda: training_sample(config, dataset, data.split))
     if train.init_from:

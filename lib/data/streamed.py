@@ -9,6 +9,7 @@ from torch import Tensor
 from lib.batch import Batch
 from lib.data.base import check_batch
 from lib.data.files import Files
+from lib.dist import ALONE, World
 from lib.rng import Rng
 
 
@@ -16,19 +17,21 @@ class Streamed:
     """The training batches of a run, which are those of `Resident`, read ahead by other processes.
 
     Whatever step is asked for, reading begins with it; asked for one after the other, they are read ahead.
+    Of several processes each reads its share of a batch, and has the rest from the others.
 
     Args:
         split: the images; batches come to the device of its classes.
         num_classes: width K of the targets.
         batch_size: images a step.
         seed: the run's seed.
+        world: the processes that train together, all of which ask for the same steps.
     Raises:
         BadInput: the batch is larger than the split.
     """
 
-    def __init__(self, split: Files, num_classes: int, batch_size: int, seed: int):
+    def __init__(self, split: Files, num_classes: int, batch_size: int, seed: int, world: World = ALONE):
         check_batch(batch_size, len(split))
-        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.split, self.batch_size, self.seed, self.world = split, batch_size, seed, world
         self._one_hot = torch.eye(num_classes, device=split.y.device)
         self._epoch, self._order = -1, torch.empty(0)
         self._step: int | None = None  # that of the newest images
@@ -62,15 +65,17 @@ class Streamed:
             if not follows:
                 self._ahead = iter(())  # ends the processes that read what is not asked for
                 self._ahead = self.split.read(self._parts(step), self.split.training)
-            self._images, self._step = next(self._ahead), step
+            self._images, self._step = self.world.whole(next(self._ahead), self.batch_size), step
         return self._images
 
     def _parts(self, step: int) -> Iterator[Tensor]:
-        """The images of this step and of all after it."""
+        """The images of this step and of all after it: this process's share of them."""
+        share = torch.arange(-(-self.batch_size // self.world.size)) * self.world.size + self.world.rank
+        share.clamp_(max=self.batch_size - 1)  # all shares are of one length
         epoch, first = divmod(step, self.steps_per_epoch)
         for number in count(epoch):
             parts = self._order_of(number)[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
-            yield from parts[first:]
+            yield from (part[share] for part in parts[first:])
             first = 0
 
     def _order_of(self, epoch: int) -> Tensor:
