@@ -51,7 +51,7 @@ class Streamed:
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._order_of(epoch)
+            self._epoch, self._order = epoch, _order(self.seed, epoch, len(self.split))
         index = self._order[place * self.batch_size : (place + 1) * self.batch_size]
         if (device := self.split.y.device).type == "cuda":
             index = index.pin_memory()  # else the copy would wait for all the steps that are queued there
@@ -64,19 +64,25 @@ class Streamed:
             self._step = None
             if not follows:
                 self._ahead = iter(())  # ends the processes that read what is not asked for
-                self._ahead = self.split.read(self._parts(step), self.split.training)
+                shares = _shares(step, len(self.split), self.batch_size, self.seed, self.world)
+                self._ahead = self.split.read(shares, self.split.training)
             self._images, self._step = self.world.whole(next(self._ahead), self.batch_size), step
         return self._images
 
-    def _parts(self, step: int) -> Iterator[Tensor]:
-        """The images of this step and of all after it: this process's share of them."""
-        share = torch.arange(-(-self.batch_size // self.world.size)) * self.world.size + self.world.rank
-        share.clamp_(max=self.batch_size - 1)  # all shares are of one length
-        epoch, first = divmod(step, self.steps_per_epoch)
-        for number in count(epoch):
-            parts = self._order_of(number)[: self.steps_per_epoch * self.batch_size].split(self.batch_size)
-            yield from (part[share] for part in parts[first:])
-            first = 0
 
-    def _order_of(self, epoch: int) -> Tensor:
-        return Rng(self.seed, "order", epoch).permutation(len(self.split))
+def _shares(step: int, images: int, batch_size: int, seed: int, world: World) -> Iterator[Tensor]:
+    """Of the batch of this step and of all after it, what this process reads of so many images.
+
+    No method: what is read ahead would hold the batches that hold it, and its processes would end late.
+    """
+    share = torch.arange(-(-batch_size // world.size)) * world.size + world.rank
+    share.clamp_(max=batch_size - 1)  # all shares are of one length
+    epoch, first = divmod(step, images // batch_size)
+    for number in count(epoch):
+        parts = _order(seed, number, images).split(batch_size)[: images // batch_size]
+        yield from (part[share] for part in parts[first:])
+        first = 0
+
+
+def _order(seed: int, epoch: int, images: int) -> Tensor:
+    return Rng(seed, "order", epoch).permutation(images)
