@@ -42,8 +42,11 @@ class Listing:
 
     def evidence(self, places: Tensor) -> Iterator[bytes]:
         """Names and sizes of the files at these places (n,), in their order."""
-        for place, size in zip(places.tolist(), self.sizes[places].tolist(), strict=True):
-            yield os.fsencode(f"{self.name(place)}\0{size}\0")
+        starts = torch.cat((self.ends.new_zeros(1), self.ends))[places].tolist()
+        for start, end, size in zip(
+            starts, self.ends[places].tolist(), self.sizes[places].tolist(), strict=True
+        ):
+            yield self.names[start:end] + b"\0%d\0" % size
 
     def state(self, places: Tensor, image_size: int) -> str:
         """Another text whenever one of the files at these places (n,) was changed, or the size of images."""
