@@ -294,6 +294,14 @@ def test_a_crop_of_another_size_is_pillows_resized_crop(size):
         assert (found[image].int() - expected.int()).abs().max() <= 1
 
 
+def test_a_crop_of_many_large_images_is_that_of_each(monkeypatch):
+    x = Rng(3).integers(0, 256, 7, 3, 16, 16, like=torch.empty(0)).to(torch.uint8)
+    batch = Batch(x, torch.eye(7), torch.arange(7))
+    whole = RandomResizedCrop(size=12)(batch, Rng(4)).x
+    monkeypatch.setattr("lib.augment.random_resized_crop.PART", 2 * 3 * 16 * 16)
+    assert torch.equal(RandomResizedCrop(size=12)(batch, Rng(4)).x, whole)
+
+
 def test_mean_and_deviation_are_those_of_one_sample_streamed_or_not(images, monkeypatch):
     def statistics(line: str):
         data = build_dataset(config_of(images, line))

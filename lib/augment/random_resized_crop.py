@@ -21,6 +21,10 @@ from lib.rng import Rng
 # the first that fits is taken; where none does, the whole image is. Of square images that is one in 10^9.
 ATTEMPTS = 10
 
+# A processor works off images of 224 pixels part by part: what is larger than these 16 MiB is new memory at
+# every use, which the system clears first, and takes 1.8 times as long.
+PART = 2**22  # numbers
+
 
 @augmentations.register(
     "random_resized_crop",
@@ -48,11 +52,18 @@ class RandomResizedCrop(Augmentation):
         x = batch.x
         H, W = x.shape[-2:]
         boxes = self.boxes(len(batch), H, W, rng).to(x.device, torch.float32, non_blocking=True)
+        images = max(1, PART // x[0].numel()) if x.device.type == "cpu" else len(x)
+        parts = [self._cut(*part) for part in zip(x.split(images), boxes.split(images, 1), strict=True)]
+        return batch.replace(x=torch.cat(parts) if len(parts) > 1 else parts[0])
+
+    def _cut(self, x: Tensor, boxes: Tensor) -> Tensor:
+        """The crops of images (n, C, H, W) at full size, or at that asked for."""
+        H, W = x.shape[-2:]
         top, left, height, width = boxes
         rows, columns = (self.size, self.size) if self.size else (H, W)
         pixels = torch.einsum("nhr,ncrw->nchw", _weights(top, height, H, rows), x.float())
         pixels = torch.einsum("nvw,nchw->nchv", _weights(left, width, W, columns), pixels)
-        return batch.replace(x=pixels.add_(0.5).clamp_(0, 255).to(torch.uint8))
+        return pixels.add_(0.5).clamp_(0, 255).to(torch.uint8)
 
     def boxes(self, count: int, H: int, W: int, rng: Rng) -> Tensor:
         """(4, count) whole numbers: the top row, the left column, height and width of each image's crop."""
