@@ -219,9 +219,9 @@ def page(tables: dict[str, list[Row]], options: argparse.Namespace) -> str:
         f"torchvision {torchvision.__version__}: batches of {options.batch} to normalised float32, medians "
         f"of {options.rounds} whole epochs of {options.images} photographs (500x375 to 224x224, random "
         f"resized crop and flip) and of {8 * options.images} PNGs (32x32, padded crop and flip), the start "
-        "of the workers included. Ours decode to squares of uint8 in the workers and augment whole batches in "
-        "the main process: on a GPU that part is the GPU's, and the workers' own is the row of uint8 squares. "
-        "The ratios are to torchvision's pipeline with as many workers (to its fastest where there are none): "
+        "of the workers included. Ours decode to squares of uint8 in the workers and augment whole batches "
+        "in the main process: on a GPU that is the GPU's work, and the row of uint8 squares the rest. "
+        "The ratios are to torchvision's with as many workers (to its fastest where there are none): "
         "of images a second, and of the processor's own time for an image."
     )
     lines = [f"{TITLE}\n\n{textwrap.fill(about, 110)}\n"]
