@@ -1,13 +1,14 @@
 # make quickstart   set up .venv and train on the bundled digits
 # make test         set up .venv and run the tests
 # make lint         check style
+# make bench        run the benchmarks into docs/benchmarks.md: half an hour with nothing else to do
 # make docs         renew the tables and pictures in README.md, docs/ and results/
 # make check-docs   fail where one of them is not what its records say
 
 PYTHON ?= python3
 RUN = .venv/bin/python
 
-.PHONY: setup quickstart test test-all lint docs check-docs clean
+.PHONY: setup quickstart test test-all lint bench docs check-docs clean
 
 setup: .venv/ready
 
@@ -33,6 +34,11 @@ test-all: setup
 
 lint: setup
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+bench: setup
+	@if command -v uv >/dev/null; then uv pip install -q --python $(RUN) -e '.[bench]'; \
+	else .venv/bin/pip install -q --disable-pip-version-check -e '.[bench]'; fi
+	$(RUN) -m scripts.bench
 
 docs: setup
 	$(RUN) -m scripts.docs

@@ -34,6 +34,11 @@ def run(argv: list[str]) -> int:
         from lib.launch import launch
 
         return launch(command.config())
+    elif command.action == "seeds":
+        dist.alone("--seeds")
+        from lib.grid.packed import train_seeds
+
+        return train_seeds(command)
     elif command.action == "evaluate":
         dist.alone("--evaluate")
         config = command.config()

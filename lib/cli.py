@@ -37,8 +37,10 @@ ABOUT_LOOKING = (
 class Command:
     """What the user asks for."""
 
-    action: str = "train"  # train, evaluate, help, list, summary or dry-run
+    action: str = "train"  # train, seeds, evaluate, help, list, summary or dry-run
     folder: Path | None = None  # the run folder behind --evaluate
+    seeds: str | None = None  # a run of each is to be trained
+    jobs: str | None = None  # so many of them at once
     files: list[Path] = field(default_factory=list)  # YAML files, in order
     pairs: list[tuple[str, Any, str]] = field(default_factory=list)  # key, value, and the key as spelled
     listing: list[str] = field(default_factory=list)  # the words behind --list: a kind, then filters
@@ -92,6 +94,10 @@ def parse(argv: list[str]) -> Command:
         word = words.popleft()
         if word.partition("=")[0] == "--evaluate":
             command.folder = Path(_value(word, words))
+        elif (flag := word.partition("=")[0]) in ("--seeds", "--jobs"):
+            if getattr(command, flag[2:]) is not None:
+                raise BadInput(f"{flag} stands there twice; leave one out")
+            setattr(command, flag[2:], _value(word, words))
         elif word in ACTIONS:
             command.action = ACTIONS[word]
         elif word == "--list":
@@ -103,10 +109,16 @@ def parse(argv: list[str]) -> Command:
             command.files += [Path(part) for part in value.split(",")]
         else:
             command.pairs.append(_pair(word, words))
-    if command.folder is not None:
+    for action, asked in {"evaluate": command.folder, "seeds": command.seeds}.items():
+        if asked is None:
+            continue
         if command.action != "train":
-            raise BadInput(f"--evaluate and --{command.action} ask for two things; leave one out")
-        command.action = "evaluate"
+            raise BadInput(f"--{action} and --{command.action} ask for two things; leave one out")
+        command.action = action
+    if command.jobs is not None and command.seeds is None:
+        raise BadInput(
+            "--jobs says how many of --seeds are trained at once; without --seeds there is one run"
+        )
     return command
 
 

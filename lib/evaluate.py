@@ -45,11 +45,11 @@ def evaluate(
     precision: Precision,
     world: World = ALONE,
 ) -> Evaluation:
-    """Accuracy and loss of `model` on `split`; leaves the model in the mode it was in.
+    """Accuracy and loss of `model` on `split`; leaves its modules in the modes they were in.
 
     Several processes divide the batches among themselves, and have all logits in the end.
     """
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}  # one that stays in eval mode, too
     model.eval()
     logits = []
     size = min(BATCH, max(1, len(split) // world.size))  # so small that each process has one
@@ -58,7 +58,8 @@ def evaluate(
         x = normalize(pixels)
         with autocast(x.device, precision):
             logits.append(model(x).float())
-    model.train(was_training)
+    for module, training in modes.items():
+        module.training = training
     logits, y = torch.cat(world.interleaved(logits, split.y.device)), split.y
     return Evaluation(
         logits=logits.cpu(),

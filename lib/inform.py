@@ -32,6 +32,8 @@ usage: python train.py [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETT
 
   --list KIND [PATTERN] [SIZE]   what is registered: {kinds};
                                  --list models 'wrn*' '<10M'
+  --seeds 0..9                   a run of each seed (also 0,1,5), several at once on one device; --jobs N says
+                                 how many, else as many as there are cores, and find room on a GPU
   --evaluate RUN                 what the networks of a run folder are worth: accuracy, calibration, classes;
                                  beside it: test-time views, --evaluate.corruptions, --device, --root...
   --summary                      the model, layer by layer

@@ -1,14 +1,23 @@
 """From a configuration to a finished run and the exit code."""
 
+from typing import TYPE_CHECKING
+
 from lib import dist
 from lib.config import Config
 from lib.errors import BadInput
 from lib.inform import outcome
 from lib.runfolder import Elsewhere, RunFolder
 
+if TYPE_CHECKING:  # takes seconds to import
+    from lib.data.base import Dataset
 
-def launch(config: Config) -> int:
-    """Train as configured, or say that it is done; 0 for a complete run, 1 for one that diverged."""
+
+def launch(config: Config, dataset: "Dataset | None" = None) -> int:
+    """Train as configured, or say that it is done; 0 for a complete run, 1 for one that diverged.
+
+    Args:
+        dataset: the data, where they have been read already.
+    """
     world = dist.world()
     if world.size > 1:
         from lib.build import build_device
@@ -29,7 +38,7 @@ def launch(config: Config) -> int:
     notes = [f"note: {note}" for note in config.notes]
     try:
         # Before the folder is claimed: what cannot be built leaves nothing behind.
-        run = build(config, device, notes.append, world)
+        run = build(config, device, notes.append, world, dataset)
         world.first(folder.claim)
         log = Log(folder.path / "log.txt") if world.leads else lambda line: None
         for note in notes:

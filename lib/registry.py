@@ -133,7 +133,7 @@ class Registry:
     def function(self, form: str) -> Callable:
         """What was registered under `form`."""
         if form not in self._functions:
-            self.load()
+            importlib.import_module(self._known()[form].module)  # the package's other files can wait
         return self._functions[form]
 
     def load(self) -> dict[str, Entry]:

@@ -7,12 +7,12 @@ tables in docs/benchmarks.md. kornia comes with `pip install -e '.[bench]'`; wit
 
 import argparse
 import statistics
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-import torchvision
 from torch import Tensor
 
 from lib.augment.pipeline import Normalize, Step, pipeline
@@ -68,10 +68,9 @@ def main() -> None:
             row.measure()
             if number == 0:  # the first round starts workers and allocates memory
                 row.speeds.clear()
-    text = page(copy, same, alone, options)
-    print(text)
-    if options.write:
-        benchmark_page.write(text)
+    numbers = [{"by": row.name, "augmentations": row.set, "images_per_second": row.speed} for row in rows]
+    text, cpu = page(copy, same, alone, options), torch.device("cpu")
+    benchmark_page.publish(text, {"rows": numbers}, cpu, options.write)
 
 
 def images(count: int) -> Tensor:
@@ -95,6 +94,9 @@ def compared(x: Tensor, batches: tuple[Tensor, ...], skip: bool) -> list[Row]:
         rows.append(Row("torchvision v2, image by image", names, others.v2_image_by_image(names, few)))
         batched = others.kornia_batched(names)
         rows.append(Row("kornia, batched", names, batched and each(batched, batches)))
+        if "autoaugment" not in names:  # airbench has none
+            batched = others.airbench_batched(names)
+            rows.append(Row("airbench, batched", names, batched and each(batched, batches)))
     return rows
 
 
@@ -121,13 +123,15 @@ def page(copy: Row, same: list[Row], alone: list[Row], options: argparse.Namespa
     """The section of docs/benchmarks.md."""
     pil = {row.set: row.speed for row in same if row.name.startswith("torchvision PIL")}
     machine = benchmark_page.machine(torch.device("cpu"))
-    libraries = f"torchvision {torchvision.__version__}, kornia {others.kornia_version()}"
+    about = (
+        f"Made by `{benchmark_page.command()}` on {machine}, {', '.join(others.versions())}. Batches of "
+        f"{options.batch} uint8 images of 32x32x3 to normalised float32; medians of {options.rounds} rounds. "
+        "The ratio is to torchvision's PIL pipeline with the same augmentations. Cutout of torchvision v2, "
+        "kornia and airbench is an erased square that lies inside; kornia's AutoAugment draws one sub-policy "
+        "for a whole batch; airbench crops from a mirrored border, here of one batch at a time."
+    )
     lines = [
-        f"{TITLE}\n\nMade by `python -m scripts.bench_augment --write` on {machine}, {libraries}.",
-        f"Batches of {options.batch} uint8 images of 32x32x3 to normalised float32; medians of",
-        f"{options.rounds} rounds. The ratio is to torchvision's PIL pipeline with the same augmentations.",
-        "Cutout of torchvision v2 and kornia is an erased square that lies inside; kornia's AutoAugment",
-        "draws one sub-policy for a whole batch.\n",
+        f"{TITLE}\n\n{textwrap.fill(about, 110)}\n",
         "| augmentations | by | images/s | ratio |\n|---|---|---:|---:|",
     ]
     for row in [copy, *same]:

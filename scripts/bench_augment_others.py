@@ -1,9 +1,11 @@
 """The augmentations as other libraries have them, for `scripts.bench_augment`: normalised float32 images."""
 
 from collections.abc import Callable
+from importlib import metadata
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -14,6 +16,11 @@ try:
     import kornia
 except ImportError:
     kornia = None
+try:
+    import airbench
+    import airbench.utils
+except ImportError:
+    airbench = None
 
 MEAN = torch.tensor([0.4914, 0.4822, 0.4465])[:, None, None]
 STD = torch.tensor([0.2470, 0.2435, 0.2616])[:, None, None]
@@ -93,5 +100,27 @@ def kornia_batched(names: tuple[str, ...]) -> Callable[[Tensor, int], Tensor] | 
     return lambda x, step: after(before(x.float() / 255))
 
 
-def kornia_version() -> str:
-    return kornia.__version__ if kornia else "not installed"
+def airbench_batched(names: tuple[str, ...]) -> Callable[[Tensor, int], Tensor] | None:
+    """airbench's maps of a batch, which are masked copies: one for each shift. None without it."""
+    if airbench is None:
+        return None
+    maps = airbench.utils
+
+    def work(x: Tensor, step: int) -> Tensor:
+        x = (x.float() / 255 - MEAN) / STD
+        x = maps.batch_flip_lr(x) if "flip" in names else x
+        x = maps.batch_crop(F.pad(x, (4,) * 4, mode="reflect"), 32) if "crop" in names else x
+        return maps.batch_cutout(x, 16) if "cutout" in names else x
+
+    return work
+
+
+def versions() -> list[str]:
+    """What it is that ours are compared with."""
+    found = []
+    for name in ("torchvision", "kornia", "airbench"):
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            found.append(f"{name} not installed")
+    return found

@@ -9,7 +9,6 @@ processor's own time for an image, of all processes together, stands beside: on 
 """
 
 import argparse
-import json
 import resource
 import statistics
 import tempfile
@@ -99,19 +98,12 @@ def main() -> None:
             for _ in range(options.rounds):
                 for row in rows:
                     row.measure()
-    text = page(tables, options)
-    print(text)
-    record = {
-        "machine": benchmark_page.machine(torch.device("cpu")),
-        "rows": [
-            {"images": kind, "loader": r.name, "workers": r.workers, "per_second": r.speed, "cpu_ms": r.cost}
-            for kind, rows in tables.items()
-            for r in rows
-        ],
-    }
-    print(json.dumps(record))
-    if options.write:
-        benchmark_page.write(text)
+    rows = [
+        {"images": kind, "loader": r.name, "workers": r.workers, "per_second": r.speed, "cpu_ms": r.cost}
+        for kind, rows in tables.items()
+        for r in rows
+    ]
+    benchmark_page.publish(page(tables, options), {"rows": rows}, torch.device("cpu"), options.write)
 
 
 def generate(base: Path, size: tuple[int, int], suffix: str, count: int) -> None:
@@ -215,7 +207,7 @@ def processor_seconds() -> float:
 def page(tables: dict[str, list[Row]], options: argparse.Namespace) -> str:
     """The section of docs/benchmarks.md."""
     about = (
-        f"Made by `python -m scripts.bench_loader --write` on {benchmark_page.machine(torch.device('cpu'))}, "
+        f"Made by `{benchmark_page.command()}` on {benchmark_page.machine(torch.device('cpu'))}, "
         f"torchvision {torchvision.__version__}: batches of {options.batch} to normalised float32, medians "
         f"of {options.rounds} whole epochs of {options.images} photographs (500x375 to 224x224, random "
         f"resized crop and flip) and of {8 * options.images} PNGs (32x32, padded crop and flip), the start "

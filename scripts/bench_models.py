@@ -46,19 +46,31 @@ def main() -> None:
     ours = chosen(options.patterns, options.set)
     if options.against:
         ours = {n: b for n, b in ours.items() if n in COUNTERPARTS and options.against in ("all", library(n))}
-    lines = [
-        "## Models beside public implementations" if options.against else "## Models",
-        "",
-        f"Made by `{' '.join(['python -m scripts.bench_models', *sys.argv[1:]])}` on {apart(bench.where)}: "
-        f"batches of {options.batch}, {options.precision}, channels-last, SGD with momentum.",
-        "",
-    ]
-    print("\n".join(lines))
-    for line in compare(ours, bench) if options.against else survey(ours, bench):
-        print(line, flush=True)
-        lines.append(line)
-    if options.write:
-        benchmark_page.write("\n".join(lines))
+    title, rows = "## Models", survey(ours, bench)
+    if options.against:
+        title, rows = "## Models beside public implementations", compare(ours, bench)
+    found = []
+    for row in rows:
+        found.append(row)
+        print(", ".join(f"{key} {_cell(value)}" for key, value in row.items()), file=sys.stderr, flush=True)
+    about = (
+        f"Made by `{benchmark_page.command()}` on {apart(bench.where)}: batches of {options.batch}, "
+        f"{options.precision}, channels-last, SGD with momentum."
+    )
+    text = f"{title}\n\n{about}\n\n{table(found)}"
+    benchmark_page.publish(text, {"rows": found}, build_device(options.device), options.write)
+
+
+def table(rows: list[dict[str, str | float]]) -> str:
+    heads = list(rows[0]) if rows else []
+    sides = ["---" if isinstance(value, str) else "---:" for value in (rows[0].values() if rows else ())]
+    lines = [heads, sides, *([_cell(value) for value in row.values()] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: str | float) -> str:
+    """Ratios with three figures behind the point, throughputs with none."""
+    return value if isinstance(value, str) else f"{value:,.3f}" if value < 10 else f"{value:,.0f}"
 
 
 def chosen(patterns: list[str], option: str) -> dict[str, Build]:
@@ -75,24 +87,33 @@ def chosen(patterns: list[str], option: str) -> dict[str, Build]:
     }
 
 
-def survey(ours: dict[str, Build], bench: "Bench") -> Iterator[str]:
-    yield "| model | parameters | training images/s | inference images/s | peak memory of a step, MiB |"
-    yield "|---|---|---|---|---|"
+def survey(ours: dict[str, Build], bench: "Bench") -> Iterator[dict[str, str | float]]:
     for name, build in ours.items():
         training, inference = apart(bench.throughput, build)
         memory, count = apart(bench.memory, build)
-        yield f"| {name} | {count:,} | {training:,.0f} | {inference:,.0f} | {memory:,.0f} |"
+        yield {
+            "model": name,
+            "parameters": count,
+            "training images/s": training,
+            "inference images/s": inference,
+            "peak memory of a step, MiB": memory,
+        }
 
 
-def compare(ours: dict[str, Build], bench: "Bench") -> Iterator[str]:
-    yield "| model | library | step, ms | theirs | ratio | peak memory, MiB | theirs | ratio |"
-    yield "|---|---|---|---|---|---|---|---|"
+def compare(ours: dict[str, Build], bench: "Bench") -> Iterator[dict[str, str | float]]:
     for name, build in ours.items():
-        mine, theirs = apart(bench.duel, build, COUNTERPARTS[name])
-        times = f"{mine * 1e3:.1f} | {theirs * 1e3:.1f} | {mine / theirs:.3f}"
-        (mine, _), (theirs, _) = apart(bench.memory, build), apart(bench.memory, COUNTERPARTS[name])
-        memories = f"{mine:,.0f} | {theirs:,.0f} | {mine / theirs:.3f}"
-        yield f"| {name} | {library(name)} | {times} | {memories} |"
+        mine, theirs = (1e3 * seconds for seconds in apart(bench.duel, build, COUNTERPARTS[name]))
+        (held, _), (their_held, _) = apart(bench.memory, build), apart(bench.memory, COUNTERPARTS[name])
+        yield {
+            "model": name,
+            "library": library(name),
+            "step, ms": mine,
+            "theirs, ms": theirs,
+            "time ratio": mine / theirs,
+            "peak memory, MiB": held,
+            "theirs, MiB": their_held,
+            "memory ratio": held / their_held,
+        }
 
 
 def library(name: str) -> str:

@@ -6,7 +6,6 @@ the same global batch. The medians are compared. `--write` puts the table in doc
 """
 
 import argparse
-import json
 import statistics
 import sys
 import textwrap
@@ -55,11 +54,9 @@ def bench(argv: list[str]) -> int:
         if world.leads:
             told = f"{1e3 * one:.1f} ms alone, {1e3 * all_of_them:.1f} ms together"
             print(f"{name}: {told}, ratio {one / all_of_them:.3f}", file=sys.stderr, flush=True)
-    text = page(rows, options, device, world)
-    print(text)
-    print(json.dumps({"processes": world.size, "batch": options.batch, "rows": rows}))
-    if options.write and world.leads:
-        benchmark_page.write(text)
+    if world.leads:
+        numbers = {"processes": world.size, "batch": options.batch, "rows": rows}
+        benchmark_page.publish(page(rows, options, device, world), numbers, device, options.write)
     return 0
 
 

@@ -3,14 +3,14 @@
 Both train on the same images on the same device and take their steps in turns, so that whatever else the
 machine does hits both. Seconds are those from the files to the accuracy on the test images by the recipe's
 views: reading, first weights, augmentation, steps, evaluation. The processor's own seconds stand beside them:
-on a machine shared with others these are what tells.
+on a machine shared with others these are what tells. `--write` puts the table in docs/benchmarks.md.
 """
 
 import argparse
-import json
 import math
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 
@@ -20,11 +20,10 @@ from lib.build import build, build_dataset, build_device
 from lib.build.data import build_splits
 from lib.cli import parse
 from lib.config import Config
-from lib.environment import environment
 from lib.errors import BadInput, exit_code
 from lib.evaluate import evaluate, networks
 from lib.step import train_step
-from scripts import plain_airbench
+from scripts import benchmark_page, plain_airbench
 
 PLAIN = {"epochs": 8.0, "batch": 2000}  # the plain script's own
 TIMES = ("seconds", "cpu_seconds", "step_ms")  # a step's are the processor's own where that does the work
@@ -33,19 +32,18 @@ COLUMNS = dict.fromkeys(TIMES, "{:.1f}") | {"steps": "{}", "loss": "{:.4f}", "ac
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--recipe", default="configs/speed/94_muon.yaml", help="a YAML file of settings")
+    parser.add_argument("--recipe", default="configs/speed/94.yaml", help="a YAML file of settings")
     parser.add_argument("--runs", type=int, default=1, help="runs of each, with seeds from 0")
     parser.add_argument("--epochs", type=float, help="of both, instead of their own")
     parser.add_argument("--batch", type=int, help="images a step of both, instead of their own")
     parser.add_argument("--test", type=int, help="evaluate on so many of the test images only")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--write", action="store_true", help="put the table in docs/benchmarks.md")
     parser.add_argument("settings", nargs="*", help="more of the recipe's settings, as data.fraction=0.1")
     options = parser.parse_args()
 
     device = build_device(options.device)
-    print(f"{device}, {torch.get_num_threads()} threads, {options.precision}, {options.recipe}")
-    print("".join(f"{head:>12}" for head in ("seed", "what", *COLUMNS)))
     found: dict[str, list[dict]] = {"ours": [], "plain": []}
     for seed in range(options.runs):
         config = _config(options, seed)
@@ -56,16 +54,44 @@ def main() -> None:
         }
         for kind, outcome in by_turns(works, device).items():
             found[kind].append({"seed": seed, **outcome})
-            numbers = (COLUMNS[key].format(outcome[key]) for key in COLUMNS)
-            print("".join(f"{cell:>12}" for cell in (seed, kind, *numbers)), flush=True)
+            print(f"seed {seed}, {kind}: {', '.join(cells(outcome))}", file=sys.stderr, flush=True)
     means = {
-        f"{key}_{kind}": statistics.fmean(run[key] for run in runs)
+        kind: {key: statistics.fmean(run[key] for run in runs) for key in COLUMNS}
         for kind, runs in found.items()
-        for key in COLUMNS
     }
-    ratios = {f"{key}_ratio": means[f"{key}_ours"] / means[f"{key}_plain"] for key in TIMES}
-    said = {"recipe": options.recipe, "settings": config.changed, **means, **ratios, "runs": found}
-    print(json.dumps(said | {"environment": environment(device)}))
+    ratios = {key: means["ours"][key] / means["plain"][key] for key in TIMES}
+    numbers = {"settings": config.changed, "ratios": ratios, "means": means, "runs": found}
+    benchmark_page.publish(page(found, ratios, options, device), numbers, device, options.write)
+
+
+def cells(outcome: dict) -> list[str]:
+    return [form.format(outcome[key]) for key, form in COLUMNS.items()]
+
+
+def page(found: dict[str, list[dict]], ratios: dict[str, float], options: argparse.Namespace, device) -> str:
+    """The section of docs/benchmarks.md."""
+    short = " Not the whole of the recipe: its budget was cut." if options.epochs or options.settings else ""
+    about = (
+        f"Made by `{benchmark_page.command()}` on {benchmark_page.machine(device)}, {options.precision}. "
+        f"{options.recipe} beside a plain script of airbench94 with Muon on the same images, step by step in "
+        "turns: seconds from the files to the accuracy by the recipe's test-time views, the processor's own "
+        f"seconds, and the median of a step.{short} The ratios are of the means."
+    )
+    heads = [
+        "what",
+        "seed",
+        "seconds",
+        "processor's seconds",
+        "a step, ms",
+        "steps",
+        "last loss",
+        "accuracy, %",
+    ]
+    rows = [[kind, run["seed"], *cells(run)] for kind, runs in found.items() for run in runs]
+    rows.append(["ratio", "", *(f"{ratios[key]:.3f}" for key in TIMES), "", "", ""])
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    table = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    return f"## A fast recipe, end to end\n\n{textwrap.fill(about, 110)}\n\n{table}\n"
 
 
 def _config(options: argparse.Namespace, seed: int) -> Config:

@@ -2,11 +2,12 @@
 
 The bare loop has one batch ready, normalised, on the device: forward, loss, backward, step. Ours draws,
 crops, flips and normalises each batch and sets the rate. The two alternate step by step, so that whatever
-else the machine does hits both; the medians are compared.
+else the machine does hits both; the medians are compared. `--write` puts the table in docs/benchmarks.md.
 """
 
 import argparse
 import statistics
+import textwrap
 import time
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from lib.build import build, build_device
 from lib.cli import parse
 from lib.step import Run, autocast, train_step
+from scripts import benchmark_page
 
 
 def main() -> None:
@@ -24,14 +26,26 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15, help="measured steps of each")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--write", action="store_true", help="put the table in docs/benchmarks.md")
     options = parser.parse_args()
 
     device, B = build_device(options.device), options.batch
-    print(f"{device}, {torch.get_num_threads()} threads, batch {B}, {options.precision}, channels-last")
-    print(f"{'model':<24}{'bare ms':>10}{'ours ms':>10}{'ratio':>8}{'images/s':>10}")
+    about = (
+        f"Made by `{benchmark_page.command()}` on {benchmark_page.machine(device)}: batches of {B} images of "
+        f"32x32x3, {options.precision}, channels-last. A bare loop has one batch ready and does nothing but "
+        "forward, loss, backward and SGD; ours draws, crops, flips and normalises every batch. Their steps "
+        f"take turns; medians of {options.steps}."
+    )
+    lines = [
+        f"## A step\n\n{textwrap.fill(about, 110)}\n",
+        "| model | bare, ms | ours, ms | ratio | images/s |\n|---|---:|---:|---:|---:|",
+    ]
+    rows = []
     for name in options.models.split(","):
         bare, ours = measure(name, B, options.steps, options.precision, device)
-        print(f"{name:<24}{bare * 1e3:>10.1f}{ours * 1e3:>10.1f}{ours / bare:>8.3f}{B / ours:>10.0f}")
+        rows.append({"model": name, "bare": bare, "ours": ours, "ratio": ours / bare})
+        lines.append(f"| {name} | {bare * 1e3:.1f} | {ours * 1e3:.1f} | {ours / bare:.3f} | {B / ours:.0f} |")
+    benchmark_page.publish("\n".join(lines) + "\n", {"rows": rows}, device, options.write)
 
 
 def measure(name: str, batch: int, steps: int, precision: str, device: torch.device) -> tuple[float, float]:

@@ -68,10 +68,7 @@ def main() -> None:
     device, models = build_device(options.device), options.models.split(",")
     torch.set_num_threads(1)  # waiting threads would count as working ones
     results = {model: measure_all(chosen, settings_of(model, options), options, device) for model in models}
-    text = page(results, options, device)
-    print(text)
-    if options.write:
-        benchmark_page.write(text)
+    benchmark_page.publish(page(results, options, device), {"seconds": results}, device, options.write)
 
 
 def timed() -> dict[str, Settings]:
@@ -156,7 +153,7 @@ def page(
     }
     machine = benchmark_page.machine(device)
     about = (
-        f"Made by `python -m scripts.bench_tricks --write` on {machine}. Batches of "
+        f"Made by `{benchmark_page.command()}` on {machine}. Batches of "
         f"{options.batch} images of 32x32x3, {options.precision}, channels-last, not compiled"
         f"{', processor time of one thread' if device.type == 'cpu' else ''}. The bare "
         "step, with SGD and the augmentations that a data set like CIFAR has on by itself, takes "

@@ -1,7 +1,11 @@
 """docs/benchmarks.md: a section for each benchmark, put there by its `--write`."""
 
+import json
 import re
+import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,6 +20,19 @@ def machine(device: torch.device) -> str:
     known = environment(device)
     name = f"{known['cpu']}, {known['cores']} cores" if known["device"] == "cpu" else known["device"]
     return f"{name}, torch {known['packages']['torch']} with {known['threads']} threads"
+
+
+def command() -> str:
+    """What makes a benchmark's section, as a user would type it again."""
+    return shlex.join(["python", "-m", f"scripts.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+
+
+def publish(text: str, numbers: dict[str, Any], device: torch.device, keep: bool) -> None:
+    """Print a section, then its numbers and the machine as a line of JSON; `keep` puts it in the page too."""
+    print(text)
+    print(json.dumps({"benchmark": command(), **numbers, "environment": environment(device)}))
+    if keep:
+        write(text)
 
 
 def section(title: str) -> str:

@@ -272,6 +272,19 @@ def test_at_no_strength_every_bit_stays(name, options, shape):
     assert torch.equal(build(name, **options)(batch_of(x), Rng(0)).x, x)
 
 
+def test_the_intensity_jitter_is_one_shift_and_one_factor_of_an_image_drawn_evenly():
+    augment = build("intensity_jitter", shift=0.5, factor=0.25)
+    x = torch.tensor([0.0, 1.0, 3.0]).repeat(8000, 3, 2, 1)
+    out = augment(batch_of(x), Rng(0)).x.double()
+    assert torch.equal(out, out[:, :1, :1].expand_as(out))  # channels and rows alike
+    zero, one, three = out[:, 0, 0].unbind(1)
+    factor, shift = one - zero, zero / (one - zero)
+    torch.testing.assert_close(three, (3 + shift) * factor, atol=1e-5, rtol=0)
+    for drawn, reach in ((shift, 0.5), (factor - 1, 0.25)):
+        assert stats.kstest(drawn.numpy(), "uniform", (-reach, 2 * reach)).pvalue > 1e-3
+    assert abs(np.corrcoef(shift, factor)[0, 1]) < 0.05
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_images_of_a_batch_are_drawn_apart_and_one_alone_is_a_batch(name):
     x = pictures(3, 24, 17)[:1]
@@ -297,6 +310,8 @@ def test_images_of_a_batch_are_drawn_apart_and_one_alone_is_a_batch(name):
         ("vertical_flip", {"prob": 1.5}, "prob"),
         ("color_jitter", {"saturation": -0.1}, "saturation"),
         ("color_jitter", {"hue": 0.6}, "hue"),
+        ("intensity_jitter", {"shift": -0.1}, "shift"),
+        ("intensity_jitter", {"factor": 1.0}, "factor"),
     ],
 )
 def test_bad_values_are_refused_by_name(name, options, fault):

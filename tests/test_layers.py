@@ -15,7 +15,7 @@ ROWS = (
     ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
     ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
     ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
-    ("fit", "trained"),
+    ("fit", "trained", "loader", "predict"),
     ("launch", "assess", "grid"),
 )
 PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "distill", "corruptions")
@@ -68,7 +68,20 @@ def test_each_power_has_one_home(pattern):
     assert users <= set(POWERS[pattern])
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("lib/**/*.py")), ids=str)
+def test_examples_are_the_programs_of_a_user():
+    # A loop of one's own calls `backward` and seeds what it likes, so no power is held back from examples. In
+    # turn they know what a user is told of, nothing private, and the project knows nothing of them.
+    told = {"loader", "registry", "errors", "report"}
+    examples = sorted(ROOT.glob("examples/*.py"))
+    assert len(examples) > 2
+    for path in examples:
+        assert _imports(path) <= told, path
+        assert not re.search(r"\._\w", path.read_text()), path
+    for path in (*SOURCES, *ROOT.glob("scripts/*.py")):
+        assert not re.search(r"(from|import) examples", path.read_text()), path
+
+
+@pytest.mark.parametrize("path", sorted([*ROOT.glob("lib/**/*.py"), *ROOT.glob("examples/*.py")]), ids=str)
 def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 

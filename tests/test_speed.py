@@ -102,7 +102,7 @@ def same_path(start: nn.Module, one: nn.Module, other: nn.Module) -> None:
 
 
 def by_hand(run: Run, steps: int) -> nn.Module:
-    """The model of 94.yaml after these steps, in the units in which its author wrote the recipe."""
+    """The model of 94_sgd.yaml after these steps, in the units in which its author wrote the recipe."""
     model, total, B = copy.deepcopy(run.model), run.total, 10
     scale = B * (1 + 1 / (1 - 0.85))
     lr, decay = 11.5 / scale, 0.0153 * B / scale  # for summed losses; what a step shrinks the weights by
@@ -135,7 +135,7 @@ def by_hand(run: Run, steps: int) -> nn.Module:
 @pytest.mark.parametrize(("steps", "epochs"), [(10, 9), (8, 4)])
 def test_the_steps_with_sgd_are_those_of_the_recipe_in_its_own_units(steps, epochs):
     # Eight steps are the whole of the shorter budget, which ends on the slow weights.
-    run = recipe("94", f"--epochs {epochs} --model airbench93 --data.image_size 16")
+    run = recipe("94_sgd", f"--epochs {epochs} --model airbench93 --data.image_size 16")
     start, expected = copy.deepcopy(run.model), by_hand(run, steps)
     for step in range(steps):
         train_step(run, step)
@@ -148,7 +148,7 @@ def test_the_steps_with_sgd_are_those_of_the_recipe_in_its_own_units(steps, epoc
     ("name", "lr", "rates"),
     [
         # Rates for summed losses times the batch; factors from the recipes.
-        ("94", 11.5 / 7850.667 * 1024, {0: 0.2, 0.23: 1, 1: 0.07}),
+        ("94_sgd", 11.5 / 7850.667 * 1024, {0: 0.2, 0.23: 1, 1: 0.07}),
         ("95", 10 / 7850.667 * 1024, {0: 0.2, 0.23: 1, 1: 0.07}),
         ("96", 9 / 7850.667 * 1024, {0: 0.2, 0.1: 1, 1: 0}),
         ("94_muon", 0.24, {0: 1, 0.5: 0.5, 1: 0}),
@@ -162,7 +162,7 @@ def test_a_recipe_has_its_rates(name, lr, rates):
     assert {t: schedule(t * epochs, epochs) for t in rates} == pytest.approx(rates, abs=1e-12)
 
 
-@pytest.mark.parametrize(("name", "peak"), [("94", 11.5), ("95", 10), ("96", 9)])
+@pytest.mark.parametrize(("name", "peak"), [("94_sgd", 11.5), ("95", 10), ("96", 9)])
 def test_every_weight_of_a_recipe_shrinks_by_the_same_share(name, peak):
     config = parse(["--config", str(SPEED / f"{name}.yaml"), "--dataset=synthetic", "--bs=8"]).config()
     decay = 0.012 if name == "96" else 0.0153
@@ -170,6 +170,33 @@ def test_every_weight_of_a_recipe_shrinks_by_the_same_share(name, peak):
     shares = [g["lr"] * g.get("lr_scale", 1) * g["weight_decay"] for g in groups]
     assert shares == pytest.approx([decay * 1024 / 7850.667] * len(shares), rel=1e-5)
     assert sorted(g.get("lr_scale", 1) for g in groups) == [1, 1, 64]  # the whitening's bias, weights, shifts
+
+
+def test_the_fastest_recipe_is_its_sources_in_the_units_of_a_summed_loss():
+    line = f"--config {SPEED / '94.yaml'} --dataset synthetic --data.size 320 --fraction 1 --bs 10"
+    run = build(parse(line.split()).config(), CPU, note=print)  # 32 steps an epoch, as 1536 of 50,000 make
+    assert run.total == 243
+    named = {p: name for name, p in run.model.named_parameters()}
+    groups = {named[g["params"][0]]: g for g in run.optimizer.param_groups}
+    order = ("filters", "whiten", "norm", "head")
+    filters, bias, shift, head = sorted(groups, key=lambda name: order.index(kind(name)))
+    assert (groups[filters]["lr"], groups[filters]["momentum"]) == (0.205, 0.655)
+    for name, lr in ((bias, 0.0573), (shift, 0.0573), (head, 0.5415)):
+        rate = groups[name]["lr"] * groups[name].get("lr_scale", 1)
+        assert rate / 1536 == pytest.approx(lr, rel=1e-5)
+        assert rate * groups[name]["weight_decay"] == pytest.approx(1.0418e-6 * 1536, rel=1e-5)
+    learns = []
+    for step in range(12):
+        freeze(run.optimizer, step / 32, run.epochs)
+        learns.append(run.model.whiten.bias.requires_grad)
+    assert learns == [True] * 7 + [False] * 5
+
+
+def kind(name: str) -> str:
+    """What a parameter of airbench is."""
+    if name.startswith(("whiten", "head")):
+        return name.partition(".")[0]
+    return "norm" if name.endswith("bias") else "filters"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SPEED.glob("*.yaml")))
@@ -182,7 +209,7 @@ def test_every_recipe_composes_with_mixup_and_sam(name):
 
 
 def test_a_frozen_whitening_spares_the_first_filters_the_gradient_of_their_input():
-    run, operations = recipe("94"), []
+    run, operations = recipe("94_sgd"), []
     for epoch in (2.5, 3):
         freeze(run.optimizer, epoch, run.epochs)
         run.cost.trained(torch.empty(1, 3, 32, 32))
@@ -191,7 +218,7 @@ def test_a_frozen_whitening_spares_the_first_filters_the_gradient_of_their_input
     assert operations[0] - operations[1] == 2 * 24 * 64 * 3 * 3 * 31 * 31
 
 
-@pytest.mark.parametrize(("name", "options"), [("94", ""), ("94_muon", "--model.start muon")])
+@pytest.mark.parametrize(("name", "options"), [("94_sgd", ""), ("94_muon", "--model.start muon")])
 def test_a_recipe_resumes_bit_for_bit_after_its_first_block_is_frozen(name, options):
     line = f"--epochs 5 --model airbench93 {options} --data.image_size 16"
     whole, first, again = (recipe(name, line) for _ in range(3))

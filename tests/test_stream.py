@@ -30,6 +30,7 @@ from lib.data.files import Files
 from lib.data.streamed import Streamed
 from lib.errors import BadInput
 from lib.evaluate import evaluate, refresh_statistics
+from lib.loader import Loader
 from lib.rng import Rng
 
 CLASSES, TRAIN, TEST = 3, 14, 5  # images of a class: no number that a batch divides
@@ -215,6 +216,22 @@ def test_an_image_that_cannot_be_read_is_named_in_one_line(own, monkeypatch, dam
     errors = [line for line in Path("output.txt").read_text().splitlines() if not line.startswith("epoch")]
     assert len(errors) == 1
     assert errors[0].startswith(f"error: cannot read {path} as an image")
+
+
+def test_a_loop_of_ones_own_gets_the_same_batches_from_files(images):
+    def loader(stream: bool) -> Loader:
+        how = {"image_size": 8, "stream": stream, "workers": 1}
+        found = Loader(f"folder:{images}", batch_size=8, drop_last=False, device="cpu", **how)
+        found.keep(torch.arange(0, CLASSES * TRAIN, 2))
+        return found
+
+    streamed, kept = loader(True), loader(False)
+    assert streamed.shape == kept.shape == (3, 8, 8)
+    for epoch in (0, 3):
+        for found, expected in zip(streamed.epoch(epoch), kept.epoch(epoch), strict=True):
+            assert_equal(found, expected)
+    with pytest.raises(BadInput, match=r"streamed and not in memory: .*stream=False"):
+        _ = streamed.train.x
 
 
 def test_several_processes_each_read_their_share_of_a_batch(images, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from lib.registry import test_views as views_registry
 
 VIEWS = views_registry.names()
 every = pytest.mark.parametrize("name", VIEWS)
+every_mean = pytest.mark.parametrize("name", [name for name in VIEWS if name != "tta_unsure"])
 shapes = pytest.mark.parametrize("shape", [(2, 3, 12, 12), (3, 1, 10, 16), (1, 3, 9, 7)], ids=str)
 
 
@@ -33,7 +34,7 @@ def by_hand(name: str, x: Tensor) -> list[tuple[float, np.ndarray]]:
     H, W = x.shape[2:]
     if name == "tta_flip":
         plain = [(1 / 2, x.numpy())]
-    elif name == "tta_shifts":
+    elif name in ("tta_shifts", "tta_unsure"):  # a probability above .8 takes larger logits than tanh has
         big = padded(x, 1)
         plain = [(1 / 4, x.numpy()), (1 / 8, big[:, :, :H, :W]), (1 / 8, big[:, :, 2:, 2:])]
     else:
@@ -43,7 +44,7 @@ def by_hand(name: str, x: Tensor) -> list[tuple[float, np.ndarray]]:
     return [pair for weight, view in plain for pair in ((weight, view), (weight, view[:, :, :, ::-1]))]
 
 
-@every
+@every_mean
 @shapes
 def test_the_views_are_as_large_as_the_image_and_their_weights_add_up_to_one(name, shape):
     views = views_of(name, noise(*shape))
@@ -92,6 +93,19 @@ def test_the_ten_crops_are_torchvisions_of_the_padded_image(shape, padding):
         assert torch.equal(view, crop)
 
 
+def test_only_the_images_of_an_unsure_network_are_looked_at_again_whatever_stands_beside_them():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    x = noise(40, 3, 8, 8) * torch.linspace(0.1, 8, 40).view(-1, 1, 1, 1)
+    sure = model(x).softmax(1).amax(1) >= 0.7
+    assert 5 < sure.sum() < 35
+    unsure = views_registry["tta_unsure"].build(model=model, below=0.7)
+    shifts = views_registry["tta_shifts"].build(model=model)
+    expected = torch.where(sure[:, None], model(x), shifts(x))
+    torch.testing.assert_close(unsure(x), expected)
+    torch.testing.assert_close(torch.cat([unsure(image[None]) for image in x]), expected)
+
+
 @every
 def test_the_logits_are_full_precision_and_the_mode_is_the_models(name):
     model = nn.Sequential(nn.Dropout(), nn.Flatten()).eval()
@@ -111,15 +125,17 @@ def test_views_bring_no_parameters_of_their_own(name):
     [
         ("tta_shifts", {"pixels": 0}, "pixels must be at least 1, got 0"),
         ("tta_ten_crop", {"padding": -1}, "padding must be at least 1, got -1"),
+        ("tta_unsure", {"pixels": 0}, "pixels must be at least 1, got 0"),
+        ("tta_unsure", {"below": 0.0}, "below must be above 0 and at most 1, got 0.0"),
     ],
 )
-def test_views_without_a_shift_are_refused(name, options, message):
+def test_bad_values_are_refused_by_name(name, options, message):
     with pytest.raises(ValueError, match=message):
         views_registry[name].build(model=nn.Identity(), **options)
 
 
 def test_a_run_evaluates_the_views_of_the_model_and_of_its_averages_in_the_end(tiny):
-    line = "--tta-flip --tta-shifts --tta-ten-crop 2 --ema --output-dir run"
+    line = "--tta-flip --tta-shifts --tta-ten-crop 2 --tta-unsure 1.0 --ema --output-dir run"
     assert train.main(["--config", tiny, *line.split()]) == 0
     with open("run/result.json") as file:
         result = json.load(file)

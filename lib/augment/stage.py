@@ -10,9 +10,10 @@ class Stage(IntEnum):
     GEOMETRY = 2
     COLOR = 3
     NORMALIZE = 4
-    ERASE = 5
-    MIX = 6
-    RESIZE = 7
-    LABEL = 8
-    SHARE = 9  # of several processes each goes on with its own part of the batch
-    TEACH = 10
+    TONE = 5  # brightness and contrast of float pixels, before anything is erased to a fixed grey
+    ERASE = 6
+    MIX = 7
+    RESIZE = 8
+    LABEL = 9
+    SHARE = 10  # of several processes each goes on with its own part of the batch
+    TEACH = 11

@@ -57,6 +57,35 @@ def tta_shifts(
     return MeanOfViews(model, views)
 
 
+class WhereUnsure(nn.Module):
+    """A network that asks another one for the images that it is not sure of."""
+
+    def __init__(self, model: nn.Module, better: nn.Module, below: float):
+        super().__init__()
+        self.model, self.better, self.below = model, better, below
+        self.train(model.training)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
+        logits = self.model(x).float()
+        unsure = (logits.softmax(1).amax(1) < self.below).nonzero().squeeze(1)
+        return logits.index_copy(0, unsure, self.better(x[unsure])) if len(unsure) else logits
+
+
+@test_views.register("tta_unsure", paper="Hiverge 2025, cifar10-speedrun")
+def tta_unsure(
+    model: nn.Module,
+    below: float = 0.8,  # the probability of an image's likeliest class under which more views are looked at
+    pixels: int = 1,  # by which two of these are moved, as in tta_shifts
+) -> WhereUnsure:
+    """The six views of tta_shifts for the images that the network is not sure of, and one for the others.
+
+    The source takes the least sure quarter of the test set. With a threshold, what an image is taken for does
+    not depend on the images beside it.
+    """
+    require(0 < below <= 1, "below", "above 0 and at most 1", below)
+    return WhereUnsure(model, tta_shifts(model, pixels), below)
+
+
 @test_views.register("tta_ten_crop", aliases=("ten_crop",), paper="Krizhevsky et al. 2012")
 def tta_ten_crop(
     model: nn.Module,

@@ -19,6 +19,7 @@ from lib.build.trial import compile_model, try_out, try_sizes, try_views
 from lib.checkpoint import load, load_weights, weights_file
 from lib.config import Config
 from lib.cost import Cost
+from lib.data.base import Dataset
 from lib.dist import ALONE, World
 from lib.errors import BadInput
 from lib.log import Clock
@@ -28,19 +29,26 @@ from lib.surgery.sync_batchnorm import synchronise
 from lib.teacher import Teach
 
 
-def build(config: Config, device: torch.device, note: Callable[[str], None], world: World = ALONE) -> Run:
+def build(
+    config: Config,
+    device: torch.device,
+    note: Callable[[str], None],
+    world: World = ALONE,
+    dataset: Dataset | None = None,
+) -> Run:
     """Everything that training needs, on its device.
 
     Args:
         note: called with a line that the user should see.
         world: the processes that train together.
+        dataset: the data, where they have been read already.
     """
     train = config.train
     check_world(config, world)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
-    dataset = world.in_turn(lambda: build_dataset(config))
+    dataset = dataset or world.in_turn(lambda: build_dataset(config))
     data, splits = build_data(config, dataset, device, world)
     shape, num_classes = dataset.train.shape, len(dataset.classes)
     model = build_model(config, shape, num_classes, lambda: training_sample(config, dataset, data.split))
@@ -73,7 +81,9 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
     try_views(views, data)
 
     if train.compile:
-        compile_model(model, normalize.pixels(data.at(0).x), train.precision, note)
+        compile_model(
+            model, normalize.pixels(next(data.split.read([slice(train.batch_size)]))), train.precision, note
+        )
     optimizer = _optimizer(config, model)
     run = Run(
         model=model,

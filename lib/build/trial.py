@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -76,9 +77,11 @@ def _try_forward(model: nn.Module, x: Tensor, images: str) -> None:
 def try_views(views: dict[str, Callable[..., nn.Module]], data: Batches) -> None:
     """Refuse views that these images do not have, rather than in the end of the run."""
     x = torch.zeros(1, *data.split.shape, device=data.split.y.device)
+    # A network whose logits are 0: it has use for every view.
+    undecided = nn.Sequential(nn.Flatten(), nn.Threshold(math.inf, 0.0))
     for name, view in views.items():
         try:
-            view(model=nn.Identity())(x)
+            view(model=undecided)(x)
         except (ValueError, RuntimeError) as error:
             raise BadInput(
                 f"view {name}: images of {data.split.shape} have no such views: {error}"

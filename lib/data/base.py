@@ -94,6 +94,8 @@ def hold_out(split: Split, val: float, num_classes: int) -> tuple[Split, Split]:
             f"val must be 0, a share below 1 or a number of images, and leave an image a class to both parts "
             f"({num_classes} to {len(split) - num_classes} of {len(split)} images), got {val}"
         )
+    if not count:  # not even a copy: several runs on one device share the images
+        return split, split.take(slice(0))
     order = stratified_order(split.y)
     held, kept = order[: int(count)], order[int(count) :]
     return split.take(kept.sort().values), split.take(held.sort().values)
@@ -108,7 +110,7 @@ def fraction(split: Split, share: float) -> Split:
     count = round(share * len(split))
     if not 0 < share <= 1 or not count:
         raise ValueError(f"share must be above 0, at most 1 and leave an image of {len(split)}, got {share}")
-    return split.take(stratified_order(split.y)[:count].sort().values)
+    return split.take(stratified_order(split.y)[:count].sort().values) if share < 1 else split
 
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

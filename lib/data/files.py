@@ -23,7 +23,7 @@ from lib.rng import Rng
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """A `Split` in every respect but `x`: its images are read part by part."""
+    """A `Split` in every respect but `x`: its images are read part by part, when they are needed."""
 
     listing: Listing
     where: Tensor  # (N,) its images' places in the listing, on the CPU
@@ -34,6 +34,12 @@ class Files:
 
     def __len__(self) -> int:
         return len(self.where)
+
+    @property
+    def x(self) -> Tensor:
+        raise BadInput(
+            "the images are streamed and not in memory: read them part by part, or give stream=False"
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -54,6 +60,7 @@ class Files:
             BadInput: one of them cannot be read.
             Lost: a process that reads has ended.
         """
+        parts = (part.cpu() if isinstance(part, Tensor) else part for part in parts)
         places = (self.where[part].tolist() for part in parts)  # tensors would be sent as open files
         return _read(_Reader(self.listing, view or self.view), places, self.workers, self.y.device)
 

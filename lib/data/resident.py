@@ -1,5 +1,7 @@
 """Batches from a split that lies whole on the device, as a function of (seed, step)."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -33,15 +35,32 @@ class Resident:
     def at(self, step: int) -> Batch:
         """The batch of one step: x (B, C, H, W) uint8 and y (B, K) one-hot, whatever was asked before."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        index = self._order_of(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
+        return self.of(self._order_of(epoch)[place * self.batch_size : (place + 1) * self.batch_size], epoch)
+
+    def of(self, index: Tensor, epoch: int) -> Batch:
+        """The batch of the images at `index` (B,), which lies on their device."""
         part = self.split.take(index)
         return Batch(part.x, self._one_hot[part.y], index, epoch)
+
+    def each(self, parts: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
+        """The batches of the images at each of the parts (B,) in turn."""
+        return (self.of(index, epoch) for index in parts)
 
     def _order_of(self, epoch: int) -> Tensor:
         """The permutation of one epoch, kept while the epoch lasts."""
         if epoch != self._epoch:
-            order = Rng(self.seed, "order", epoch).permutation(len(self.split))
-            if (device := self.split.x.device).type == "cuda":
-                order = order.pin_memory()  # else the copy would wait for all the steps that are queued there
-            self._epoch, self._order = epoch, order.to(device, non_blocking=True)
+            order = mixed(torch.arange(len(self.split)), self.seed, epoch)
+            self._epoch, self._order = epoch, sent(order, self.split.x.device)
         return self._order
+
+
+def mixed(places: Tensor, seed: int, epoch: int) -> Tensor:
+    """The places (n,) in the order in which an epoch has them; both on the CPU."""
+    return places[Rng(seed, "order", epoch).permutation(len(places))]
+
+
+def sent(places: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device."""
+    if device.type == "cuda":
+        places = places.pin_memory()  # else the copy would wait for all the steps that are queued there
+    return places.to(device, non_blocking=True)

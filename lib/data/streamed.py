@@ -1,6 +1,7 @@
 """Batches from images in files, as a function of (seed, step): for data sets that are larger than memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -9,8 +10,8 @@ from torch import Tensor
 from lib.batch import Batch
 from lib.data.base import check_batch
 from lib.data.files import Files
+from lib.data.resident import mixed, sent
 from lib.dist import ALONE, World
-from lib.rng import Rng
 
 
 class Streamed:
@@ -51,12 +52,24 @@ class Streamed:
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, _order(self.seed, epoch, len(self.split))
+            self._epoch, self._order = epoch, mixed(torch.arange(len(self.split)), self.seed, epoch)
         index = self._order[place * self.batch_size : (place + 1) * self.batch_size]
-        if (device := self.split.y.device).type == "cuda":
-            index = index.pin_memory()  # else the copy would wait for all the steps that are queued there
-        index = index.to(device, non_blocking=True)
-        return Batch(self._images_of(step), self._one_hot[self.split.y[index]], index, epoch)
+        return self._batch(self._images_of(step), sent(index, self.split.y.device), epoch)
+
+    def of(self, index: Tensor, epoch: int) -> Batch:
+        """The batch of the images at `index` (B,), read at once and by this process."""
+        alone = replace(self.split, workers=0)
+        return self._batch(next(alone.read([index], self.split.training)), index, epoch)
+
+    def each(self, parts: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
+        """The batches of the images at each of the parts (B,) in turn, read ahead."""
+        parts = list(parts)
+        places = torch.cat(parts).cpu().split([len(part) for part in parts])  # waits for the device only once
+        images = self.split.read(places, self.split.training)
+        return (self._batch(x, index, epoch) for x, index in zip(images, parts, strict=True))
+
+    def _batch(self, x: Tensor, index: Tensor, epoch: int) -> Batch:
+        return Batch(x, self._one_hot[self.split.y[index]], index, epoch)
 
     def _images_of(self, step: int) -> Tensor:
         if step != self._step:
@@ -79,10 +92,6 @@ def _shares(step: int, images: int, batch_size: int, seed: int, world: World) ->
     share.clamp_(max=batch_size - 1)  # all shares are of one length
     epoch, first = divmod(step, images // batch_size)
     for number in count(epoch):
-        parts = _order(seed, number, images).split(batch_size)[: images // batch_size]
+        parts = mixed(torch.arange(images), seed, number).split(batch_size)[: images // batch_size]
         yield from (part[share] for part in parts[first:])
         first = 0
-
-
-def _order(seed: int, epoch: int, images: int) -> Tensor:
-    return Rng(seed, "order", epoch).permutation(images)

@@ -103,9 +103,14 @@ def summary(jobs: Sequence[Job], grid: Grid, folder: Path) -> str:
         lines = [render(summarise(read_records([folder]), grid.baseline, published=published), "md")]
     except BadInput as error:
         lines = [f"no table: {error}"]
-    wrong = [job for job in jobs if outcome(job) != "ok"]
-    for job in wrong:
-        how = outcome(job)
-        said = how if how in COMPLETE else f"{how or 'failed'}: {last_line(job) or 'it printed nothing'}"
-        lines += [f"{job.name}: {said}", f"  {command(job)}"]
-    return "\n".join(lines)
+    return "\n".join([*lines, *failures(jobs)])
+
+
+def failures(jobs: Sequence[Job]) -> list[str]:
+    """Of each run that has not ended well how it did, and the command that repeats it."""
+    lines = []
+    for job in jobs:
+        if (how := outcome(job)) != "ok":
+            said = how if how in COMPLETE else f"{how or 'failed'}: {last_line(job) or 'it printed nothing'}"
+            lines += [f"{job.name}: {said}", f"  {command(job)}"]
+    return lines

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from lib.files import unwritable
 from lib.grid.claim import Claim, claim
@@ -20,11 +21,20 @@ ASK_EVERY = 2.0  # seconds before a run that another launcher has is asked for a
 GRACE = 10.0  # seconds that a run has to end by itself
 
 
+class Process(Protocol):
+    """What a pool needs of a process, which has a group of its own."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+
+
 @dataclass
 class Running:
     job: Job
     claim: Claim
-    process: subprocess.Popen
+    process: Process
     slot: str | None  # the GPU
 
 
@@ -76,22 +86,24 @@ class Pool:
 
     def _spawn(self, job: Job, mine: Claim) -> None:
         slot = self.free.pop(0)
-        command = guarded([*self.options.train, *job.arguments])
         try:
-            with open(job.console, "ab") as console:
-                process = subprocess.Popen(
-                    command,
-                    env=environment(self.slots, slot),
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    pass_fds=[mine.file],
-                    process_group=0,  # a group of its own: Ctrl-C is for this process, which passes it on
-                )
+            process = self._process(job, mine, environment(self.slots, slot))
         except OSError as error:
             raise unwritable(job.console, error) from error
         self.running.append(Running(job, mine, process, slot))
         self.report(job, RUNNING)
+
+    def _process(self, job: Job, mine: Claim, environment: dict[str, str]) -> Process:
+        with open(job.console, "ab") as console:
+            return subprocess.Popen(
+                guarded([*self.options.train, *job.arguments]),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=subprocess.STDOUT,
+                pass_fds=[mine.file],
+                process_group=0,  # a group of its own: Ctrl-C is for this process, which passes it on
+            )
 
     def _look(self) -> None:
         for one in list(self.running):
@@ -151,11 +163,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
-def _kill(process: subprocess.Popen) -> None:
+def _kill(process: Process) -> None:
     _signal(process, signal.SIGKILL)
 
 
-def _signal(process: subprocess.Popen, number: int) -> None:
+def _signal(process: Process, number: int) -> None:
     with contextlib.suppress(
         ProcessLookupError, PermissionError
     ):  # PermissionError: macOS, for one that ended

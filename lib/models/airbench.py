@@ -52,21 +52,27 @@ class Group(nn.Module):
     With three, a shortcut leads from behind the first activation to before the last one.
     """
 
-    def __init__(self, in_channels: int, channels: int, convolutions: int, momentum: float):
+    def __init__(
+        self, in_channels: int, channels: int, convolutions: int, momentum: float, activation: nn.Module
+    ):
         super().__init__()
         self.halve = nn.Sequential(
-            partial_identity(in_channels, channels), nn.MaxPool2d(2), norm(channels, momentum), nn.GELU()
+            partial_identity(in_channels, channels), nn.MaxPool2d(2), norm(channels, momentum), activation
         )
         layers = []
         for _ in range(convolutions - 1):
-            layers += [partial_identity(channels, channels), norm(channels, momentum), nn.GELU()]
+            layers += [partial_identity(channels, channels), norm(channels, momentum), activation]
         self.refine = nn.Sequential(*layers[:-1])
+        self.activation = activation
         self.has_shortcut = convolutions == 3
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/2, W/2)
         x = self.halve(x)
         refined = self.refine(x)
-        return F.gelu(refined + x if self.has_shortcut else refined)
+        return self.activation(refined + x if self.has_shortcut else refined)
+
+
+ACTIVATIONS = {"gelu": nn.GELU, "silu": nn.SiLU}
 
 
 class AirBench(nn.Module):
@@ -77,16 +83,22 @@ class AirBench(nn.Module):
         image_size: int = 32,  # at least 9, so that a pixel is left of three halvings
         widths: tuple[int, int, int] = (64, 256, 256),  # channels of the groups
         convolutions: int = 2,  # in each group: 2, or 3 with a shortcut across the last two
-        bn_momentum: float = 0.4,  # weight of a batch in the running statistics of BatchNorm
+        bn_momentum: float
+        | None = None,  # of a batch in BatchNorm's statistics; none: 0.4, with shortcuts 0.1
+        activation: Literal["gelu", "silu"] = "gelu",  # in the groups; the whitened patches have GELU
         start: Literal["sgd", "muon"] = "sgd",  # initial head and bias, as in the recipe for this optimizer
     ):
         super().__init__()
         require(image_size >= 9, "image_size", "at least 9, for a 2x2 patch and three halvings", image_size)
+        require(activation in ACTIVATIONS, "activation", "gelu or silu", activation)
         require(start in ("sgd", "muon"), "start", "sgd or muon", start)
         self.whiten = whitening(in_channels)
+        if bn_momentum is None:
+            bn_momentum = 0.1 if convolutions == 3 else 0.4
+        require(0 < bn_momentum <= 1, "bn_momentum", "above 0 and at most 1", bn_momentum)
         groups, width = [], self.whiten.out_channels
         for channels in widths:
-            groups.append(Group(width, channels, convolutions, bn_momentum))
+            groups.append(Group(width, channels, convolutions, bn_momentum, ACTIVATIONS[activation]()))
             width = channels
         self.groups = nn.Sequential(*groups)
         self.head = nn.Linear(width, num_classes, bias=False)
@@ -104,18 +116,18 @@ class AirBench(nn.Module):
         return self.head(x.flatten(1)) * self.logit_scale
 
 
-# accuracy in percent that gives the name -> widths, convolutions of a group, momentum, trained parameters
+# accuracy in percent that gives the name -> widths, convolutions of a group, trained parameters
 PLANS = {
-    93: ((64, 128, 128), 2, 0.4, 568_728),
-    94: ((64, 256, 256), 2, 0.4, 1_971_352),
-    95: ((128, 384, 384), 2, 0.4, 4_604_440),
-    96: ((128, 384, 512), 3, 0.1, 9_915_416),
+    93: ((64, 128, 128), 2, 568_728),
+    94: ((64, 256, 256), 2, 1_971_352),
+    95: ((128, 384, 384), 2, 4_604_440),
+    96: ((128, 384, 512), 3, 9_915_416),
 }
 
-for accuracy, (widths, convolutions, momentum, count) in PLANS.items():
+for accuracy, (widths, convolutions, count) in PLANS.items():
     models.register(
         f"airbench{accuracy}",
-        partial(AirBench, widths=widths, convolutions=convolutions, bn_momentum=momentum),
+        partial(AirBench, widths=widths, convolutions=convolutions),
         params=count,
         paper="Jordan 2024, arXiv:2404.00498",
         year=2024,

@@ -1,0 +1,162 @@
+"""The loader by itself: the batches that train.py trains on, for a training loop of your own.
+
+The images lie whole on the device, or come from the files of a streamed folder, and are augmented there a
+batch at a time. Everything random is a function of the seed, the epoch and the place in it, and never of what
+was asked before. docs/loader.md is the guide, and examples/own_loop.py the first thing to read.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lib.augment.pipeline import describe, ordered, pipeline
+from lib.batch import Batch
+from lib.build import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
+from lib.cli import flatten, layer_of
+from lib.compose import Layer, compose
+from lib.data.resident import mixed, sent
+from lib.data.selection import Selection
+from lib.errors import require
+from lib.predict import Images, evaluate, predict
+from lib.registry import datasets
+from lib.rng import Rng
+
+__all__ = ["Images", "Loader", "evaluate", "predict"]
+
+
+class Loader:
+    """The training batches of a data set, and the images to evaluate on.
+
+    Args:
+        data: the data set, as `--dataset` names it.
+        batch_size: images a batch.
+        augment: names of augmentations, or a mapping of names to their settings, as in a YAML file: these and
+            no others. None is what train.py does by itself: the data set's own.
+        epochs: the length of the training, for augmentations that follow it.
+        drop_last: leave out what does not fill a batch, as train.py does; other images in every epoch.
+        seed: of everything random.
+        device: auto, cpu, cuda, cuda:<number> or mps.
+        root: where data lie or are put; else $DATA_DIR, else ./data.
+        options: the data set's own options, and the settings of the section `data`, such as `val=0.1`.
+    Attributes:
+        train, test, val: the `Images`; val is None where nothing is held out.
+        classes, shape: the classes' names, and (C, H, W) of an image.
+        device: where all of it lies.
+    Raises:
+        BadInput: a name is unknown, a value is wrong, the data cannot be had, or an augmentation cannot take
+            images of this shape.
+    """
+
+    def __init__(
+        self,
+        data: str = "cifar10",
+        *,
+        batch_size: int = 128,
+        augment: Iterable[str] | Mapping[str, Any] | None = None,
+        epochs: float = 200.0,
+        drop_last: bool = True,
+        seed: int = 0,
+        device: str | torch.device = "auto",
+        root: str | Path | None = None,
+        **options: Any,
+    ):
+        layer = _layer("data", {"root": root, **options})
+        layer += _layer("train", {"batch_size": batch_size, "epochs": epochs, "seed": seed})
+        named = layer_of([("data.name", data, "data")], "Loader")
+        switched = [] if augment is None else _switched(str(data), augment)
+        config = compose([named, *switched, layer])
+        self.device, dataset = build_device(str(device)), build_dataset(config)
+        self._data, splits = build_data(config, dataset, self.device)
+        normalize = build_normalize(config, dataset, self.device)
+        parts = {"train": self._data.split, **splits}
+        images = {name: Images(split, normalize.pixels) for name, split in parts.items()}
+        self.train, self.test, self.val = images["train"], images["test"], images.get("val")
+        self.name, self.classes, self.shape = data, dataset.classes, dataset.train.shape
+        self.batch_size, self.seed, self.drop_last = config.train.batch_size, config.train.seed, drop_last
+        self._steps = build_steps(config, normalize)
+        self._prepare = pipeline(self._steps)
+        base = config.chosen["loss"].build()
+        self._loss = reduce(lambda loss, step: step.map.loss(loss), self._steps, base)
+        self._selection = Selection.everything(len(self.train))
+        with augmenting(self.shape):
+            self._batch(self._data.of(torch.arange(self.batch_size, device=self.device), epoch=0), step=0)
+
+    def __repr__(self) -> str:
+        size = f"{len(self)} batches of {self.batch_size} from {len(self._selection.kept):,} images"
+        return f"Loader({self.name}: {size}, {describe(ordered(self._steps))})"
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        whole, rest = divmod(len(self._selection.kept), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of epoch `number`, from 0. Which images it has is settled by this call.
+
+        A batch has x (B, C, H, W) float32, normalised; y (B, K) probabilities; and index (B,), the images'
+        places in `train`; all on the device. B is the batch size, and H and W are the images', unless an
+        augmentation makes several views of an image, or another size.
+
+        Raises:
+            ValueError: the number is no whole one from 0.
+        """
+        require(number >= 0 and number == int(number), "number", "a whole number from 0", number)
+        number, steps, size = int(number), len(self), self.batch_size
+        order = sent(mixed(self._selection.drawn(self.seed, number), self.seed, number), self.device)
+        parts = (order[place * size : (place + 1) * size] for place in range(steps))
+        batches = self._data.each(parts, number)
+        return (self._batch(batch, number * steps + place) for place, batch in enumerate(batches))
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """(B, K) logits to (B,): cross-entropy, with what augmentations that make views add to it."""
+        return self._loss(logits, batch)
+
+    def keep(self, images: Any) -> None:
+        """From the next call of `epoch` on, train on these images only; None is all of them.
+
+        An epoch is then that of a training set which holds no others.
+
+        Args:
+            images: a mask (N,) of bools over `train`, or places in it.
+        Raises:
+            ValueError: it is neither, names an image twice, leaves too few for a batch, or none that weighs.
+        """
+        least = self.batch_size if self.drop_last else 1
+        self._selection = self._selection.keeping(images, least)
+
+    def weigh(self, weights: Any) -> None:
+        """From the next call of `epoch` on, draw the images in proportion to their weights; None is equally.
+
+        An epoch stays as long as it is. An image is in it so often as is its share, rounded down or up:
+        `lib.data.selection` has the rule.
+
+        Args:
+            weights: (N,) numbers from 0, over `train`; 0 leaves an image out.
+        Raises:
+            ValueError: they are not, or are 0 for all images that are kept.
+        """
+        self._selection = self._selection.weighing(weights)
+
+    @torch.no_grad()
+    def _batch(self, batch: Batch, step: int) -> Batch:
+        """The finished batch; its random numbers are those of train.py's `step`."""
+        return self._prepare(batch, Rng(self.seed, step, 0))
+
+
+def _layer(section: str, settings: Mapping[str, Any]) -> Layer:
+    return layer_of([(f"{section}.{key}", value, key) for key, value in settings.items()], "Loader")
+
+
+def _switched(data: str, augment: Iterable[str] | Mapping[str, Any]) -> list[Layer]:
+    """What switches the data set's own augmentations off, and those on that are named."""
+    names = [augment] if isinstance(augment, str) else augment
+    require(isinstance(names, Iterable), "augment", "names, or a mapping of names to settings", augment)
+    asked = names if isinstance(names, Mapping) else dict.fromkeys(names, True)
+    asked = {name: True if settings == {} else settings for name, settings in asked.items()}
+    usual = datasets[data].facts.get("augment", ()) if data in datasets else ()
+    on = [(key, value, key) for key, value in flatten({"augment": asked})]
+    return [_layer("augment", dict.fromkeys(usual, False)), layer_of(on, "Loader")]

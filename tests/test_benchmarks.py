@@ -1,0 +1,55 @@
+"""The benchmarks run, print a table and a line of JSON, and renew their own section of the page alone."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts import bench, bench_step, benchmark_page
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch) -> Path:
+    path = tmp_path / "benchmarks.md"
+    monkeypatch.setattr(benchmark_page, "DOC", path)
+    return path
+
+
+def test_a_benchmark_prints_its_table_and_its_numbers_and_writes_the_table(page, monkeypatch, capsys):
+    page.write_text("# Benchmarks\n\n## A step\n\nold\n\n## Tricks\n\nkept\n")
+    line = "--models lenet --batch 4 --steps 1 --write"
+    monkeypatch.setattr(sys, "argv", ["scripts/bench_step.py", *line.split()])
+    bench_step.main()
+    *table, numbers = capsys.readouterr().out.rstrip().split("\n")
+    numbers = json.loads(numbers)
+    assert numbers["benchmark"] == f"python -m scripts.bench_step {line}"
+    assert numbers["environment"]["cores"] > 0
+    (row,) = numbers["rows"]
+    assert row["ratio"] == pytest.approx(row["ours"] / row["bare"]) and row["ours"] > 0
+    text = page.read_text()
+    assert f"{row['ratio']:.3f}" in table[-2] and table[-2] in text
+    assert "old" not in text and text.endswith("## Tricks\n\nkept\n")
+
+
+def test_a_section_that_is_new_comes_last(page):
+    benchmark_page.write("## One\n\nfirst\n")
+    benchmark_page.write("## Two\n\nsecond\n")
+    benchmark_page.write("## One\n\nagain\n")
+    assert page.read_text() == "# Benchmarks\n\n## One\n\nagain\n\n## Two\n\nsecond\n"
+    assert benchmark_page.section("## Two") == "## Two\n\nsecond\n"
+
+
+def test_every_benchmark_is_run_by_the_one_command():
+    scripts = {path.stem for path in (ROOT / "scripts").glob("bench_*.py")} - {"bench_augment_others"}
+    run = {word.removeprefix("scripts.") for words in bench.BENCHMARKS for word in words.split()}
+    assert scripts <= run
+
+
+def test_what_fails_is_named_and_the_others_still_run(monkeypatch, capfd):
+    monkeypatch.setattr(bench, "BENCHMARKS", ("scripts.no_such", "scripts.tables --help"))
+    assert bench.main() == 1
+    assert "scripts.no_such: failed with exit code 1" in (said := capfd.readouterr().out)
+    assert "usage" in said
