@@ -55,9 +55,16 @@ class Cost:
 
     def __init__(self, model: nn.Module, teachers: Sequence[nn.Module] = ()):
         self._model, self._teachers = model, teachers
+        self._beside: list[Cost] = []
         self._taught: Counter[torch.Size] = Counter()  # images that the teachers have seen, by shape
         self._trained: Counter[torch.Size] = Counter()  # images of forward and backward passes
+        self._looked: Counter[torch.Size] = Counter()  # images of forward passes alone
         self._known: dict[tuple, int] = {}
+
+    def beside(self, model: nn.Module) -> "Cost":
+        """What counts for another network that the run trains; its operations are the run's too."""
+        self._beside.append(Cost(model))
+        return self._beside[-1]
 
     def taught(self, x: Tensor) -> None:
         """The teachers look at a finished batch, once a step."""
@@ -67,15 +74,22 @@ class Cost:
         """A forward and a backward pass."""
         self._trained[x.shape[1:]] += len(x)
 
+    def looked(self, x: Tensor) -> None:
+        """A forward pass that no backward pass follows."""
+        self._looked[x.shape[1:]] += len(x)
+
     def read(self) -> int:
         """The operations since the last reading."""
-        total = 0
+        total = sum(cost.read() for cost in self._beside)
         for shape, images in self._trained.items():
             total += images * self._once(count_training, self._model, shape)
+        for shape, images in self._looked.items():
+            total += images * 2 * self._once(count_macs, self._model, shape)
         for shape, images in self._taught.items():
             total += images * sum(2 * self._once(count_macs, teacher, shape) for teacher in self._teachers)
         self._taught.clear()
         self._trained.clear()
+        self._looked.clear()
         return total
 
     def _once(self, count, network: nn.Module, shape: torch.Size) -> int:

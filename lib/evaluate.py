@@ -10,8 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.data.base import Split
 from lib.dist import ALONE, World
+from lib.precision import Precision, autocast
 from lib.rng import Rng
-from lib.step import Precision, autocast
 
 # Large enough to keep a device busy, small enough for any model's activations without gradients.
 BATCH = 500

@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from lib.config import Config
 from lib.dist import Lost
 from lib.log import Log, Scalars
+from lib.optim.pace import current_lr
 from lib.record import Record
 from lib.runfolder import RunFolder
-from lib.step import Run, current_lr, train_step
+from lib.step import Run, train_step
 
 
 class Diverged(Exception):
@@ -26,16 +28,23 @@ class Diverged(Exception):
         self.step, self.lr, self.loss = step, lr, loss
 
 
-def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log) -> dict[str, Any]:
+def fit(
+    run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log, began: float
+) -> dict[str, Any]:
     """Train to the end of the budget, from the folder's checkpoint if there is one.
 
+    Args:
+        began: when the command did, by time.perf_counter.
     Returns:
         What `result.json` holds.
     """
     record = Record(run, config, folder, device, log)
     start = record.resume()
     scalars = Scalars(folder.path, config.run.tensorboard and run.world.leads, start)
-    losses, began = Losses(), time.perf_counter()
+    losses = Losses()
+    # Of this process, so in its first row alone: imports, data, first weights, compilation.
+    once = {"seconds_start": time.perf_counter() - began}
+    began = time.perf_counter()
     try:
         for step in _progress(start, run):
             loss = train_step(run, step)
@@ -45,11 +54,13 @@ def fit(run: Run, config: Config, folder: RunFolder, device: torch.device, log: 
             if (step + 1) % run.data.steps_per_epoch and not last:
                 continue
             train_loss, steps = losses.mean()
-            if not _finite(run):  # the loss was, before the last step; no such weights over a good checkpoint
+            # The loss was, before the last step; and no such weights are to stand over a good checkpoint.
+            if not run.world.first(lambda: _finite(run)):
                 raise Diverged(step, lr, math.nan)
             epoch = math.ceil((step + 1) / run.data.steps_per_epoch)
             row = {"epoch": epoch, "step": step + 1, "lr": lr, "train_loss": train_loss}
-            row |= _timing(run, device, steps, time.perf_counter() - began)
+            row |= once | _timing(run, device, steps, time.perf_counter() - began)
+            once = {}
             if last or epoch % config.run.evaluate_every == 0:
                 row |= record.evaluate(epoch, last)
             record.add(row)
@@ -115,8 +126,9 @@ def _progress(start: int, run: Run) -> Iterable[int]:
 
 
 def _finite(run: Run) -> bool:
-    """Whether weights and statistics are numbers."""
-    real = [t for t in run.model.state_dict().values() if t.is_floating_point()]
+    """Whether weights and statistics are numbers, those of what selects the images too."""
+    states = [run.model.state_dict(), *(s.state_dict() for s in run.selections.values())]
+    real = [t for t in tree_leaves(states) if isinstance(t, Tensor) and t.is_floating_point()]
     return bool(torch.stack([t.isfinite().all() for t in real]).all())
 
 
@@ -126,10 +138,11 @@ def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # counted in KiB on Linux
     flops, peaks = zip(*run.world.gather((run.cost.read(), peak)), strict=True)
+    parts = {"data": 0.0, **run.clock.read()}
     return {
         "seconds_train": seconds,
-        "seconds_data": run.clock.read().get("data", 0.0),
+        **{f"seconds_{part}": spent for part, spent in parts.items()},
         "flops": sum(flops),
-        "images_per_second": steps * run.data.batch_size / seconds,
+        "images_per_second": steps * run.images / seconds,  # those that are learned from
         "peak_memory_mb": max(peaks) / 2**20,  # of the process that has the highest
     }

@@ -186,6 +186,9 @@ def outcome(result: dict[str, Any], folder: Path) -> str:
         return f"diverged: loss {result['loss']} {where}\nrun folder: {folder}"
     columns = [key for key in result if key.endswith("_accuracy")]
     best, seconds = result["best"], result["seconds"]
+    parts = [f"{part} {seconds[part]:.1f} s" for part in ("data", "select") if part in seconds]
+    # A record of an earlier version has none.
+    start = f"start {seconds['start']:.1f} s, " if "start" in seconds else ""
     return "\n".join(
         [
             "  ".join(
@@ -193,7 +196,7 @@ def outcome(result: dict[str, Any], folder: Path) -> str:
                 for key in columns
             )
             + f"  (last epoch; best {best['split']} {best['accuracy']:.2f} % in epoch {best['epoch']})",
-            f"time: train {seconds['train']:.1f} s (of which data {seconds['data']:.1f} s), "
+            f"time: {start}train {seconds['train']:.1f} s (of which {', '.join(parts)}), "
             f"evaluate {seconds['evaluate']:.1f} s; {result['images_per_second']:,.0f} images/s, "
             f"peak memory {result['peak_memory_mb']:,.0f} MB",
             f"run folder: {folder}",

@@ -1,5 +1,6 @@
 """From a configuration to a finished run and the exit code."""
 
+import time
 from typing import TYPE_CHECKING
 
 from lib import dist
@@ -18,7 +19,7 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
     Args:
         dataset: the data, where they have been read already.
     """
-    world = dist.world()
+    began, world = time.perf_counter(), dist.world()
     if world.size > 1:
         from lib.build import build_device
 
@@ -43,7 +44,7 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
         log = Log(folder.path / "log.txt") if world.leads else lambda line: None
         for note in notes:
             log(note)
-        result = fit(run, config, folder, device, log)
+        result = fit(run, config, folder, device, log, began)
     except torch.OutOfMemoryError as error:
         raise BadInput(
             f"{device} is out of memory; give a larger --accumulate (parts that a batch is split into, now "

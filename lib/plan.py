@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lib.augment.pipeline import Normalize, describe, ordered
-from lib.build import build_dataset, build_model, build_schedule, build_steps, training_part
+from lib.build import build_dataset, build_model, build_schedule, build_steps, images_kept, training_part
 from lib.config import Config, to_yaml
 from lib.cost import count_macs
 from lib.data.base import Split
@@ -62,7 +62,8 @@ def dry_run(config: Config) -> str:
         raise BadInput(
             f"train.batch_size {train.batch_size} is more than the {images} training images; make it smaller"
         )
-    per_epoch = images // train.batch_size
+    per_epoch, kept = images // train.batch_size, images_kept(config)
+    picks = f" > {' > '.join(config.tricks['select'])} ({kept} of {train.batch_size} images)"
     schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
     rates = [f"{lr * schedule(train.epochs * tenth / 10, train.epochs):.5g}" for tenth in range(10)]
     statistics = torch.tensor(0.0), torch.tensor(1.0)  # any do: the order alone is told
@@ -75,7 +76,8 @@ def dry_run(config: Config) -> str:
             to_yaml(config.changed),
             _size(model, shape),
             f"steps: {max(1, round(train.epochs * per_epoch)):,} ({per_epoch:,} an epoch, {images:,} images)",
-            f"batch: {describe(ordered(build_steps(config, Normalize(*statistics))))}",
+            f"batch: {describe(ordered(build_steps(config, Normalize(*statistics))))}"
+            + (picks if kept < train.batch_size else ""),
             f"learning rate at each tenth of the budget: {' '.join(rates)}",
         ]
     )

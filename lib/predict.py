@@ -10,7 +10,7 @@ from lib import evaluate as evaluation
 from lib.data.base import Split
 from lib.errors import require
 from lib.evaluate import Evaluation
-from lib.step import Precision
+from lib.precision import Precision
 
 
 @dataclass(frozen=True)

@@ -151,8 +151,9 @@ class Record:
             return sum(row.get(key, 0.0) for row in self.rows)
 
         config = self.config
-        seconds = {part: total(f"seconds_{part}") for part in ("train", "data", "evaluate")}
-        images = self.rows[-1]["step"] * self.run.data.batch_size if self.rows else 0
+        parts = ("start", "train", "data", *(["select"] if self.run.selections else []), "evaluate")
+        seconds = {part: total(f"seconds_{part}") for part in parts}
+        images = self.rows[-1]["step"] * self.run.images if self.rows else 0
         result = {
             "format": RESULT_FORMAT,
             "status": status,

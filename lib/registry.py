@@ -174,6 +174,7 @@ datasets = Registry("dataset", "lib.data", given=("root", "offline"))
 surgeries = Registry("surgery", "lib.surgery", given=("model", "shape"))
 initialisations = Registry("initialisation", "lib.init", given=("model", "shape", "images"))
 augmentations = Registry("augmentation", "lib.augment")
+selections = Registry("selection", "lib.select", given=("learner",))
 losses = Registry("loss", "lib.losses")
 optimizers = Registry("optimizer", "lib.optim", given=("params",))
 wrappers = Registry("wrapper", "lib.optim", given=("base", "model"))
@@ -191,6 +192,7 @@ REGISTRIES = {
         surgeries,
         initialisations,
         augmentations,
+        selections,
         losses,
         optimizers,
         wrappers,

@@ -14,10 +14,10 @@ from lib.corruptions import SEVERITIES, corrupt
 from lib.data.base import Split
 from lib.dist import ALONE, World
 from lib.evaluate import BATCH, evaluate
+from lib.precision import Precision
 from lib.registry import corruptions
 from lib.report.text import aligned, percent
 from lib.rng import Rng
-from lib.step import Precision
 
 Accuracies = dict[str, list[float]]  # by corruption, from severity 1 to 5, in percent
 

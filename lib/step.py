@@ -5,10 +5,9 @@ weights and batch, so the optimizer may call it as often as it likes. The only f
 project.
 """
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +18,9 @@ from lib.cost import Cost
 from lib.data.base import Split
 from lib.dist import ALONE, World
 from lib.log import Clock
-from lib.optim.schedules import in_epochs
+from lib.optim.pace import Stepper, freeze, set_lr, tell_time
+from lib.precision import LossScaler, Precision, autocast
 from lib.rng import Rng
-
-Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Batches(Protocol):
@@ -33,17 +31,6 @@ class Batches(Protocol):
     steps_per_epoch: int
 
     def at(self, step: int) -> Batch: ...
-
-
-class Stepper(Protocol):
-    """An optimizer, or a wrapper around one."""
-
-    param_groups: list[dict]
-
-    def step(self, closure: Callable[[], Tensor]) -> Tensor: ...
-    def zero_grad(self, set_to_none: bool = True) -> None: ...
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state: dict) -> None: ...
 
 
 class Average(Protocol):
@@ -57,19 +44,32 @@ class Average(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
+class Selector(Protocol):
+    """Picks the images of a finished batch that the step learns from, and may itself learn to."""
+
+    def kept(self, images: int) -> int: ...  # of a batch of so many images
+    def __call__(self, batch: Batch, run: "Run", step: int) -> Batch: ...
+    def state_dict(self) -> dict: ...
+    def load_state_dict(self, state: dict) -> None: ...
+
+
+def as_it_is(batch: Batch, rng: Rng) -> Batch:
+    return batch
+
+
 @dataclass
 class Run:
     """What a training run is made of."""
 
     model: nn.Module
     data: Batches
-    prepare: Callable[[Batch, Rng], Batch]
+    prepare: Callable[[Batch, Rng], Batch]  # augments the batch
     loss: Loss
     optimizer: Stepper
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
     averages: dict[str, Average]
     views: dict[str, Callable[..., nn.Module]]  # `(model=...)` to test-time views of it, for the end
-    scaler: "LossScaler"
+    scaler: LossScaler
     epochs: float
     seed: int
     precision: Precision
@@ -80,11 +80,21 @@ class Run:
     normalize: Callable[[Tensor], Tensor]  # what evaluation does to pixels
     splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
     world: World = ALONE  # the processes that train together
+    selections: dict[str, Selector] = field(default_factory=dict)
+    deal: Callable[[Batch, Rng], Batch] = as_it_is  # gives each process its share, and asks the teachers
 
     @property
     def total(self) -> int:
         """Steps in the whole budget."""
         return max(1, round(self.epochs * self.data.steps_per_epoch))
+
+    @property
+    def images(self) -> int:
+        """Images that a step learns from: of the batch that is drawn, what the selections keep."""
+        kept = self.data.batch_size
+        for selection in self.selections.values():
+            kept = selection.kept(kept)
+        return kept
 
     @property
     def params(self) -> list[Tensor]:
@@ -93,12 +103,25 @@ class Run:
 
 def train_step(run: Run, step: int) -> Tensor:
     """Take step number `step` (from 0) and return the batch's mean loss, still on the device."""
-    # All processes prepare one and the same batch; only the noise of the model is each one's own.
-    rng, noise = Rng(run.seed, step, 0), Rng(run.seed, step, run.world.rank).fold("model")
+    rng = Rng(run.seed, step, 0)  # all processes prepare one and the same batch
     with torch.no_grad(), run.clock("data"):
         batch = run.prepare(run.data.at(step), rng)  # nothing is random after this line
+    for selection in run.selections.values():
+        with run.clock("select"):
+            batch = selection(batch, run, step)
+    images = len(batch)  # in the shares of all processes
+    with torch.no_grad(), run.clock("data"):
+        batch = run.deal(batch, rng)
         run.cost.taught(batch.x)
-    images = run.data.batch_size * batch.views  # in the shares of all processes
+    loss = learn(run, batch, images, step)
+    for average in run.averages.values():
+        average.update(run.model, step)
+    return loss
+
+
+def learn(run: Run, batch: Batch, images: int, step: int) -> Tensor:
+    """Let the optimizer take a step by the mean loss of so many images, of which `batch` is a share."""
+    noise = _noise(run, step)
     epoch = step / run.data.steps_per_epoch
     tell_time(run.optimizer, step, run.total)
     freeze(run.optimizer, epoch, run.epochs)
@@ -119,10 +142,22 @@ def train_step(run: Run, step: int) -> Tensor:
         run.scaler.finish(run.params, run.clip)
         return loss
 
-    loss = run.optimizer.step(closure)
-    for average in run.averages.values():
-        average.update(run.model, step)
-    return loss
+    return run.optimizer.step(closure)
+
+
+@torch.no_grad()
+def look(run: Run, batch: Batch, step: int) -> Tensor:  # (B,)
+    """The losses of a batch, in train mode and without a step."""
+    _noise(run, step).seed_noise()
+    with autocast(batch.x.device, run.precision):
+        losses = run.loss(run.model(batch.x), batch)
+    run.cost.looked(batch.x)
+    return losses
+
+
+def _noise(run: Run, step: int) -> Rng:
+    """The numbers of what is random within the model, where each process has its own."""
+    return Rng(run.seed, step, run.world.rank).fold("model")
 
 
 def _add_up(run: Run, loss: Tensor) -> None:
@@ -139,82 +174,3 @@ def _add_up(run: Run, loss: Tensor) -> None:
     if statistics:
         torch._foreach_div_(statistics, run.world.size)
     run.world.add_up([loss, *(p.grad for p in run.params if p.grad is not None), *statistics])
-
-
-def tell_time(optimizer: Stepper, step: int, total: int) -> None:
-    """Tell the optimizer that this is step number `step` (from 0) of `total`."""
-    for group in optimizer.param_groups:
-        group["time"] = (step, total)
-
-
-def set_lr(optimizer: Stepper, factor: float, epoch: float = 0.0, epochs: float = 1.0) -> None:
-    """Set the rates of a point in time, at which the schedule has this factor."""
-    for group in optimizer.param_groups:
-        # A group that learns at another rate than the rest, or for a shorter time, has a factor of its own.
-        own = max(0.0, 1 - epoch / _end(group, epochs)) if group.get("falls") else factor
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0) * own
-
-
-def freeze(optimizer: Stepper, epoch: float, epochs: float) -> None:
-    """Let the groups that learn at first only have gradients in their time, and none after it."""
-    for group in optimizer.param_groups:
-        if "learns_until" in group:
-            for p in group["params"]:
-                p.requires_grad_(epoch < _end(group, epochs))
-
-
-def _end(group: dict, epochs: float) -> float:
-    return in_epochs(group["learns_until"], epochs)
-
-
-def current_lr(optimizer: Stepper) -> float:
-    """The rate of what has no factor of its own."""
-    group = optimizer.param_groups[0]
-    return group["lr"] / group.get("lr_scale", 1.0)
-
-
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:
-    """Convolutions and matrix products in `precision`; weights, losses and sums that need it stay in fp32."""
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
-
-
-class LossScaler:
-    """Keeps small fp16 gradients from vanishing (Micikevicius et al. 2017, arXiv:1710.03740, section 3.2).
-
-    With other precisions the scale is 1 and stays so.
-    """
-
-    growth_interval = 2000  # gradients without overflow before the scale doubles
-
-    def __init__(self, precision: Precision):
-        self.dynamic = precision == "fp16"
-        self.scale = 2.0**16 if self.dynamic else 1.0
-        self.good_steps = 0
-
-    def backward(self, loss: Tensor) -> None:
-        (loss * self.scale if self.dynamic else loss).backward()
-
-    def finish(self, params: list[Tensor], clip: float | None) -> None:
-        """Unscale the gradients, drop them all if one overflowed, then clip their common norm."""
-        gradients = [p.grad for p in params if p.grad is not None]
-        if self.dynamic:
-            torch._foreach_div_(gradients, self.scale)
-            # The one synchronisation with the device: whether to step at all is a decision of the host.
-            if not torch.isfinite(nn.utils.get_total_norm(gradients)):
-                for p in params:
-                    p.grad = None
-                self.scale, self.good_steps = self.scale / 2, 0
-                return
-            self.good_steps += 1
-            if self.good_steps % self.growth_interval == 0:
-                self.scale *= 2
-        if clip is not None:
-            nn.utils.clip_grad_norm_(params, clip)
-
-    def state_dict(self) -> dict:
-        return {"scale": self.scale, "good_steps": self.good_steps}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.scale, self.good_steps = state["scale"], state["good_steps"]

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from lib.augment.pipeline import Augmentation, Normalize
 from lib.batch import Batch
+from lib.precision import Precision, autocast
 from lib.rng import Rng
-from lib.step import Precision, autocast
 
 
 @dataclass(frozen=True, kw_only=True)

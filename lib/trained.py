@@ -22,7 +22,7 @@ from lib.config import Config
 from lib.data.base import Split
 from lib.errors import BadInput
 from lib.evaluate import networks, refresh_statistics
-from lib.step import Precision
+from lib.precision import Precision
 
 
 @dataclass(frozen=True)

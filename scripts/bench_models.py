@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from lib.build import build_device
 from lib.fields import coerce
+from lib.precision import autocast
 from lib.registry import models
-from lib.step import autocast
 from scripts import benchmark_page
 from scripts.benchmark_page import machine
 from scripts.counterparts import COUNTERPARTS

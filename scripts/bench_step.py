@@ -15,7 +15,8 @@ import torch.nn.functional as F
 
 from lib.build import build, build_device
 from lib.cli import parse
-from lib.step import Run, autocast, train_step
+from lib.precision import autocast
+from lib.step import Run, train_step
 from scripts import benchmark_page
 
 

@@ -30,8 +30,11 @@ BARE: Settings = {
 # What is not timed, and why its step is the bare one.
 UNTIMED = {"schedule": "one multiplication of the rate a step", "init": "drawn before the first step"}
 AGAIN = "the bare step again"  # the row that shows how much is chance
-# Larger parts than a trial's, as they are in use.
-PARTS: dict[str, Settings] = {"surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 16}}
+# Other than in a trial: as they are in use.
+PARTS: dict[str, Settings] = {
+    "surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 16},
+    "select.proxy": {"select.proxy": True},
+}
 # Settings that hold whatever is chosen, at a value that makes the step do something for them.
 SETTINGS: Settings = {
     "optim.decay_norm_and_bias": False,

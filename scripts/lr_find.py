@@ -107,8 +107,8 @@ def centred_mean(values: np.ndarray, reach: int) -> np.ndarray:
 
 @contextmanager
 def restored(run: Run) -> Iterator[None]:
-    """Weights, statistics, the optimizer's state and the loss scale are afterwards what they were."""
-    parts = (run.model, run.optimizer, run.scaler)
+    """Weights, statistics, the optimizer's state, the loss scale and selections are then what they were."""
+    parts = (run.model, run.optimizer, run.scaler, *run.selections.values())
     before = [copy.deepcopy(part.state_dict()) for part in parts]
     try:
         yield

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lib.cli import Command
 from lib.errors import BadInput, exit_code, nearest
-from lib.step import autocast
+from lib.precision import autocast
 from lib.trained import Trained, load_trained
 
 TOP = 3

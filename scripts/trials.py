@@ -41,8 +41,11 @@ def tricks() -> dict[str, Settings]:
     }
 
 
-# What does something to no batch of a trial at its default.
-AT: dict[str, Settings] = {"surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 1}}
+# What does nothing to the batch of a trial at its default, or cannot take the smallest of its images.
+AT: dict[str, Settings] = {
+    "surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 1},
+    "select.proxy": {"select.proxy.model": TINY},
+}
 
 
 def switch(section: str, name: str) -> Settings:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import train
+from lib.config import SECTIONS
 from lib.inform import KINDS
 from lib.registry import REGISTRIES, augmentations, models
 
@@ -29,7 +30,7 @@ def test_help_names_every_setting(shown):
     text = shown("--help")
     for kind, registry in REGISTRIES.items():
         for entry in registry.entries():
-            if kind in ("augmentation", "wrapper", "average", "distillation", "surgery", "initialisation"):
+            if any(section.is_tricks and section.registry is registry for section in SECTIONS.values()):
                 assert f"--{entry.name.replace('_', '-')} " in text
             for field in entry.fields if kind not in ("model", "dataset") else ():
                 assert f"{field.replace('_', '-')} " in text
@@ -47,9 +48,10 @@ def test_every_entry_is_listed(shown, kind):
     assert len(text.strip().split("\n")) == len(registry.entries()) + 1
 
 
-@pytest.mark.parametrize(
-    "kind", ["models", "augment", "optim", "schedules", "datasets", "model", "wrap", "surgery", "init"]
-)
+BEGINNINGS = "models augment optim schedules datasets model wrap surgery init select"
+
+
+@pytest.mark.parametrize("kind", BEGINNINGS.split())
 def test_the_beginning_of_a_kind_is_enough(shown, kind):
     assert shown(f"--list {kind}").startswith("name")
 

@@ -159,6 +159,7 @@ def test_the_shares_of_all_processes_are_the_batch_of_one(name, processes):
     [
         (2, WITHOUT_NORMS),
         (3, f"{WITHOUT_NORMS} --mixup --cutout 4 --label-smoothing --accumulate 2"),
+        (2, f"{WITHOUT_NORMS} --proxy-model wrn_10_1 --proxy-every 2 --accumulate 2"),
         (2, "--sync-bn --sam --accumulate 2 --clip 0.5 --ema"),
         (4, "--sync-bn --dual-cutout 4 --mixup --optim.nesterov --swa --data.val 16"),
     ],

@@ -19,9 +19,10 @@ from lib.batch import Batch
 from lib.build import build
 from lib.cli import parse
 from lib.distill.dkd import parts
+from lib.precision import autocast
 from lib.registry import distillations
 from lib.rng import Rng
-from lib.step import Run, autocast, train_step
+from lib.step import Run, train_step
 from lib.teacher import Renormalized, Teach
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -227,8 +228,9 @@ def run_of(line: str) -> Run:
 
 
 def prepared(run: Run, step: int = 0) -> Batch:
+    rng = Rng(run.seed, step, 0)
     with torch.no_grad():
-        return run.prepare(run.data.at(step), Rng(run.seed, step, 0))
+        return run.deal(run.prepare(run.data.at(step), rng), rng)
 
 
 def network(folder: str, weights: str = "model") -> nn.Module:

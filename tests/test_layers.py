@@ -13,8 +13,10 @@ SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 ROWS = (
     ("errors", "files", "fields", "rng", "batch", "registry", "trace", "branches", "metrics", "cost", "dist"),
     ("models", "surgery", "init", "augment", "optim", "losses", "data", "distill", "corruptions", "settings"),
-    ("config", "compose", "legacy", "spelling", "cli", "inform", "log", "step", "evaluate", "checkpoint"),
-    ("teacher", "saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
+    ("log", "precision"),
+    ("config", "compose", "legacy", "spelling", "cli", "inform", "step", "evaluate", "checkpoint"),
+    ("teacher", "select"),
+    ("saved", "build", "plan", "report", "environment", "runfolder", "robustness", "record"),
     ("fit", "trained", "loader", "predict"),
     ("launch", "assess", "grid"),
 )
@@ -22,7 +24,7 @@ PACKAGES = ("models", "surgery", "init", "augment", "optim", "data", "losses", "
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
-    r"\.backward\(": ("lib/step.py", "lib/build/trial.py"),  # build tries out a compiled model
+    r"\.backward\(": ("lib/step.py", "lib/precision.py", "lib/build/trial.py"),  # tries a compiled model
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/rng.py",),
     r"torch\.distributed": ("lib/dist.py",),
     r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py", "lib/grid/child.py"),
@@ -87,15 +89,17 @@ def test_every_module_says_what_it_is(path):
 
 
 def test_the_step_never_waits_for_the_device():
-    places = ("step", "teacher", "augment/*", "optim/*", "distill/*", "surgery/*", "corruptions/*")
+    packages = ("augment", "optim", "distill", "select", "surgery", "corruptions")
+    places = ("step", "precision", "teacher", *(f"{package}/*" for package in packages))
     for path in [path for place in places for path in ROOT.glob(f"lib/{place}.py")]:
         assert not re.search(r"\.item\(\)|\.cpu\(\)|\.tolist\(\)|\.numpy\(\)", path.read_text()), path
 
 
 def test_no_trick_is_named_in_the_loop():
-    from lib.registry import augmentations, averages, distillations, initialisations, surgeries, wrappers
+    from lib.registry import REGISTRIES
 
-    named = (augmentations, wrappers, averages, distillations, surgeries, initialisations)
+    kinds = ("augmentation", "wrapper", "average", "distillation", "surgery", "initialisation", "selection")
+    named = [REGISTRIES[kind] for kind in kinds]
     names = [name for registry in named for name in registry.names()]
     for path in (ROOT / "train.py", ROOT / "lib/fit.py", *ROOT.glob("lib/build/*.py")):
         words = set(re.findall(r"\w+", path.read_text().lower()))

@@ -17,8 +17,9 @@ from lib.config import SECTIONS
 from lib.errors import BadInput
 from lib.optim.groups import ParamGroups, block_numbers, head_of, hidden_matrices
 from lib.optim.muon import orthogonalized
+from lib.optim.pace import current_lr, set_lr
 from lib.registry import models, optimizers, wrappers
-from lib.step import current_lr, set_lr, train_step
+from lib.step import train_step
 
 SHAPES = [(), (3,), (4, 3), (2, 5), (6, 2, 3, 3)]
 OPTIMIZERS = [*optimizers.names(), "timm/lamb", "timm/adopt"]

@@ -32,7 +32,7 @@ augment: {{mixup: true}}
 average: {{ema: true}}
 """
 TIMES = {"seconds", "images_per_second", "peak_memory_mb", "environment", "seconds_train", "seconds_data"}
-TIMES |= {"seconds_evaluate"}
+TIMES |= {"seconds_start", "seconds_evaluate"}
 
 
 @pytest.fixture(autouse=True)

@@ -25,9 +25,11 @@ import train
 
 # Everything that has a state or draws random numbers, and an end within an epoch: steps 4, 8 and 10.
 TRICKS = (
-    "--epochs 2.5 --sam --mixup --cutout 4 --ema --label-smoothing --accumulate 2 --precision bf16 --warmup 1"
+    "--epochs 2.5 --sam --mixup --cutout 4 --ema --label-smoothing --accumulate 2 --precision bf16 "
+    "--warmup 1 --proxy-model wrn_10_1 --proxy-every 2"
 )
-TIMES = ("seconds_train", "seconds_data", "seconds_evaluate", "images_per_second", "peak_memory_mb")
+TIMES = tuple(f"seconds_{part}" for part in ("start", "train", "data", "select", "evaluate"))
+TIMES += ("images_per_second", "peak_memory_mb")
 
 Patch = Callable[[], None]  # done in the child, before it trains
 

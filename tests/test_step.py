@@ -18,9 +18,11 @@ from lib.data.resident import Resident
 from lib.dist import World
 from lib.evaluate import evaluate
 from lib.log import Clock
+from lib.optim.pace import set_lr
+from lib.precision import LossScaler, Precision
 from lib.registry import augmentations, averages, losses, models, optimizers, schedules, wrappers
 from lib.rng import Rng
-from lib.step import LossScaler, Precision, Run, set_lr, train_step
+from lib.step import Run, train_step
 
 K, SIDE = 3, 8
 CPU = torch.device("cpu")

@@ -15,5 +15,6 @@ class Stage(IntEnum):
     MIX = 7
     RESIZE = 8
     LABEL = 9
+    # Here selections pick images of the batch, which is whole until then.
     SHARE = 10  # of several processes each goes on with its own part of the batch
     TEACH = 11

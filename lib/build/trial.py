@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from lib.augment.pipeline import BatchMap, Step, pipeline
 from lib.batch import Batch
 from lib.errors import BadInput
+from lib.precision import Precision, autocast
 from lib.registry import augmentations
 from lib.rng import Rng
-from lib.step import Batches, Precision, autocast
+from lib.step import Batches
 
 
 @contextlib.contextmanager
@@ -28,7 +29,9 @@ def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def try_out(model: nn.Module, prepare: BatchMap, data: Batches, accumulate: int) -> Batch:
+def try_out(
+    model: nn.Module, prepare: BatchMap, data: Batches, accumulate: int, name: str = "the model"
+) -> Batch:
     """Refuse a trick or a model that cannot take these images, which nothing but a batch of them shows.
 
     Returns:
@@ -48,29 +51,32 @@ def try_out(model: nn.Module, prepare: BatchMap, data: Batches, accumulate: int)
     # BatchNorm refuses a single image where its map is 1x1; two of them show all else.
     images = min(2, min(map(len, batch.split(accumulate))))
     batch = batch.take(slice(images))
-    _try_forward(model, batch.x, f"images of {shape}")
+    _try_forward(model, batch.x, f"images of {shape}", name)
     return batch
 
 
 @torch.no_grad()
-def try_sizes(model: nn.Module, resizing: list[Step], batch: Batch, epochs: int) -> None:
+def try_sizes(
+    model: nn.Module, resizing: list[Step], batch: Batch, epochs: float, name: str = "the model"
+) -> None:
     """Refuse a model that cannot take a size that its images have in some epoch."""
-    names, resize, tried = " and ".join(step.name for step in resizing), pipeline(resizing), {batch.x.shape}
-    for epoch in range(epochs if resizing else 0):
+    steps, resize, tried = " and ".join(step.name for step in resizing), pipeline(resizing), {batch.x.shape}
+    for epoch in range(math.ceil(epochs) if resizing else 0):
         x = resize(batch.replace(epoch=epoch), Rng(0)).x
         if x.shape not in tried:
             tried.add(x.shape)
-            _try_forward(model, x, f"images of {tuple(x.shape[1:])} that {names} makes in epoch {epoch}")
+            images = f"images of {tuple(x.shape[1:])} that {steps} makes in epoch {epoch}"
+            _try_forward(model, x, images, name)
 
 
-def _try_forward(model: nn.Module, x: Tensor, images: str) -> None:
+def _try_forward(model: nn.Module, x: Tensor, images: str, name: str) -> None:
     trial = copy.deepcopy(model)  # a forward in train mode moves BatchNorm's statistics
     try:
         trial(x)
     except torch.OutOfMemoryError:
         raise
     except (ValueError, RuntimeError, AssertionError) as error:
-        raise BadInput(f"the model cannot take {images}, {len(x)} at once: {error}") from error
+        raise BadInput(f"{name} cannot take {images}, {len(x)} at once: {error}") from error
 
 
 @torch.no_grad()

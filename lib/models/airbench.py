@@ -83,16 +83,17 @@ class AirBench(nn.Module):
         image_size: int = 32,  # at least 9, so that a pixel is left of three halvings
         widths: tuple[int, int, int] = (64, 256, 256),  # channels of the groups
         convolutions: int = 2,  # in each group: 2, or 3 with a shortcut across the last two
-        bn_momentum: float
-        | None = None,  # of a batch in BatchNorm's statistics; none: 0.4, with shortcuts 0.1
+        bn_momentum: float | None = None,  # of BatchNorm's statistics; none: 0.4, with shortcuts 0.1
         activation: Literal["gelu", "silu"] = "gelu",  # in the groups; the whitened patches have GELU
         start: Literal["sgd", "muon"] = "sgd",  # initial head and bias, as in the recipe for this optimizer
+        shift_patches: bool = True,  # train the bias of the whitening, which shifts the whitened patches
     ):
         super().__init__()
         require(image_size >= 9, "image_size", "at least 9, for a 2x2 patch and three halvings", image_size)
         require(activation in ACTIVATIONS, "activation", "gelu or silu", activation)
         require(start in ("sgd", "muon"), "start", "sgd or muon", start)
         self.whiten = whitening(in_channels)
+        self.whiten.bias.requires_grad_(shift_patches)
         if bn_momentum is None:
             bn_momentum = 0.1 if convolutions == 3 else 0.4
         require(0 < bn_momentum <= 1, "bn_momentum", "above 0 and at most 1", bn_momentum)
@@ -132,3 +133,12 @@ for accuracy, (widths, convolutions, count) in PLANS.items():
         paper="Jordan 2024, arXiv:2404.00498",
         year=2024,
     )
+
+# What picks the images that airbench96 learns from, in its author's airbench96_faster.
+models.register(
+    "airbench96_proxy",
+    partial(AirBench, widths=(32, 64, 64), convolutions=2, bn_momentum=0.1, shift_patches=False),
+    params=146_112,
+    paper="Jordan 2024, airbench96_faster",
+    year=2024,
+)

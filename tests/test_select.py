@@ -1,0 +1,377 @@
+"""Selections: a step learns from the images that they keep, and what they learn themselves stays theirs."""
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import lib.select.proxy
+import train
+from lib import checkpoint
+from lib.build import build
+from lib.build.machine import check_world
+from lib.cli import parse
+from lib.cost import count_macs, count_training
+from lib.dist import World
+from lib.errors import BadInput
+from lib.registry import models, selections
+from lib.rng import Rng
+from lib.select.proxy import hardest, samples
+from lib.step import Run, train_step
+from scripts.lr_find import restored
+from scripts.trials import switch
+
+SPEED = Path(__file__).parent.parent / "configs/speed"
+CPU = torch.device("cpu")
+SMALL = "--dataset synthetic --data.size 40 --data.classes 4 --data.image_size 8 --bs 8 --schedule cosine"
+PROXY = "--model resnet20 --proxy-model wrn_10_1 --proxy-every 2"
+SELECTIONS = [switch("select", name) for name in selections.names()]
+
+
+def run_of(line: str = PROXY, side: int = 8) -> Run:
+    line = f"{SMALL} {line}".replace("image_size 8", f"image_size {side}")
+    return build(parse(line.split()).config(), CPU, note=pytest.fail)
+
+
+def state_of(run: Run) -> list[Tensor]:
+    """The weights and statistics of the run's network, and of the one that picks."""
+    proxies = [s.learner.model for s in run.selections.values()]
+    return [t.clone() for model in (run.model, *proxies) for t in model.state_dict().values()]
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(map(torch.equal, one, other))
+
+
+def prepared(run: Run, step: int) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        batch = run.prepare(run.data.at(step), Rng(run.seed, step, 0))
+    return batch.x, batch.y
+
+
+def watch(run: Run) -> list:
+    """The batches that are learned from, as they come."""
+    seen, deal = [], run.deal
+
+    def watched(batch, rng):
+        seen.append(deal(batch, rng))
+        return seen[-1]
+
+    run.deal = watched
+    return seen
+
+
+# Against the author's program, in which the small network is trained first.
+
+
+def sgd(model: nn.Module) -> tuple[torch.optim.SGD, list[float]]:
+    """The optimizer in the author's units, for losses that are summed over the images kept; and the rates."""
+    scale = 1024 * (1 + 1 / (1 - 0.85))
+    lr, shrink = 9 / scale, 0.012 * 1024 / scale
+    shifts = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
+    rest = [p for p in model.parameters() if p.requires_grad and p not in shifts]
+    groups = [
+        {"params": rest, "lr": lr * 64, "weight_decay": shrink / lr / 64},
+        {"params": [*shifts], "lr": lr * 64 * 64, "weight_decay": shrink / lr / 64 / 64},
+    ]
+    return torch.optim.SGD(groups, lr=lr, momentum=0.85, nesterov=True), [g["lr"] for g in groups]
+
+
+def train_alone(model: nn.Module, batches: list, every: int, masks: list | None) -> list[Tensor]:
+    """One network on all batches: on the images of the masks, or else on those that it marks itself."""
+    (optimizer, rates), marks, taken = sgd(model), [], 0
+    floats = [t for t in model.state_dict().values() if t.is_floating_point()]
+    slow = [t.clone() for t in floats]
+    for step, (x, y) in enumerate(batches):
+        share = step / len(batches)
+        factor = 0.2 + 0.8 * share / 0.1 if share < 0.1 else (1 - share) / 0.9
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * factor
+        if masks:
+            x, y = x[masks[step]], y[masks[step]]
+        losses = -(F.log_softmax(model(x), 1) * y).sum(1)
+        mask = torch.ones(len(x), dtype=torch.bool)
+        if not masks:
+            mask[losses.argsort()[: len(x) // 2]] = False
+        marks.append(mask)
+        if step % every:
+            continue
+        optimizer.zero_grad()
+        (losses * mask).sum().backward()
+        optimizer.step()
+        taken += 1
+        with torch.no_grad():
+            if taken % 5 == 0:
+                for kept, live in zip(slow, floats, strict=True):
+                    kept.lerp_(live, 1 - 0.95**5 * ((step + 1) / len(batches)) ** 3)
+                    live.copy_(kept)
+            if step + 1 == len(batches):
+                for kept, live in zip(slow, floats, strict=True):
+                    live.copy_(kept)
+    return marks
+
+
+def test_the_two_networks_learn_what_the_author_has_them_learn_one_after_the_other():
+    # 8 images of 16 are kept, for 512 of 1024 there: the same rate for their mean is 64 times as high for
+    # their sum. The large network is a narrow one here.
+    line = f"--config {SPEED}/96.yaml --model airbench93 --proxy-every 2 --bs 16 --epochs 6"
+    line += " --dataset synthetic --data.size 40 --fraction 0.8 --data.image_size 16"
+    run = build(parse(line.split()).config(), CPU, note=pytest.fail)
+    proxy = run.selections["proxy"].learner.model
+    small, large = copy.deepcopy(proxy), copy.deepcopy(run.model)
+    batches = [prepared(run, step) for step in range(run.total)]
+    masks = train_alone(small, batches, every=2, masks=None)
+    train_alone(large, batches, every=1, masks=masks)
+    start, seen = copy.deepcopy((proxy, run.model)), watch(run)
+    assert run.total == 12
+    for step in range(run.total):
+        train_step(run, step)
+        x, y = batches[step]
+        assert torch.equal(seen[step].x, x[masks[step]]) and torch.equal(seen[step].y, y[masks[step]]), step
+    for home, ours, theirs in zip(start, (proxy, run.model), (small, large), strict=True):
+        for p, q, r in zip(home.parameters(), ours.parameters(), theirs.parameters(), strict=True):
+            assert (q - r).norm() <= 1e-2 * (q - p).norm()
+            assert torch.equal(q, p) != p.requires_grad
+        for one, other in zip(ours.buffers(), theirs.buffers(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
+
+
+def test_the_proxy_of_airbench96_has_the_published_size_and_cost():
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        model = models["airbench96_proxy"].build()
+        model(torch.empty(1, 3, 32, 32))
+    assert sum(p.numel() for p in model.parameters()) == 146_744
+    assert round(counter.get_total_flops() / 1e6, 1) == 34.2
+    assert round(count_training(model, (3, 32, 32)) / 1e6, 1) == 88.1
+    assert not model.whiten.bias.requires_grad
+
+
+# What is picked.
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_the_largest_losses_are_picked_in_their_order_and_of_equal_ones_the_first(count):
+    losses = [0.5, 2.0, 0.5, float("nan"), 2.0, 1.0, 0.5, 0.0]
+    order = sorted(range(8), key=lambda i: (-99.0 if losses[i] != losses[i] else -losses[i], i))
+    assert hardest(torch.tensor(losses), count).tolist() == sorted(order[:count])
+
+
+def test_the_views_of_an_image_are_picked_together_by_their_mean_loss():
+    run = run_of(f"{PROXY} --dual-cutout 4 --proxy-keep 0.25")
+    seen, losses, picks = watch(run), [], lib.select.proxy.hardest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lib.select.proxy, "hardest", lambda x, n: losses.append(x) or picks(x, n))
+        for step in range(3):
+            train_step(run, step)
+            assert losses[step].shape == (8,)
+            image = losses[step].topk(2).indices.sort().values
+            expected = prepared(run, step)[0].unflatten(0, (8, 2))[image].flatten(0, 1)
+            assert torch.equal(seen[step].x, expected)
+    assert samples(torch.tensor([0, 2]), 3).tolist() == [0, 1, 2, 6, 7, 8]
+
+
+@pytest.mark.parametrize("climb", ["", "--sam", "--looksam"])
+def test_an_optimizer_that_asks_twice_is_told_of_the_same_images(monkeypatch, climb):
+    run, calls, picks = run_of(f"{PROXY} {climb}"), [], lib.select.proxy.hardest
+    monkeypatch.setattr(lib.select.proxy, "hardest", lambda x, n: calls.append(n) or picks(x, n))
+    for step in range(3):
+        train_step(run, step)
+    assert calls == [4] * 3
+
+
+def test_what_comes_after_the_choice_sees_the_kept_images_alone(tmp_path, monkeypatch, undrawn):
+    monkeypatch.chdir(tmp_path)
+    line = f"{SMALL} --model wrn_10_1 --epochs 1 --output-dir taught --no-tensorboard"
+    assert train.main(line.split()) == 0
+    run = run_of(f"{PROXY} --kd --teacher taught --mixup --label-smoothing --accumulate 3 --ema")
+    seen, parts, loss = watch(run), [], run.loss
+    run.loss = lambda logits, batch: parts.append(len(batch)) or loss(logits, batch)
+    for step in range(2):
+        parts.clear()
+        assert train_step(run, step).isfinite()
+        assert len(seen[step]) == len(seen[step].teacher) == 4
+        assert parts == [2, 2]  # a micro-batch of at most so many
+        torch.testing.assert_close(seen[step].y.sum(1), torch.ones(4))
+    assert run.images == 4
+
+
+# Beside the rest.
+
+
+@pytest.mark.parametrize("switched_on", SELECTIONS, ids=str)
+def test_a_selection_leaves_the_draws_and_the_start_of_everything_else(switched_on):
+    options = " ".join(f"{key}={value}" for key, value in switched_on.items())
+    bare, picking = (run_of(f"--model resnet20 --mixup --cutout 4 {o}") for o in ("", options))
+    assert not bare.selections and bare.images == 8
+    assert all(map(torch.equal, bare.model.state_dict().values(), picking.model.state_dict().values()))
+    for step in (0, 7):
+        assert equal([*prepared(bare, step)], [*prepared(picking, step)])
+
+
+@pytest.mark.parametrize("how", ["", "--precision bf16 --sam --clip 0.5", "--precision fp16 --lookahead"])
+@pytest.mark.parametrize("switched_on", SELECTIONS, ids=str)
+def test_a_run_that_resumes_picks_on_as_if_nothing_had_happened(tmp_path, switched_on, how):
+    options = " ".join(f"{key}={value}" for key, value in switched_on.items())
+    line = f"--model resnet20 {options} --cutmix --epochs 2 {how}"
+    whole, first, again, path = *(run_of(line) for _ in range(3)), tmp_path / "last.pt"
+    for step in range(7):
+        train_step(whole, step)
+    for step in range(5):  # after a step of the small network, and before its next one
+        train_step(first, step)
+    checkpoint.save(path, first, 5, {}, None, "")
+    assert not equal(state_of(first), state_of(again))
+    checkpoint.restore(again, checkpoint.load(path), path)
+    torch.manual_seed(99)
+    for step in range(5, 7):
+        assert train_step(again, step).isfinite()
+    assert equal(state_of(again), state_of(whole))
+
+
+def test_a_checkpoint_without_the_choice_is_another_runs(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, run_of("--model resnet20"), 1, {}, None, "")
+    with pytest.raises(BadInput, match="does not belong to this run"):
+        checkpoint.restore(run_of(), checkpoint.load(path), path)
+
+
+def test_the_noise_of_the_proxy_is_a_function_of_the_step(monkeypatch):
+    seen, picks = [], lib.select.proxy.hardest
+    monkeypatch.setattr(lib.select.proxy, "hardest", lambda x, n: seen.append(x) or picks(x, n))
+    for seed in (0, 99):
+        run = run_of("--model resnet20 --proxy-model cct_2 --proxy-every 3")
+        torch.manual_seed(seed)
+        for step in (1, 2, 3):  # the first two only look
+            train_step(run, step)
+    assert equal(seen[:3], seen[3:])
+    assert len({x.sum().item() for x in seen}) == 3
+
+
+def test_the_proxy_has_the_recipe_but_not_what_is_done_to_the_runs_own_network():
+    line = "--model airbench93 --model.start muon --stem-epochs 0.5 --stem-falls True "
+    line += "--whitening --orthogonal --dropout 0.5 --ema --optim muon --optim.rest sgd --lookahead --proxy"
+    run = run_of(line, side=16)
+    learner = run.selections["proxy"].learner
+    assert type(learner.optimizer) is type(run.optimizer)
+    assert not any("learns_until" in group for group in learner.optimizer.param_groups)
+    assert not any(isinstance(m, nn.Dropout) for m in learner.model.modules())
+    assert torch.equal(learner.model.whiten.weight, run.model.whiten.weight)  # of the same images
+    identity = nn.init.dirac_(torch.empty(24, 24, 3, 3))  # as its author has it, for the first filters
+    assert torch.equal(learner.model.groups[0].halve[0].weight[:24], identity)
+    assert not torch.equal(run.model.groups[0].halve[0].weight[:24], identity)
+    assert (learner.model.logit_scale, run.model.logit_scale) == (1 / 64, 1 / 128)  # both start as for Muon
+    beside = learner.within(run)
+    assert (beside.accumulate, beside.averages, beside.selections) == (1, {}, {})
+    assert beside.schedule is run.schedule and beside.data is run.data
+
+
+def test_images_that_grow_are_shown_to_the_proxy_at_the_size_that_they_have():
+    line = "--progressive-resizing --epochs 2 --proxy-model wrn_10_1 --model resnet20"
+    run, sizes = run_of(line, side=16), []
+    run.selections["proxy"].learner.model.register_forward_pre_hook(lambda _, x: sizes.append(x[0].shape[2:]))
+    for step in (0, 9):
+        train_step(run, step)
+    assert sizes == [(8, 8), (12, 12)]
+    with pytest.raises(
+        BadInput, match=r"selection proxy: airbench96_proxy cannot take images of \(3, 8, 8\)"
+    ):
+        run_of(line.replace("wrn_10_1", "airbench96_proxy"), side=16)
+
+
+def test_only_the_first_of_several_processes_looks_and_the_others_are_told(monkeypatch):
+    told, run = [], run_of(PROXY)
+    monkeypatch.setattr(World, "align", lambda self, tensors: told.extend(tensors))
+    batch = run.prepare(run.data.at(0), Rng(0, 0, 0))
+    select, before = run.selections["proxy"], state_of(run)
+    monkeypatch.setattr(lib.select.proxy.Proxy, "_pick", None)
+    monkeypatch.setattr(torch, "empty", lambda *size, **kinds: torch.arange(4))  # as the first one would tell
+    kept = select(batch, replace(run, world=World(rank=1, size=2)), 0)
+    assert torch.equal(kept.index, batch.index[:4]) and len(told) == 1
+    assert equal(state_of(run), before)
+
+
+def test_processes_share_what_is_kept():
+    def check(line: str, size: int) -> None:
+        check_world(parse(f"{SMALL} {PROXY} {line}".split()).config(), World(size=size))
+
+    check("", 4)
+    check("--sync-bn", 2)
+    with pytest.raises(BadInput, match="the 4 images kept of a batch of 8 images cannot be shared by 5"):
+        check("", 5)
+    with pytest.raises(BadInput, match=r"the 4 images kept .* cannot be shared equally by 3"):
+        check("--sync-bn", 3)
+
+
+def test_the_rate_finder_leaves_the_proxy_as_it_was():
+    run = run_of()
+    before = state_of(run)
+    with restored(run):
+        train_step(run, 0)
+        assert not equal(state_of(run), before)
+    assert equal(state_of(run), before)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("switched_on", SELECTIONS, ids=str)
+def test_a_gpu_is_not_waited_for_by_the_choice(switched_on):
+    options = " ".join(f"{key}={value}" for key, value in switched_on.items())
+    line = f"{SMALL} --model resnet20 --precision bf16 {options}"
+    run = build(parse(line.split()).config(), torch.device("cuda"), note=pytest.fail)
+    train_step(run, 0)  # chooses kernels, and gets the order of the epoch
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in (1, 2, 3, 4):
+            train_step(run, step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+# Records.
+
+
+def test_the_record_counts_both_networks_and_the_images_that_are_learned_from(tmp_path, monkeypatch, undrawn):
+    monkeypatch.chdir(tmp_path)
+    line = f"{SMALL} {PROXY} --epochs 2 --output-dir run --no-tensorboard".split()
+    assert train.main(line) == 0
+    rows = [json.loads(row) for row in Path("run/metrics.jsonl").read_text().splitlines()]
+    large, small = (
+        models[name].build(num_classes=4, in_channels=3, image_size=8) for name in ("resnet20", "wrn_10_1")
+    )
+    shape = (3, 8, 8)
+    own = 5 * 4 * count_training(large, shape)  # steps and images
+    for row, taken in zip(rows, (3, 2), strict=True):  # of ten steps the even ones
+        other = taken * 8 * count_training(small, shape) + (5 - taken) * 8 * 2 * count_macs(small, shape)
+        assert row["flops"] == own + other
+        assert row["images_per_second"] == pytest.approx(5 * 4 / row["seconds_train"])
+        assert 0 < row["seconds_select"] < row["seconds_train"]
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["train_flops"] == sum(row["flops"] for row in rows)
+    assert result["seconds"]["select"] == pytest.approx(sum(row["seconds_select"] for row in rows))
+    assert result["images_per_second"] == pytest.approx(10 * 4 / result["seconds"]["train"])
+    assert result["parameters"] == sum(p.numel() for p in large.parameters())
+
+
+def test_a_proxy_that_diverges_ends_the_run(tmp_path, monkeypatch, undrawn):
+    monkeypatch.chdir(tmp_path)
+    pick = lib.select.proxy.Proxy._pick
+
+    def spoilt(self, batch, run, step, count):
+        found = pick(self, batch, run, step, count)
+        with torch.no_grad():
+            next(self.learner.model.parameters()).mul_(float("nan") if step == 3 else 1)
+        return found
+
+    monkeypatch.setattr(lib.select.proxy.Proxy, "_pick", spoilt)
+    train.main(f"{SMALL} {PROXY} --epochs 2 --output-dir run --no-tensorboard".split())
+    assert json.loads(Path("run/result.json").read_text())["status"] == "diverged"
+    assert not Path("run/last.pt").exists()
+
+
+def test_the_plan_says_how_many_images_are_kept(capsys):
+    assert train.main(f"{SMALL} {PROXY} --proxy-keep 0.25 --dry-run".split()) == 0
+    assert "normalize > proxy (2 of 8 images)\n" in capsys.readouterr().out
