@@ -3,6 +3,7 @@
 The multiply-accumulates of a model are counted on torch's meta device, where nothing is computed or stored.
 """
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ def page(macs: dict[str, int]) -> str:
         families.setdefault(entry.module, []).append(entry)
     parts = [HEAD]
     for module in sorted(families):
-        about = sys.modules[module].__doc__.strip().partition("\n")[0]
+        about = importlib.import_module(module).__doc__.strip().partition("\n")[0]
         parts.append(f"\n## {module.rpartition('.')[2]}\n\n{about}\n\n{TABLE}")
         parts += [_row(entry, macs.get(entry.name)) for entry in families[module]]
     return "".join(parts)
