@@ -27,7 +27,10 @@ ACTIONS = {
 }
 
 # What may be said anew of a run that is evaluated; all else is settled by its own config.yaml.
-ABOUT_LOOKING = (("views",), ("evaluate",), ("run", "device"), ("data", "root"), ("data", "offline"))
+ABOUT_LOOKING = (
+    ("views",), ("evaluate",), ("run", "device"),
+    *(("data", name) for name in ("root", "offline", "workers", "stream")),
+)  # fmt: skip
 
 
 @dataclass

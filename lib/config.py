@@ -78,7 +78,10 @@ SECTIONS = {
 }
 
 # Two runs that differ only in these learn the same thing, or are repetitions of one another.
-NOT_HASHED = (("run",), ("evaluate",), ("data", "root"), ("data", "offline"), ("train", "seed"))
+NOT_HASHED = (
+    ("run",), ("evaluate",), ("train", "seed"),
+    *(("data", name) for name in ("root", "offline", "workers", "stream")),
+)  # fmt: skip
 
 
 def under(key: str, path: tuple[str, ...]) -> bool:

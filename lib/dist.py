@@ -65,6 +65,21 @@ class World:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def whole(self, share: "Tensor", count: int) -> "Tensor":
+        """The `count` rows of which each process has every `size`-th, from its own rank on.
+
+        Shares are of one length: where `count` is no multiple, the last row of some is left out.
+        """
+        if self.size == 1:
+            return share
+        import torch
+        import torch.distributed as dist
+
+        shares = [torch.empty_like(share) for _ in range(self.size)]
+        with _together():
+            dist.all_gather(shares, share.contiguous())
+        return torch.stack(shares, 1).flatten(0, 1)[:count]
+
     def align(self, tensors: Sequence["Tensor"]) -> None:
         """Put the first process's values in the place of each tensor."""
         if self.size == 1:

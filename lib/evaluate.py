@@ -53,9 +53,9 @@ def evaluate(
     model.eval()
     logits = []
     size = min(BATCH, max(1, len(split) // world.size))  # so small that each process has one
-    for start in range(0, len(split), size)[world.rank :: world.size]:
-        part = split.take(slice(start, start + size))
-        x = normalize(part.x)
+    starts = range(0, len(split), size)[world.rank :: world.size]
+    for pixels in split.read(slice(start, start + size) for start in starts):
+        x = normalize(pixels)
         with autocast(x.device, precision):
             logits.append(model(x).float())
     for module, training in modes.items():
@@ -94,11 +94,11 @@ def refresh_statistics(
         norm.reset_running_stats()
         norm.momentum = None  # every batch counts the same
     # In a mixed order, for a folder's images come class by class; and in parts that differ by one at most.
-    order = Rng("statistics").permutation(len(split)).to(split.x.device)
+    order = Rng("statistics").permutation(len(split))
     parts = order.tensor_split(-(-len(split) // BATCH))
     mine = parts[world.rank :: world.size]
-    for index in mine:
-        x = normalize(split.x[index])
+    for pixels in split.read(mine):
+        x = normalize(pixels)
         with autocast(x.device, precision):
             model(x)
     statistics = [t for norm in norms for t in (norm.running_mean, norm.running_var)]

@@ -72,7 +72,7 @@ def _gpu(value: Any) -> list[tuple[Path, Any]]:
 
 
 # Flags that say nothing any more, and why.
-RETIRED = {"nw": "images are resident on the device, so no workers load them"}
+RETIRED = {"nw": "images resident on the device need no workers; those of an image folder are --data.workers"}
 
 # Flags whose value decides what they set.
 TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {

@@ -1,8 +1,8 @@
 """The loader by itself: the batches that train.py trains on, for a training loop of your own.
 
-The images lie whole on the device and are augmented there, a batch at a time. Everything random is a function
-of the seed, the epoch and the place in it, and never of what was asked before. docs/loader.md is the guide,
-and examples/own_loop.py the first thing to read.
+The images lie whole on the device, or come from the files of a streamed folder, and are augmented there a
+batch at a time. Everything random is a function of the seed, the epoch and the place in it, and never of what
+was asked before. docs/loader.md is the guide, and examples/own_loop.py the first thing to read.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -75,7 +75,7 @@ class Loader:
         parts = {"train": self._data.split, **splits}
         images = {name: Images(split, normalize.pixels) for name, split in parts.items()}
         self.train, self.test, self.val = images["train"], images["test"], images.get("val")
-        self.name, self.classes, self.shape = data, dataset.classes, tuple(dataset.train.x.shape[1:])
+        self.name, self.classes, self.shape = data, dataset.classes, dataset.train.shape
         self.batch_size, self.seed, self.drop_last = config.train.batch_size, config.train.seed, drop_last
         self._steps = build_steps(config, normalize)
         self._prepare = pipeline(self._steps)
@@ -83,7 +83,7 @@ class Loader:
         self._loss = reduce(lambda loss, step: step.map.loss(loss), self._steps, base)
         self._selection = Selection.everything(len(self.train))
         with augmenting(self.shape):
-            self._batch(torch.arange(self.batch_size, device=self.device), epoch=0, step=0)
+            self._batch(self._data.of(torch.arange(self.batch_size, device=self.device), epoch=0), step=0)
 
     def __repr__(self) -> str:
         size = f"{len(self)} batches of {self.batch_size} from {len(self._selection.kept):,} images"
@@ -108,7 +108,8 @@ class Loader:
         number, steps, size = int(number), len(self), self.batch_size
         order = sent(mixed(self._selection.drawn(self.seed, number), self.seed, number), self.device)
         parts = (order[place * size : (place + 1) * size] for place in range(steps))
-        return (self._batch(part, number, number * steps + place) for place, part in enumerate(parts))
+        batches = self._data.each(parts, number)
+        return (self._batch(batch, number * steps + place) for place, batch in enumerate(batches))
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """(B, K) logits to (B,): cross-entropy, with what augmentations that make views add to it."""
@@ -141,9 +142,9 @@ class Loader:
         self._selection = self._selection.weighing(weights)
 
     @torch.no_grad()
-    def _batch(self, index: Tensor, epoch: int, step: int) -> Batch:
-        """The finished batch of the images at `index`; its random numbers are those of train.py's `step`."""
-        return self._prepare(self._data.of(index, epoch), Rng(self.seed, step, 0))
+    def _batch(self, batch: Batch, step: int) -> Batch:
+        """The finished batch; its random numbers are those of train.py's `step`."""
+        return self._prepare(batch, Rng(self.seed, step, 0))
 
 
 def _layer(section: str, settings: Mapping[str, Any]) -> Layer:

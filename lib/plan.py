@@ -50,7 +50,7 @@ def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], Split
         split = Split(torch.empty(images, 0), torch.arange(images) % classes)
     else:
         dataset = build_dataset(config)
-        shape, classes, split = tuple(dataset.train.x.shape[1:]), len(dataset.classes), dataset.train
+        shape, classes, split = dataset.train.shape, len(dataset.classes), dataset.train
     return build_model(config, shape, classes), shape, training_part(config, split, classes)[0]
 
 

@@ -51,7 +51,7 @@ def load_trained(config: Config, folder: Path) -> Trained:
     state = checkpoint.load(path)
     dataset = build_dataset(config)
     data, splits = build_data(config, dataset, device)
-    shape = tuple(dataset.train.x.shape[1:])
+    shape = dataset.train.shape
     model = build_model(config, shape, len(dataset.classes))
     layout = torch.channels_last if config.train.channels_last else torch.preserve_format
     model.to(device, memory_format=layout)

@@ -17,6 +17,7 @@ BENCHMARKS = (
     "scripts.bench_tricks --steps 4 --rounds 2 --write",
     "torch.distributed.run --nproc-per-node 2 -m scripts.bench_parallel --steps 10 --write",
     "scripts.bench_packing --batch 32 --steps 4 --rounds 2 --write",
+    "scripts.bench_loader --rounds 2 --write",
     "scripts.bench_speed data.fraction=0.1 --epochs 2 --batch 500 --test 2000 --write",
 )
 

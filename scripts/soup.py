@@ -143,7 +143,7 @@ class Tasting:
         self.train, self.splits = train.to(device), {name: split.to(device) for name, split in splits.items()}
         self.normalize = build_normalize(config, dataset, device).pixels
         self.precision = config.train.precision
-        self.model = build_model(config, tuple(train.x.shape[1:]), len(dataset.classes)).to(device)
+        self.model = build_model(config, train.shape, len(dataset.classes)).to(device)
 
     def evaluate(self, weights: Weights, path: Path) -> dict[str, Evaluation]:
         checkpoint.load_weights(self.model, weights, path)

@@ -179,7 +179,7 @@ def test_a_folder_of_another_form_is_refused(images, gone, message):
         load(images)
 
 
-@pytest.mark.parametrize("option", ["image_size", "workers"])
-def test_options_below_one_are_refused(images, option):
-    with pytest.raises(ValueError, match=f"{option} must be at least 1, got 0"):
-        load(images, **{option: 0})
+@pytest.mark.parametrize(("option", "value", "low"), [("image_size", 0, 1), ("workers", -1, 0)])
+def test_options_out_of_range_are_refused(images, option, value, low):
+    with pytest.raises(ValueError, match=f"{option} must be at least {low}, got {value}"):
+        load(images, **{option: value})

@@ -29,7 +29,7 @@ POWERS = {
     r"torch\.distributed": ("lib/dist.py",),
     r"\bsys\.argv|import argparse": ("train.py", "lib/environment.py", "lib/grid/child.py"),
     r"import yaml|from yaml": ("lib/config.py", "lib/cli.py", "lib/runfolder.py", "lib/report/published.py"),
-    r"torch\.load\(": ("lib/checkpoint.py", "lib/data/folder.py"),
+    r"torch\.load\(": ("lib/checkpoint.py", "lib/data/kept.py"),
 }
 
 

@@ -1,14 +1,20 @@
 """The data of a run: what is trained on, what is evaluated, and how pixels are normalised."""
 
+import math
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from lib.augment.pipeline import Normalize
 from lib.config import Config
 from lib.data.base import Dataset, Split, data_root, fraction, hold_out
+from lib.data.files import Files
 from lib.data.label_noise import mislabelled
 from lib.data.long_tail import long_tailed
 from lib.data.resident import Resident
+from lib.data.streamed import Streamed
+from lib.dist import ALONE, World
 from lib.errors import BadInput
 
 SAMPLE = 5_000 * 3 * 32 * 32  # numbers in the images that initial weights may depend on
@@ -18,11 +24,40 @@ def build_dataset(config: Config) -> Dataset:
     return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
 
 
-def build_data(config: Config, dataset: Dataset, device: torch.device) -> tuple[Resident, dict[str, Split]]:
+def build_data(
+    config: Config, dataset: Dataset, device: torch.device, world: World = ALONE
+) -> tuple[Resident | Streamed, dict[str, Split | Files]]:
     """The training batches, and what is evaluated: test, and val where a part of train is held out."""
     part, splits = build_splits(config, dataset)
-    data = Resident(part.to(device), len(dataset.classes), config.train.batch_size, config.train.seed)
-    return data, {name: split.to(device) for name, split in splits.items()}
+    streamed = isinstance(part, Files)
+    if streamed and config.evaluate.corruptions:
+        raise BadInput(
+            "evaluate.corruptions needs the test images in memory, but they are streamed; leave it out, or "
+            "give --data.stream false"
+        )
+    try:
+        splits = {name: split.to(device) for name, split in splits.items()}
+        batches = partial(Streamed, world=world) if streamed else Resident
+        data = batches(part.to(device), len(dataset.classes), config.train.batch_size, config.train.seed)
+    except torch.OutOfMemoryError as error:
+        if "stream" not in config.chosen["data"].options:
+            raise
+        raise BadInput(
+            f"the images do not fit into the memory of {device}; give --data.stream true"
+        ) from error
+    return data, splits
+
+
+def streaming(config: Config, dataset: Dataset) -> list[str]:
+    """What the user should know where nobody has said that images are to be streamed, but they are."""
+    options = config.chosen["data"].options
+    if not isinstance(dataset.train, Files) or options["stream"]:
+        return []
+    size = (len(dataset.train) + len(dataset.test)) * math.prod(dataset.train.shape) / 1e9
+    return [
+        f"the images are read as they are needed, by {options['workers']} processes (--data.workers): "
+        f"in memory all would take {size:.2g} GB"
+    ]
 
 
 def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Split]]:
@@ -58,6 +93,6 @@ def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> N
 
 def training_sample(config: Config, dataset: Dataset, part: Split) -> Tensor:
     """Normalised training images from all over the set, as many as have the pixels of 5,000 of CIFAR."""
-    count = min(len(part), max(1, SAMPLE // part.x[0].numel()))
-    x = part.x[:: len(part) // count][:count]
+    count = min(len(part), max(1, SAMPLE // math.prod(part.shape)))
+    (x,) = part.read([slice(None, len(part) // count * count, len(part) // count)])
     return build_normalize(config, dataset, x.device).pixels(x).cpu()

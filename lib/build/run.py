@@ -11,7 +11,7 @@ from torch import nn
 from lib.augment.pipeline import BatchMap, Normalize, Share, Step, pipeline
 from lib.augment.stage import Stage
 from lib.batch import Batch
-from lib.build.data import build_data, build_dataset, build_normalize, training_sample
+from lib.build.data import build_data, build_dataset, build_normalize, streaming, training_sample
 from lib.build.learning import build_loss, build_optimizer
 from lib.build.machine import check_world
 from lib.build.model import build_model
@@ -54,8 +54,8 @@ def build(
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
     dataset = dataset or world.in_turn(lambda: build_dataset(config))
-    data, splits = build_data(config, dataset, device)
-    shape, num_classes = tuple(dataset.train.x.shape[1:]), len(dataset.classes)
+    data, splits = build_data(config, dataset, device, world)
+    shape, num_classes = dataset.train.shape, len(dataset.classes)
     layout = torch.channels_last if train.channels_last else torch.preserve_format
     sample = partial(training_sample, config, dataset, data.split)
     model = build_model(config, shape, num_classes, sample)
@@ -64,7 +64,7 @@ def build(
         load_weights(model, load(path)["model"], path)
         if names := ", ".join(config.tricks["init"]):
             note(f"the weights of train.init_from take the place of what init drew: {names}")
-    for line in _unsplit(config):
+    for line in (*streaming(config, dataset), *_unsplit(config)):
         note(line)
     model.to(device, memory_format=layout)
 

@@ -40,7 +40,7 @@ def _teacher(config: Config, path: str, dataset: Dataset, here: Normalize) -> nn
     # Where the facts do not tell, other options may mean other images.
     same = "shape" in mine.entry.facts or (mine.entry, mine.options) == (theirs.entry, theirs.options)
     learned = dataset if same else build_dataset(source.config)
-    shape, expected = (tuple(d.train.x.shape[1:]) for d in (learned, dataset))
+    shape, expected = (d.train.shape for d in (learned, dataset))
     if shape != expected or learned.classes != dataset.classes:
         raise BadInput(
             f"--teacher {path} has learned images of {shape} in {len(learned.classes)} classes, but here "

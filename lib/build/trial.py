@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from lib.augment.pipeline import BatchMap, Step, pipeline
 from lib.batch import Batch
-from lib.data.resident import Resident
 from lib.errors import BadInput
 from lib.precision import Precision, autocast
+from lib.registry import augmentations
 from lib.rng import Rng
+from lib.step import Batches
 
 
 @contextlib.contextmanager
@@ -29,7 +30,7 @@ def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
 
 @torch.no_grad()
 def try_out(
-    model: nn.Module, prepare: BatchMap, data: Resident, accumulate: int, name: str = "the model"
+    model: nn.Module, prepare: BatchMap, data: Batches, accumulate: int, name: str = "the model"
 ) -> Batch:
     """Refuse a trick or a model that cannot take these images, which nothing but a batch of them shows.
 
@@ -37,9 +38,16 @@ def try_out(
         The first of them, augmented: as many as the model was tried with.
     """
     batch = data.at(0)
-    shape = tuple(batch.x.shape[1:])
+    shape, wanted = tuple(batch.x.shape[1:]), data.split.shape
     with augmenting(shape):
         batch = prepare(batch, Rng(0))
+    if wanted != shape == tuple(batch.x.shape[1:]):
+        cuts = [f"{e.name}-{e.facts['cuts']}" for e in augmentations.entries() if "cuts" in e.facts]
+        flags = " or ".join(f"--{cut} {wanted[1]}".replace("_", "-") for cut in cuts)
+        raise BadInput(
+            f"training images are {shape[1]} pixels wide, but {wanted[1]} where they are evaluated, and "
+            f"nothing cuts them; give {flags}, or leave out --data.train-size"
+        )
     # BatchNorm refuses a single image where its map is 1x1; two of them show all else.
     images = min(2, min(map(len, batch.split(accumulate))))
     batch = batch.take(slice(images))
@@ -72,9 +80,9 @@ def _try_forward(model: nn.Module, x: Tensor, images: str, name: str) -> None:
 
 
 @torch.no_grad()
-def try_views(views: dict[str, Callable[..., nn.Module]], data: Resident) -> None:
+def try_views(views: dict[str, Callable[..., nn.Module]], data: Batches) -> None:
     """Refuse views that these images do not have, rather than in the end of the run."""
-    x = data.at(0).x[:1].float()
+    x = torch.zeros(1, *data.split.shape, device=data.split.y.device)
     # A network whose logits are 0: it has use for every view.
     undecided = nn.Sequential(nn.Flatten(), nn.Threshold(math.inf, 0.0))
     for name, view in views.items():
@@ -82,7 +90,7 @@ def try_views(views: dict[str, Callable[..., nn.Module]], data: Resident) -> Non
             view(model=undecided)(x)
         except (ValueError, RuntimeError) as error:
             raise BadInput(
-                f"view {name}: images of {tuple(x.shape[1:])} have no such views: {error}"
+                f"view {name}: images of {data.split.shape} have no such views: {error}"
             ) from error
 
 

@@ -2,18 +2,21 @@
 
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lib.errors import BadInput
 from lib.rng import Rng
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their classes."""
+    """Images and their classes, whole in memory; `lib.data.files` has those that are read from files."""
 
     x: Tensor  # (N, C, H, W) uint8
     y: Tensor  # (N,) int64
@@ -21,19 +24,44 @@ class Split:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of an image: C, H, W."""
+        return tuple(self.x.shape[1:])
+
     def take(self, index: Tensor | slice) -> "Split":
         return Split(self.x[index], self.y[index])
 
     def to(self, device: torch.device | str) -> "Split":
         return Split(self.x.to(device), self.y.to(device))
 
+    def read(self, parts: Iterable[Tensor | slice]) -> Iterator[Tensor]:
+        """The images of each part of the split, (n, C, H, W) uint8 on their device."""
+        return (self.x[part] for part in parts)
+
+    def evidence(self) -> Iterator[bytes | np.ndarray]:
+        """What tells this split from any other."""
+        return (tensor.cpu().contiguous().numpy() for tensor in (self.x, self.y))
+
 
 def fingerprint(split: Split) -> str:
-    """Sixteen hexadecimal digits of the images and classes, in their order."""
+    """Sixteen hexadecimal digits of the images and classes, in their order.
+
+    Of images in files it is made of the files' names and sizes, for to read all of them takes too long.
+    """
     digest = hashlib.sha256()
-    for tensor in (split.x, split.y):
-        digest.update(tensor.cpu().contiguous().numpy())
+    for part in split.evidence():
+        digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def check_batch(batch_size: int, images: int) -> None:
+    """Refuse a batch that cannot be drawn from so many images."""
+    if not 0 < batch_size <= images:
+        raise BadInput(
+            f"a batch of {batch_size} images cannot be drawn from a training set of {images}; "
+            f"give a --batch-size from 1 to {images}, or a larger fraction of the data"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,10 +115,21 @@ def fraction(split: Split, share: float) -> Split:
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of (N, C, H, W) uint8 images, on the scale 0 to 1."""
+    return statistics_of(level_counts(x))
+
+
+def level_counts(x: Tensor) -> Tensor:
+    """(C, 256) how many values of each channel of (N, C, H, W) uint8 images are at each level."""
+    # Counted and not cast: a float copy would be four times the data.
+    return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)])
+
+
+def statistics_of(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, on the scale 0 to 1, from the counts of its levels."""
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
-    for channel in x.unbind(1):  # counted and not cast: a float copy would be four times the data
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
+    for channel in counts:
+        share = channel.double() / channel.sum()
         mean = (share * levels).sum()
         means.append(mean.item())
         stds.append((share * (levels - mean) ** 2).sum().sqrt().item())

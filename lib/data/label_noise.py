@@ -6,6 +6,7 @@ for the one that it is usually mistaken for (Patrini et al. 2017, arXiv:1609.036
 one keep their labels.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -43,4 +44,4 @@ def mislabelled(
             mistaken = {k: (k + 1) % num_classes for k in range(num_classes)}
         wrong = torch.tensor([mistaken.get(k, k) for k in range(num_classes)], device=split.y.device)[split.y]
     loses = rng.uniform(len(split), like=split.y) < share
-    return Split(split.x, torch.where(loses, wrong, split.y))
+    return replace(split, y=torch.where(loses, wrong, split.y))

@@ -1,11 +1,12 @@
 """Batches from a split that lies whole on the device, as a function of (seed, step)."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
 from lib.batch import Batch
-from lib.data.base import Split
-from lib.errors import BadInput
+from lib.data.base import Split, check_batch
 from lib.rng import Rng
 
 
@@ -22,11 +23,7 @@ class Resident:
     """
 
     def __init__(self, split: Split, num_classes: int, batch_size: int, seed: int):
-        if not 0 < batch_size <= len(split):
-            raise BadInput(
-                f"a batch of {batch_size} images cannot be drawn from a training set of {len(split)}; "
-                f"give a --batch-size from 1 to {len(split)}, or a larger fraction of the data"
-            )
+        check_batch(batch_size, len(split))
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self._one_hot = torch.eye(num_classes, device=split.x.device)
         self._epoch, self._order = -1, torch.empty(0)
@@ -44,6 +41,10 @@ class Resident:
         """The batch of the images at `index` (B,), which lies on their device."""
         part = self.split.take(index)
         return Batch(part.x, self._one_hot[part.y], index, epoch)
+
+    def each(self, parts: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
+        """The batches of the images at each of the parts (B,) in turn."""
+        return (self.of(index, epoch) for index in parts)
 
     def _order_of(self, epoch: int) -> Tensor:
         """The permutation of one epoch, kept while the epoch lasts."""
