@@ -61,7 +61,7 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
         if progress.left:  # a back end that does not wait
             print(f"{_count(progress.left, 'run')} on the way; the same command watches what goes on")
             return 0
-    print(summary(jobs, grid, folder))
+    print(summary(jobs, grid, folder, trial=asked.scale is not None))
     return 0 if all(outcome(job) == "ok" for job in jobs) else 1
 
 

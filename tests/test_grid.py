@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
+from run_records import write_runs
 
 import scripts.grid
 from lib.cli import parse
 from lib.config import SECTIONS
 from lib.errors import BadInput
+from lib.grid.carry_out import summary
 from lib.grid.estimate import duration, recorded_times
 from lib.grid.job import Job, backends, done, last_line, outcome, worth_repeating
 from lib.grid.scale import COUNT, SHARE, scaled
@@ -99,6 +101,15 @@ def test_a_published_number_is_a_fact_of_its_row_and_no_setting():
     rows = grid("rows: {plain: , cutout: {cutout: on, published: table-3}}").rows
     assert [row.published for row in rows] == [None, "table-3"]
     assert rows[1].arguments == ("--cutout",)
+
+
+def test_a_published_number_stands_beside_a_result_and_not_beside_a_trial(tmp_path):
+    whole = grid("rows: {plain: {published: pprp_step_cutout_mixup/001}, cutout: {cutout: on}}")
+    write_runs(tmp_path / "runs", "plain", [20.0, 21.0])
+    write_runs(tmp_path / "runs", "cutout", [22.0, 23.0])
+    result, trial = (summary([], whole, tmp_path / "runs", trial=trial) for trial in (False, True))
+    assert "published" in result and "96.33" in result
+    assert "published" not in trial and "96.33" not in trial and "22.50" in trial
 
 
 def test_seeds_are_a_list_or_a_span():

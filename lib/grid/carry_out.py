@@ -96,10 +96,13 @@ def told(job: Job) -> str:
     return f"{result['test_accuracy']:.2f} % in {duration(seconds)}"
 
 
-def summary(jobs: Sequence[Job], grid: Grid, folder: Path) -> str:
-    """The table of all that is there, and what is missing, with the commands that repeat it."""
+def summary(jobs: Sequence[Job], grid: Grid, folder: Path, trial: bool = False) -> str:
+    """The table of all that is there, and what is missing, with the commands that repeat it.
+
+    A trial is no result, so nothing published stands beside it.
+    """
     try:
-        published = accuracies((row.name, row.published) for row in grid.rows)
+        published = {} if trial else accuracies((row.name, row.published) for row in grid.rows)
         lines = [render(summarise(read_records([folder]), grid.baseline, published=published), "md")]
     except BadInput as error:
         lines = [f"no table: {error}"]
