@@ -181,7 +181,8 @@ def test_every_pair_of_changes_of_the_network_trains_or_is_refused_with_its_reas
 @pytest.mark.parametrize("trick", NETWORK)
 def test_every_change_of_the_network_trains_beside_all_other_tricks_at_once(trick):
     others = [TRICKS[name] for name in EVERYTHING]
-    train(NETWORK[trick], HOST, *others, {"train.accumulate": 2})
+    # Of eight images a proxy keeps four, and two are a micro-batch.
+    train(NETWORK[trick], HOST, *others, {"train.accumulate": 2, "train.batch_size": 8})
     assert list(config_of(SMALL | NETWORK[trick]).tricks[section_of(trick)]) == [trick.partition(".")[2]]
 
 

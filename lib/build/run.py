@@ -140,9 +140,10 @@ def _unsplit(config: Config) -> list[str]:
     for name, choice in config.tricks["surgery"].items():
         field = choice.entry.facts.get("splits")
         if field and images < 2 * (size := choice.options[field]):
+            smaller = f"--{name}-{field} of at most {images // 2}".replace("_", "-")
             found.append(
                 f"{name} changes nothing: a micro-batch has {images} images, and its parts at least {size}; "
-                f"give a --{name}-{field} of at most {images // 2}".replace("_", "-")
+                f"give a {smaller if images > 1 else '--batch-size that is larger'}"
             )
     return found
 
