@@ -343,3 +343,13 @@ def test_every_registered_surgery_says_when_it_is_done_and_whence_it_is():
     assert len(kinds) == len(set(kinds))
     for name in surgeries.names():
         assert {"order", "paper"} <= surgeries[name].facts.keys()
+
+
+@pytest.mark.parametrize(
+    ("batch", "advice"), [("16", "give a --ghost-batchnorm-size of at most 4"), ("2", "--batch-size that is")]
+)
+def test_ghost_batchnorm_says_where_its_parts_are_as_large_as_the_batch(batch, advice):
+    line = f"--model resnet20 --surgery.ghost_batchnorm 8 --dataset synthetic --bs {batch} --accumulate 2"
+    notes: list[str] = []
+    build(parse(line.split()).config(), torch.device("cpu"), notes.append)
+    assert len(notes) == 1 and "changes nothing" in notes[0] and advice in notes[0]
