@@ -9,7 +9,7 @@ from lib.cli import parse
 from lib.step import Run, train_step
 
 CPU = torch.device("cpu")
-LINE = "--model resnet20 --dataset synthetic --data.size 64 --data.image_size 8 --bs 12 --accumulate 2"
+LINE = "--model wrn_10_1 --dataset synthetic --data.size 64 --data.image_size 8 --bs 12 --accumulate 2"
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def trained(run: Run) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("tricks", "images"),
     # Six images are a micro-batch; of those that a proxy picks, three. The proxy sees a whole batch.
-    [("", [6]), ("--sam --ema", [6]), ("--proxy --proxy-model densenet_bc_40_12", [3, 12])],
+    [("", [6]), ("--sam --ema", [6]), ("--proxy --proxy-model resnet20", [3, 12])],
 )
 def test_a_compiled_run_learns_the_same_and_is_compiled_before_its_first_step(tricks, images, shapes):
     notes: list[str] = []
