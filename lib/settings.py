@@ -35,7 +35,7 @@ class TrainSettings:
     channels_last: bool = True  # memory format of the weights: faster convolutions, same sums
     compile: bool = False  # torch.compile the model
     sync_bn: bool = False  # of several processes: BatchNorm over the whole batch, not over each one's share
-    deterministic: bool = False  # only deterministic kernels: slower on a GPU
+    deterministic: bool = False  # the same bits in every run on a GPU too, whose kernels are then slower
     compat: Literal["none", "pprp-2021"] = "none"  # settings of an older project's time where they differ
     init_from: str | None = None  # a run folder or checkpoint whose weights to start from
 

@@ -53,6 +53,8 @@ def build(
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
         torch.use_deterministic_algorithms(True)
+    # On a GPU the fastest convolutions are found by trying, for shapes hardly change; not always the same.
+    torch.backends.cudnn.benchmark = not train.deterministic
     dataset = dataset or world.in_turn(lambda: build_dataset(config))
     data, splits = build_data(config, dataset, device, world)
     shape, num_classes = dataset.train.shape, len(dataset.classes)
