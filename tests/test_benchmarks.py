@@ -2,11 +2,13 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from scripts import bench, bench_step, benchmark_page
+from scripts import bench, bench_speed, bench_step, benchmark_page
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,3 +55,22 @@ def test_what_fails_is_named_and_the_others_still_run(monkeypatch, capfd):
     assert bench.main() == 1
     assert "scripts.no_such: failed with exit code 1" in (said := capfd.readouterr().out)
     assert "usage" in said
+
+
+def test_two_trainings_take_their_steps_in_turns_and_the_start_stands_apart():
+    order = []
+
+    def work(name: str, steps: int, accuracy: float):
+        time.sleep(0.05)
+        yield None
+        for step in range(steps):
+            order.append((name, step))
+            yield torch.tensor(1.0 / (step + 1))
+        yield accuracy
+
+    works = {"ours": work("ours", 2, 94.0), "plain": work("plain", 4, 93.0)}
+    found = bench_speed.by_turns(works, torch.device("cpu"))
+    assert order[:4] == [("ours", 0), ("plain", 0), ("ours", 1), ("plain", 1)]
+    assert [(found[kind]["steps"], found[kind]["accuracy"]) for kind in works] == [(2, 94.0), (4, 93.0)]
+    assert found["plain"]["loss"] == 0.25
+    assert all(one["start"] >= 0.05 > one["seconds"] > 0 for one in found.values())
