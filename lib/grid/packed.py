@@ -2,7 +2,7 @@
 
 They are jobs as those of a grid, in processes of their own, and each has the folder and the outcome that it
 has alone: it is the same code with the same tricks, which a network that is many at once could not take.
-docs/benchmarks.md has the measurements that this was chosen by.
+`python -m scripts.bench_packing` measures this way beside others.
 """
 
 import os
