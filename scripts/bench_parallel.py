@@ -93,8 +93,9 @@ def page(rows: list[dict], options: argparse.Namespace, device: torch.device, wo
     """The section of docs/benchmarks.md."""
     each = "one thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
     alone = f"as many threads as there are processes, which have {each} each"
+    command = benchmark_page.command().replace("python", f"torchrun --nproc-per-node {world.size}", 1)
     about = (
-        f"Made by `{benchmark_page.command().replace('python', f'torchrun --nproc-per-node {world.size}', 1)}` on "
+        f"Made by `{command}` on "
         f"{benchmark_page.machine(device)}: batches of {options.batch} images in all, fp32, channels-last"
         f"{f', {options.tricks}' if options.tricks else ''}. One process has "
         f"{alone if device.type == 'cpu' else 'one GPU'}; its steps and those of all {world.size} "
