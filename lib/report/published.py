@@ -33,6 +33,7 @@ class Result:
     n: int | None = None  # runs that the value is of
     statistic: str | None = None  # single, mean, median, or about
     at: str | None = None  # the epoch that it is of: last or best
+    views: str | None = None  # the test-time views that it is measured through
     seconds: float | None = None  # of training
     gpu: str | None = None
     paper: str | None = None
@@ -87,6 +88,10 @@ def _result(table: str, metric: str, common: dict[str, Any], row: dict[str, Any]
 
 
 def accuracies(rows: Iterable[tuple[str, str | None]]) -> dict[str, float]:
-    """Published accuracies in percent, by the name of the row of ours that names their id."""
-    found = {result.id: result.accuracy for table in read_published().values() for result in table.rows}
+    """Published accuracies in percent, by the name of the row of ours that names their id.
+
+    Those measured through test-time views are left out: they are not to be had beside an accuracy without.
+    """
+    results = [result for table in read_published().values() for result in table.rows if not result.views]
+    found = {result.id: result.accuracy for result in results}
     return {name: found[id] for name, id in rows if id and found.get(id) is not None}

@@ -13,7 +13,8 @@ table states one.
 
 Runs of ours have no spread where there is one, or where all come out equal: `undecided`. A run that diverged
 is none that the table could have meant: `differs`. The best epoch of a table is compared with our best epoch,
-which must have been chosen on the test set as theirs was; only there.
+which must have been chosen on the test set as theirs was; only there. What was measured through test-time
+views is compared with ours through the same.
 """
 
 import math
@@ -100,8 +101,7 @@ def compare(
 ) -> Comparison:
     """A row of this configuration, with those of the runs, as `by_setting` has them, that are of it."""
     mine = runs.get(config.digest(), {}).values()
-    at = published.at if published else "last"
-    accuracies = [accuracy(record, at) for record in mine if record.status == "ok"]
+    accuracies = [accuracy(record, published) for record in mine if record.status == "ok"]
     diverged = sum(record.status == "diverged" for record in mine)
     return Comparison(row, command, published, tuple(a for a in accuracies if a is not None), diverged)
 
@@ -115,9 +115,11 @@ def setting_of(record: RunRecord) -> str:
         return record.setting
 
 
-def accuracy(record: RunRecord, at: str | None) -> float | None:
-    """The accuracy on the test set; None where the best epoch was not chosen there."""
-    if at != "best":
+def accuracy(record: RunRecord, published: Result | None) -> float | None:
+    """The accuracy on the test set that is comparable; None where the best epoch was not chosen there."""
+    if published and published.views:
+        return record.result[f"{published.views}_test_accuracy"]
+    if not published or published.at != "best":
         return record.result["test_accuracy"]
     best = record.result["best"]
     return best["accuracy"] if best["split"] == "test" else None
@@ -140,4 +142,6 @@ def _printed(result: Result | None) -> str:
     if result is None or result.accuracy is None:
         return "-"
     of = f" ({result.statistic} of {result.n})" if result.n and result.n > 1 else ""
-    return f"{percent(result.accuracy)}{of}{', best epoch' if result.at == 'best' else ''}"
+    how = [", best epoch"] if result.at == "best" else []
+    how += [f", {result.views}"] if result.views else []
+    return f"{percent(result.accuracy)}{of}{''.join(how)}"
