@@ -1,9 +1,11 @@
 """Settings that hold whatever is chosen. Their fields are flags, YAML keys and help, as of every trick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lib.errors import require
+
+CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class TrainSettings:
     clip: float | None = None  # largest norm of the gradient
     channels_last: bool = True  # memory format of the weights: faster convolutions, same sums
     compile: bool = False  # torch.compile the model
+    compile_mode: CompileMode = "default"  # torch.compile's: reduce-overhead and max-autotune use CUDA graphs
     sync_bn: bool = False  # of several processes: BatchNorm over the whole batch, not over each one's share
     deterministic: bool = False  # the same bits in every run on a GPU too, whose kernels are then slower
     compat: Literal["none", "pprp-2021"] = "none"  # settings of an older project's time where they differ
@@ -47,6 +50,11 @@ class TrainSettings:
             1 <= self.accumulate <= self.batch_size, "accumulate", "from 1 to batch_size", self.accumulate
         )
         require(self.clip is None or self.clip > 0, "clip", "above 0", self.clip)
+        used = self.compile or self.compile_mode == "default"
+        require(used, "compile_mode", "left off without compile", self.compile_mode)
+
+    def uncompiled(self) -> "TrainSettings":
+        return replace(self, compile=False, compile_mode="default")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from torch import nn
 
 from lib.build import build
 from lib.cli import parse
+from lib.errors import BadInput
 from lib.step import Run, train_step
 
 CPU = torch.device("cpu")
@@ -22,13 +23,13 @@ def shapes(monkeypatch) -> list[tuple[int, ...]]:
         return graph.forward
 
     whole = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda module: whole(module, backend=backend))
+    monkeypatch.setattr(nn.Module, "compile", lambda module, mode: whole(module, backend=backend))
     torch.compiler.reset()
     return found
 
 
-def built(line: str, notes: list[str]) -> Run:
-    return build(parse(line.split()).config(), CPU, notes.append)
+def built(line: str, notes: list[str], device: torch.device = CPU) -> Run:
+    return build(parse(line.split()).config(), device, notes.append)
 
 
 def trained(run: Run) -> list[torch.Tensor]:
@@ -58,10 +59,32 @@ def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_with_the_reason_in_
         raise RuntimeError("no compiler here")
 
     whole = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda module: whole(module, backend=broken))
+    monkeypatch.setattr(nn.Module, "compile", lambda module, mode: whole(module, backend=broken))
     torch.compiler.reset()
     notes: list[str] = []
     run = built(f"{LINE} --compile", notes)
     assert len(notes) == 1 and notes[0].startswith("compile: not used") and "no compiler here" in notes[0]
     for mine, other in zip(trained(run), trained(built(LINE, notes)), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_the_mode_is_torch_s_and_means_nothing_without_compile(monkeypatch, shapes):
+    modes: list[str] = []
+    whole = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module, mode: whole(module, mode=modes.append(mode)))
+    built(f"{LINE} --compile --compile-mode max-autotune-no-cudagraphs", [])
+    assert modes == ["max-autotune-no-cudagraphs"]
+    with pytest.raises(BadInput, match="compile_mode must be left off without compile"):
+        parse([*LINE.split(), "--compile-mode=reduce-overhead"]).config()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tricks", ["", "--sam --ema"])
+def test_a_recorded_graph_learns_what_single_kernels_do(tricks):
+    torch.compiler.reset()
+    notes: list[str] = []
+    line = f"{LINE} {tricks}"
+    recorded = built(f"{line} --compile --compile-mode reduce-overhead", notes, torch.device("cuda"))
+    assert not notes
+    for mine, other in zip(trained(recorded), trained(built(line, notes, torch.device("cuda"))), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-4)

@@ -93,7 +93,7 @@ def build(
         if not train.compile:
             return model
         count = -(-images * batch.views // parts)
-        return compiled(model, batch.x[:1].repeat(count, 1, 1, 1), train.precision, note)
+        return compiled(model, batch.x[:1].repeat(count, 1, 1, 1), train.compile_mode, train.precision, note)
 
     def picked(batch: Batch, rng: Rng) -> Batch:  # the first images stand in for those that will be picked
         batch = unresized(batch, rng)

@@ -16,6 +16,8 @@ from lib.registry import augmentations
 from lib.rng import Rng
 from lib.step import Batches
 
+RECORDED = 3  # forwards until a CUDA graph is replayed: one warms up, one is recorded
+
 
 @contextlib.contextmanager
 def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
@@ -94,16 +96,19 @@ def try_views(views: dict[str, Callable[..., nn.Module]], data: Batches) -> None
             ) from error
 
 
-def compiled(model: nn.Module, x: Tensor, precision: Precision, note: Callable[[str], None]) -> nn.Module:
+def compiled(
+    model: nn.Module, x: Tensor, mode: str, precision: Precision, note: Callable[[str], None]
+) -> nn.Module:
     """The model, compiled for batches like `x` (B, C, H, W); or as it was, with the reason in a note.
 
     It is compiled here and not in the first step, lest that be taken for time of training.
     """
     as_it_was = copy.deepcopy(model)
-    model.compile()
+    model.compile(mode=mode)
     try:
-        with autocast(x.device, precision):
-            model(x).sum().backward()
+        for _ in range(RECORDED):
+            with autocast(x.device, precision):
+                model(x).sum().backward()
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # Inductor fails in many ways: no compiler, an operator it does not know...

@@ -175,7 +175,7 @@ def _train(dataset: "Dataset", threads: int, job: Job) -> int:
 
 
 def _uncompiled(config: Config) -> Config:
-    return replace(config, settings=config.settings | {"train": replace(config.train, compile=False)})
+    return replace(config, settings=config.settings | {"train": config.train.uncompiled()})
 
 
 def _ignore(note: str) -> None:

@@ -42,9 +42,7 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
     began = time.perf_counter()
     config = parse(list(arguments)).config()
     settings = config.settings | {"data": replace(config.data, offline=True)}
-    settings["train"] = replace(
-        config.train, compile=False
-    )  # takes minutes, and is no fair part of a few steps
+    settings["train"] = config.train.uncompiled()  # minutes are no fair part of a few steps
     device = build_device(config.run.device)
     run = build(replace(config, settings=settings), device, note=lambda line: None)
     began = time.perf_counter() - began
