@@ -26,6 +26,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),  # how memory is kept, on Linux
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 

@@ -19,7 +19,8 @@ def machine(device: torch.device) -> str:
     """What a benchmark was made on, in words."""
     known = environment(device)
     name = f"{known['cpu']}, {known['cores']} cores" if known["device"] == "cpu" else known["device"]
-    return f"{name}, torch {known['packages']['torch']} with {known['threads']} threads"
+    kept = f", GLIBC_TUNABLES={known['glibc_tunables']}" if known["glibc_tunables"] else ""
+    return f"{name}, torch {known['packages']['torch']} with {known['threads']} threads{kept}"
 
 
 def command() -> str:
