@@ -86,10 +86,8 @@ def bench(argv: list[str]) -> None:
     }
     starts = {"a command": start(options, None), "a fork": start(options, dataset)}
     text = page(rows, starts, options, runs, machine, threads, share)
-    print(text)
-    print(json.dumps({**vars(options), "runs": runs, "machine": machine, "rows": rows, "starts": starts}))
-    if options.write:
-        benchmark_page.write(text)
+    torch.set_num_threads(threads)  # nothing is forked any more
+    benchmark_page.publish(text, {"rows": rows, "starts": starts}, torch.device(kind), options.write)
 
 
 def measured(ways: dict[str, Callable[[], Taken]], rounds: int) -> dict[str, list[Taken]]:
@@ -231,7 +229,7 @@ def page(
     """The section of docs/benchmarks.md."""
     alone, runs_each = (f"{count} thread{'s' * (count > 1)}" for count in (threads, share))
     about = (
-        f"Made by `python -m scripts.bench_packing --write` on {machine}: {runs} runs of {options.model}, "
+        f"Made by `{benchmark_page.command()}` on {machine}: {runs} runs of {options.model}, "
         f"batches of {options.batch} images, fp32. Times are those of a step of all {runs}, by the wall and "
         f"by the processors, with ratios to one after another: there and by vmap a process has {alone}, else "
         f"{runs_each}. Runs an hour are runs of 200 epochs of 50,000 images, by the wall and without "
