@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 
-from lib import dist
-from lib.errors import exit_code
+from lib.core import dist
+from lib.core.errors import exit_code
 
 
 def main(argv: list[str]) -> int:
@@ -22,8 +22,8 @@ def main(argv: list[str]) -> int:
 
 
 def run(argv: list[str]) -> int:
-    from lib import inform
-    from lib.cli import parse
+    from lib.config import help as inform
+    from lib.config.cli import parse
 
     command = parse(argv)
     if command.action == "help":
@@ -31,7 +31,7 @@ def run(argv: list[str]) -> int:
     elif command.action == "list":
         print(inform.listing(*command.listing))
     elif command.action == "train":
-        from lib.launch import launch
+        from lib.run.launch import launch
 
         return launch(command.config())
     elif command.action == "seeds":
@@ -42,12 +42,12 @@ def run(argv: list[str]) -> int:
     elif command.action == "evaluate":
         dist.alone("--evaluate")
         config = command.config()
-        from lib.assess import assess
+        from lib.run.evaluate_run import assess
 
         print(assess(config, command.folder))
     else:
         config = command.config()
-        from lib import plan  # the first to need torch
+        from lib.run import dry_run as plan  # the first to need torch
 
         print(plan.summary(config) if command.action == "summary" else plan.dry_run(config))
     return 0

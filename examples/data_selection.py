@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from examples.own_loop import network, train
-from lib.errors import BadInput, exit_code
+from lib.core.errors import BadInput, exit_code
 from lib.loader import Images, Loader, evaluate
 from lib.report.statistics import paired, student
 from lib.report.text import aligned, percent

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lib.errors import exit_code
+from lib.core.errors import exit_code
+from lib.core.registry import models
 from lib.loader import Loader, evaluate
-from lib.registry import models
 
 
 def network(loader: Loader, width: int, seed: int) -> nn.Module:

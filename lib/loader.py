@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.augment.pipeline import describe, ordered, pipeline
-from lib.batch import Batch
-from lib.build import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
-from lib.cli import flatten, layer_of
-from lib.compose import Layer, compose
-from lib.data.resident import mixed, sent
-from lib.data.selection import Selection
-from lib.errors import require
-from lib.predict import Images, evaluate, predict
-from lib.registry import datasets
-from lib.rng import Rng
+from .augment.pipeline import describe, ordered, pipeline
+from .config.cli import flatten, layer_of
+from .config.compose import Layer, compose
+from .core.batch import Batch
+from .core.errors import require
+from .core.registry import datasets
+from .core.rng import Rng
+from .data.resident import mixed, sent
+from .data.selection import Selection
+from .factory import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
+from .run.predict import Images, evaluate, predict
 
 __all__ = ["Images", "Loader", "evaluate", "predict"]
 

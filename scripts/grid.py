@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.errors import BadInput, exit_code
-from lib.fields import coerce
+from lib.core.errors import BadInput, exit_code
+from lib.core.fields import coerce
 from lib.grid.carry_out import Progress, chosen, command, jobs_of, summary
 from lib.grid.estimate import estimate
 from lib.grid.job import Options, backends, done, outcome

@@ -8,9 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from lib.errors import BadInput, exit_code
+from lib.core.errors import BadInput, exit_code
 from lib.report.records import read_records
-from lib.runfolder import COMPLETE
+from lib.store.run_folder import COMPLETE
 
 FILES = ("config.yaml", "config_diff.yaml", "metrics.jsonl", "result.json")
 

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
-from lib import dist
-from lib.build import build, build_device
-from lib.cli import parse
-from lib.errors import BadInput, exit_code, require
-from lib.files import write_atomic
+from lib.config.cli import parse
+from lib.core import dist
+from lib.core.errors import BadInput, exit_code, require
+from lib.core.files import write_atomic
+from lib.engine.step import Run, train_step
+from lib.factory import build, build_device
 from lib.optim.decays import Exponential
 from lib.report.style import PALE, encode, plain, sheet, styled
-from lib.step import Run, train_step
 
 DIVERGED = 4.0  # times the lowest smoothed loss: from there on nothing more is to be seen
 SMOOTHING = 0.9  # of the running mean by which divergence is told

@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib.errors import exit_code
-from lib.files import write_atomic
+from lib.core.errors import exit_code
+from lib.core.files import write_atomic
 
 
 def main(argv: list[str]) -> int:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib.errors import BadInput, exit_code
-from lib.files import write_atomic
+from lib.core.errors import BadInput, exit_code
+from lib.core.files import write_atomic
 
 Drawn = tuple[Any, list[tuple[str, str]]]  # a figure, and what was left out of it, with reasons
 

@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from lib.cli import Command
-from lib.errors import BadInput, exit_code, nearest
-from lib.precision import autocast
-from lib.trained import Trained, load_trained
+from lib.config.cli import Command
+from lib.core.errors import BadInput, exit_code, nearest
+from lib.core.precision import autocast
+from lib.factory.networks import Trained, load_trained
 
 TOP = 3
 MODES = {1: "L", 3: "RGB"}  # Pillow's name for images of so many channels

@@ -14,15 +14,15 @@ from typing import Any, NoReturn
 import torch
 
 from lib.augment.pipeline import Augmentation, Normalize, OneOf, Step, applied, describe, ordered
-from lib.batch import Batch
-from lib.build import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
-from lib.cli import parse
-from lib.config import Config
-from lib.errors import BadInput, exit_code
-from lib.files import write_atomic
-from lib.inform import value_text
+from lib.config.cli import parse
+from lib.config.help import value_text
+from lib.config.schema import Config
+from lib.core.batch import Batch
+from lib.core.errors import BadInput, exit_code
+from lib.core.files import write_atomic
+from lib.core.rng import Rng
+from lib.factory import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
 from lib.report.grid import Row, draw_grid, row_of
-from lib.rng import Rng
 
 
 class _Parser(argparse.ArgumentParser):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib.errors import BadInput, exit_code
+from lib.core.errors import BadInput, exit_code
 from lib.report.published import read_published
 from lib.report.records import RunRecord, read_records
 from lib.report.reproduce import by_setting, compare, report

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib import checkpoint
-from lib.build import build_dataset, build_device, build_model, build_normalize, build_splits
-from lib.config import Config, to_yaml
-from lib.environment import environment
-from lib.errors import BadInput, exit_code
-from lib.evaluate import Evaluation, evaluate, refresh_statistics
-from lib.files import write_atomic
-from lib.saved import Saved, saved
+from lib.config.schema import Config, to_yaml
+from lib.core.errors import BadInput, exit_code
+from lib.core.files import write_atomic
+from lib.engine.evaluate import Evaluation, evaluate, refresh_statistics
+from lib.factory import build_dataset, build_device, build_model, build_normalize, build_splits
+from lib.store import checkpoint
+from lib.store.environment import environment
+from lib.store.saved_run import Saved, saved
 
 FORMAT = 1
 Weights = dict[str, Tensor]

@@ -8,7 +8,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from lib.errors import BadInput, exit_code, nearest
+from lib.core.errors import BadInput, exit_code, nearest
 
 
 def main(argv: list[str]) -> int:

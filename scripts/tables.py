@@ -10,9 +10,9 @@ import json
 import sys
 from pathlib import Path
 
-from lib.errors import BadInput, exit_code, nearest
+from lib.config.help import MACS
+from lib.core.errors import BadInput, exit_code, nearest
 from lib.grid.spec import Grid, Row, read_grid
-from lib.inform import MACS
 from lib.report.published import Result, Table, read_published
 from lib.report.text import aligned
 

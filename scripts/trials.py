@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-import lib.checkpoint
-from lib.build import build
-from lib.cli import parse
-from lib.config import SECTIONS, Config
-from lib.errors import BadInput
-from lib.step import Run, train_step
+import lib.store.checkpoint
+from lib.config.cli import parse
+from lib.config.schema import SECTIONS, Config
+from lib.core.errors import BadInput
+from lib.engine.step import Run, train_step
+from lib.factory import build
 
 Settings = dict[str, Any]  # by dotted key, as on the command line
 
@@ -104,7 +104,7 @@ def _teacher(settings: tuple[tuple[str, Any], ...]) -> str:
     """The checkpoint of an untrained network."""
     config = config_of(dict(settings))
     path = Path(_FOLDER.name, f"{config.digest()}.pt")
-    lib.checkpoint.save(path, build(config, CPU, _refuse_note), 0, config.tree(), best=None, code="")
+    lib.store.checkpoint.save(path, build(config, CPU, _refuse_note), 0, config.tree(), best=None, code="")
     return str(path)
 
 

@@ -24,7 +24,7 @@ def one_thread():
 def undrawn():
     """Runs without the picture of their curves, which takes longer than so small a training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lib.record.draw_curves", lambda rows, title: b"")
+        patch.setattr("lib.run.record.draw_curves", lambda rows, title: b"")
         yield
 
 

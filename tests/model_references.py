@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.registry import models
+from lib.core.registry import models
 
 
 def build(

@@ -17,9 +17,9 @@ from torch import Tensor
 import lib.augment.pipeline
 from lib.augment.pipeline import Normalize, Step, pipeline
 from lib.augment.stage import Stage
-from lib.batch import Batch, PixelScale
-from lib.registry import Entry, augmentations
-from lib.rng import Rng
+from lib.core.batch import Batch, PixelScale
+from lib.core.registry import Entry, augmentations
+from lib.core.rng import Rng
 
 
 def per_stage(*stages: Stage) -> list[str]:

@@ -6,14 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.cli import parse
-from lib.registry import augmentations, test_views
-from scripts.augment_doc import DOC, PICTURES, page
-from scripts.augment_pictures import LIMIT
-from scripts.drawings import CLASSES, drawings
+from lib.config.cli import parse
+from lib.core.registry import augmentations, test_views
+from scripts.docs.augment_figures import LIMIT
+from scripts.docs.augmentations import DOC, PICTURES, page
+from scripts.docs.drawings import CLASSES, drawings
 
 NAMES = [*augmentations.names(), *test_views.names()]
-RENEW = "run python -m scripts.augment_doc"
+RENEW = "run python -m scripts.docs.augmentations"
 
 
 def test_the_page_is_that_of_the_registry():

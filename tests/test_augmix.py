@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from lib.augment import augmix
 from lib.augment.policy import NUMBER, OPERATIONS
-from lib.batch import Batch
-from lib.registry import augmentations, losses
-from lib.rng import Rng
+from lib.core.batch import Batch
+from lib.core.registry import augmentations, losses
+from lib.core.rng import Rng
 
 NAMES = list(OPERATIONS)
 K = 5

@@ -13,13 +13,13 @@ from conftest import TINY
 from references import moving_average
 from torch import Tensor, nn
 
-import lib.checkpoint
-import lib.evaluate
-import lib.fit
+import lib.engine.evaluate
+import lib.run.fit
+import lib.store.checkpoint
 import train
+from lib.core.registry import averages
 from lib.data.base import Split
-from lib.evaluate import refresh_statistics
-from lib.registry import averages
+from lib.engine.evaluate import refresh_statistics
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -173,7 +173,7 @@ def test_refreshed_statistics_are_the_mean_and_variance_of_all_the_images():
 
 
 def test_refreshed_statistics_over_several_batches_are_the_mean_of_theirs(monkeypatch):
-    monkeypatch.setattr(lib.evaluate, "BATCH", 8)
+    monkeypatch.setattr(lib.engine.evaluate, "BATCH", 8)
     split, x = images(40)
     seen = []
 
@@ -257,7 +257,7 @@ def test_an_average_that_needs_statistics_is_evaluated_in_the_end_only(whole):
 
 
 def test_the_saved_average_is_the_mean_of_the_epochs_weights(tiny, monkeypatch):
-    weights, step = [], lib.fit.train_step
+    weights, step = [], lib.run.fit.train_step
 
     def watched(run, number):
         loss = step(run, number)
@@ -265,9 +265,9 @@ def test_the_saved_average_is_the_mean_of_the_epochs_weights(tiny, monkeypatch):
             weights.append({key: value.clone() for key, value in run.model.state_dict().items()})
         return loss
 
-    monkeypatch.setattr(lib.fit, "train_step", watched)
+    monkeypatch.setattr(lib.run.fit, "train_step", watched)
     assert train.main(SWA) == 0
-    average = lib.checkpoint.load(Path("run/last.pt"))["averages"]["swa"]
+    average = lib.store.checkpoint.load(Path("run/last.pt"))["averages"]["swa"]
     for key in weights[0]:
         if "running" not in key and "tracked" not in key:  # the statistics are measured anew
             mean = torch.stack([w[key].double() for w in weights]).mean(0)
@@ -283,12 +283,12 @@ def test_a_run_with_averages_that_is_stopped_ends_the_same_bit_for_bit(tiny, mon
 
     with monkeypatch.context() as patch:
         if step == 12:  # after the last checkpoint, before the result
-            patch.setattr("lib.record.Record.predict", stop)
+            patch.setattr("lib.run.record.Record.predict", stop)
         else:
-            patch.setattr(lib.fit, "train_step", stop_at(step, lib.fit.train_step))
+            patch.setattr(lib.run.fit, "train_step", stop_at(step, lib.run.fit.train_step))
         assert train.main(SWA) == 130
     assert train.main(SWA) == 0
-    mine, theirs = (lib.checkpoint.load(folder / "last.pt") for folder in (Path("run"), whole))
+    mine, theirs = (lib.store.checkpoint.load(folder / "last.pt") for folder in (Path("run"), whole))
     for name in ("swa", "ema"):
         for key, value in theirs["averages"][name].items():
             assert torch.equal(mine["averages"][name][key], value), key

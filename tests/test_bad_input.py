@@ -18,9 +18,9 @@ import pytest
 import torch
 from conftest import TINY
 
-import lib.checkpoint
 import lib.data.cifar
-import lib.fit
+import lib.run.fit
+import lib.store.checkpoint
 import train
 
 TRAIN = Path(train.__file__)
@@ -301,13 +301,13 @@ def test_a_corrupt_checkpoint_is_refused(refused, run_folder, corrupt, line):
 @pytest.mark.parametrize("line", ["--output-dir run", "--init-from run --output-dir new"])
 def test_a_checkpoint_of_another_program_is_refused(refused, run_folder, line):
     path = run_folder / "last.pt"
-    torch.save(lib.checkpoint.load(path)["model"], path)
+    torch.save(lib.store.checkpoint.load(path)["model"], path)
     refused(line, "run/last.pt is no checkpoint of this program", changes="new" not in line)
 
 
 def test_a_checkpoint_of_another_version_is_refused(refused, run_folder):
     path = run_folder / "last.pt"
-    torch.save(lib.checkpoint.load(path) | {"format": 99}, path)
+    torch.save(lib.store.checkpoint.load(path) | {"format": 99}, path)
     refused("--output-dir run", "has format 99", changes=True)
 
 
@@ -349,14 +349,14 @@ def test_metrics_that_end_before_the_checkpoint_are_refused(refused, run_folder)
 
 
 def test_a_folder_in_use_is_refused_while_it_is_used(refused, tiny, capfd, monkeypatch):
-    step = lib.fit.train_step
+    step = lib.run.fit.train_step
 
     def second_process(run, number):
         if number == 5:
             refused("", "another process is training in", "wait for it")
         return step(run, number)
 
-    monkeypatch.setattr(lib.fit, "train_step", second_process)
+    monkeypatch.setattr(lib.run.fit, "train_step", second_process)
     assert train.main(["--config", tiny]) == 0
     assert "complete" not in capfd.readouterr().out
 
@@ -371,14 +371,14 @@ def test_what_is_refused_leaves_its_folder_to_the_corrected_command(refused, tin
 
 def finishes_now(tiny: str) -> None:
     """Once there is room, the same command goes on from the checkpoint that the full disk left."""
-    assert lib.checkpoint.load(Path("run/last.pt"))["step"] == 4
+    assert lib.store.checkpoint.load(Path("run/last.pt"))["step"] == 4
     assert not list(Path("run").glob(".*.partial"))
     assert train.main(["--config", tiny, "--output-dir", "run"]) == 0
     assert "resuming run at step 4 of 8" in Path("run/log.txt").read_text()
 
 
 def test_a_disk_that_fills_up_leaves_the_earlier_checkpoint(refused, tiny, monkeypatch):
-    step, limits = lib.fit.train_step, resource.getrlimit(resource.RLIMIT_FSIZE)
+    step, limits = lib.run.fit.train_step, resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def fill(run, number):
         if number == 5:  # the checkpoint has over 2 MB, and all else less than one
@@ -386,7 +386,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_checkpoint(refused, tiny, monke
         return step(run, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lib.fit, "train_step", fill)
+        patch.setattr(lib.run.fit, "train_step", fill)
         try:
             refused("--output-dir run", "cannot write run/last.pt", "Make room", changes=True)
         finally:
@@ -420,7 +420,7 @@ def test_running_out_of_memory_names_the_ways_to_save_it(refused, monkeypatch):
     def full(run, number):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(lib.fit, "train_step", full)
+    monkeypatch.setattr(lib.run.fit, "train_step", full)
     refused("", "out of memory", "--accumulate", "now 1", "--batch-size", "now 16", changes=True)
 
 
@@ -432,7 +432,7 @@ def test_one_of_several_processes_that_cannot_find_the_others_is_refused(refused
 @pytest.mark.parametrize("world", ["1", ""])
 def test_one_process_of_torchrun_trains(tiny, monkeypatch, world):
     monkeypatch.setenv("WORLD_SIZE", world)
-    monkeypatch.setattr(lib.fit, "train_step", lambda run, step: torch.tensor(1.0))
+    monkeypatch.setattr(lib.run.fit, "train_step", lambda run, step: torch.tensor(1.0))
     assert train.main(["--config", tiny]) == 0
 
 

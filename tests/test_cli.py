@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import train
-from lib.config import SECTIONS
-from lib.inform import KINDS
-from lib.registry import REGISTRIES, augmentations, models
+from lib.config.help import KINDS
+from lib.config.schema import SECTIONS
+from lib.core.registry import REGISTRIES, augmentations, models
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,7 +100,7 @@ from dataclasses import dataclass
 
 from lib.augment.pipeline import Augmentation
 from lib.augment.stage import Stage
-from lib.registry import augmentations
+from lib.core.registry import augmentations
 
 
 @augmentations.register("toy", stage=Stage.COLOR, paper="nobody 2026")

@@ -5,12 +5,12 @@ import shlex
 import pytest
 import torch
 
-from lib.build import build_normalize
-from lib.cli import parse
-from lib.config import Config, to_yaml
+from lib.config.cli import parse
+from lib.config.schema import Config, to_yaml
+from lib.core.errors import BadInput
+from lib.core.registry import REGISTRIES
 from lib.data.base import Dataset, Split
-from lib.errors import BadInput
-from lib.registry import REGISTRIES
+from lib.factory import build_normalize
 
 OLD = "--compat pprp-2021"
 

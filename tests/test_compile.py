@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from lib.build import build
-from lib.cli import parse
-from lib.errors import BadInput
-from lib.step import Run, train_step
+from lib.config.cli import parse
+from lib.core.errors import BadInput
+from lib.engine.step import Run, train_step
+from lib.factory import build
 
 CPU = torch.device("cpu")
 LINE = "--model wrn_10_1 --dataset synthetic --data.size 64 --data.image_size 8 --bs 12 --accumulate 2"

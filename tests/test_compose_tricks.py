@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.config import SECTIONS
-from lib.errors import BadInput
-from lib.registry import Entry, augmentations, initialisations, models, wrappers
-from lib.rng import Rng
-from lib.step import Run, train_step
+from lib.config.schema import SECTIONS
+from lib.core.batch import Batch
+from lib.core.errors import BadInput
+from lib.core.registry import Entry, augmentations, initialisations, models, wrappers
+from lib.core.rng import Rng
+from lib.engine.step import Run, train_step
 from scripts.trials import HOST, SMALL, TINY, are_alternatives, config_of, section_of, start, tricks
 
 # What is done to the network before it trains, and the other tricks, each with what switches it on; of the

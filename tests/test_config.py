@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.cli import flatten, parse, read_yaml
-from lib.config import SECTIONS, to_yaml
-from lib.registry import REGISTRIES
+from lib.config.cli import flatten, parse, read_yaml
+from lib.config.schema import SECTIONS, to_yaml
+from lib.core.registry import REGISTRIES
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(set(ROOT.glob("configs/**/*.yaml")) - set(ROOT.glob("configs/grids/*")))

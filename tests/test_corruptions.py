@@ -12,12 +12,12 @@ from PIL import Image
 from scipy import ndimage
 from torch import Tensor
 
+from lib.core.registry import corruptions
+from lib.core.rng import Rng
 from lib.corruptions import SEVERITIES, corrupt
 from lib.corruptions.blur import _neighbours
 from lib.corruptions.filters import gaussian, motion_blurred, plasma, zoomed
 from lib.corruptions.jpeg import jpeg
-from lib.registry import corruptions
-from lib.rng import Rng
 
 NAMES = corruptions.names()
 RANDOM = {

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lib.cost import Cost, count_macs, count_training
-from lib.registry import models
+from lib.core.registry import models
+from lib.graph.cost import Cost, count_macs, count_training
 
 CONV = 8 * 8 * 4 * 3 * 9  # multiplications of the 3x3 convolution from 3 to 4 channels on 8x8 pixels
 DENSE = 4 * 5

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib.core.errors import BadInput
+from lib.core.registry import datasets
+from lib.core.rng import Rng
 from lib.data.base import Dataset, Split, channel_statistics, data_root, fraction, hold_out
 from lib.data.resident import Resident
-from lib.errors import BadInput
-from lib.registry import datasets
-from lib.rng import Rng
 
 FACTS = ("num_classes", "shape", "train", "test", "mean", "std")
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from lib.core.errors import BadInput
 from lib.data.cifar import CIFAR10, CIFAR100
 from lib.data.cifar_files import PIXELS, Cifar, File, Form, parse_pickle, parse_records
-from lib.errors import BadInput
 
 COUNTS = {"batch_1": 6, "batch_2": 4, "test": 5}  # images of each file; files of records end in .bin
 LEVELS = (2, 4)  # coarse and fine classes

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lib.core.errors import BadInput
+from lib.core.registry import datasets
 from lib.data import folder as module
-from lib.errors import BadInput
-from lib.registry import datasets
 
 COLORS = {"cat": (255, 0, 0), "dog": (0, 128, 255)}
 

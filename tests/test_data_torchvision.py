@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lib.errors import BadInput
-from lib.registry import datasets
+from lib.core.errors import BadInput
+from lib.core.registry import datasets
 
 vision = pytest.importorskip("torchvision.datasets")
 

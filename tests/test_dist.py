@@ -20,17 +20,17 @@ import pytest
 import torch
 import torch.distributed  # here, so that the processes that are forked have it
 
-import lib.build.run
-import lib.checkpoint
-import lib.fit
+import lib.factory.run
+import lib.run.fit
+import lib.store.checkpoint
 import train
 from lib.augment.pipeline import Normalize, Share, Step, pipeline
 from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.build import build
-from lib.cli import parse
-from lib.registry import augmentations
-from lib.rng import Rng
+from lib.config.cli import parse
+from lib.core.batch import Batch
+from lib.core.registry import augmentations
+from lib.core.rng import Rng
+from lib.factory import build
 
 TRAIN = Path(train.__file__)
 CPU = torch.device("cpu")
@@ -90,14 +90,14 @@ def _start(rank: int, processes: int, port: int, line: str, patch: Patch) -> int
 
 def at_step(number: int, does: Patch) -> Patch:
     """Does something when training comes to this step."""
-    step = lib.fit.train_step
+    step = lib.run.fit.train_step
 
     def watched(run, n):
         if n == number:
             does()
         return step(run, n)
 
-    return lambda: setattr(lib.fit, "train_step", watched)
+    return lambda: setattr(lib.run.fit, "train_step", watched)
 
 
 def die() -> None:
@@ -115,7 +115,7 @@ def said(rank: int) -> str:
 
 def learned(folder: str) -> dict:
     """The weights of a run, of its averages too, and what it has measured."""
-    state = lib.checkpoint.load(Path(folder, "last.pt"))
+    state = lib.store.checkpoint.load(Path(folder, "last.pt"))
     rows = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
     with np.load(Path(folder, "predictions.npz")) as arrays:
         predictions = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -193,7 +193,7 @@ def test_only_the_first_process_speaks_and_the_record_says_how_many_there_were()
 def test_the_statistics_without_sync_bn_are_the_mean_of_the_processes():
     # In the first step the weights that all have seen are the initial ones.
     assert go(2, "--epochs 0.25 --output-dir two") == [0, 0]
-    found = lib.checkpoint.load(Path("two/last.pt"))["model"]
+    found = lib.store.checkpoint.load(Path("two/last.pt"))["model"]
     command = parse(["--config", "small.yaml", "--epochs", "0.25"])
     run = build(command.config(), CPU, print)
     batch = run.prepare(run.data.at(0), Rng(0, 0, 0))

@@ -11,19 +11,19 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
-import lib.checkpoint
-import lib.fit
+import lib.run.fit
+import lib.store.checkpoint
 import train
 from lib.augment.pipeline import Normalize
-from lib.batch import Batch
-from lib.build import build
-from lib.cli import parse
+from lib.config.cli import parse
+from lib.core.batch import Batch
+from lib.core.precision import autocast
+from lib.core.registry import distillations
+from lib.core.rng import Rng
 from lib.distill.dkd import parts
-from lib.precision import autocast
-from lib.registry import distillations
-from lib.rng import Rng
-from lib.step import Run, train_step
-from lib.teacher import Renormalized, Teach
+from lib.engine.step import Run, train_step
+from lib.engine.teacher import Renormalized, Teach
+from lib.factory import build
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -235,7 +235,7 @@ def prepared(run: Run, step: int = 0) -> Batch:
 
 def network(folder: str, weights: str = "model") -> nn.Module:
     """The network of a run, put together by hand."""
-    state = lib.checkpoint.load(Path(folder, "last.pt"))
+    state = lib.store.checkpoint.load(Path(folder, "last.pt"))
     line = f"--config {folder}/config.yaml --output-dir elsewhere"
     model = build(parse(line.split()).config(), CPU, note=pytest.fail).model
     model.load_state_dict(state["model"] if weights == "model" else state["averages"][weights])
@@ -314,7 +314,7 @@ def test_a_student_that_is_stopped_ends_the_same_bit_for_bit_and_can_teach_in_tu
     line = "--config tiny.yaml --kd --dkd --teacher first,second --sam --mixup --precision bf16"
     assert train.main([*line.split(), "--output-dir", "whole"]) == 0
 
-    step = lib.fit.train_step
+    step = lib.run.fit.train_step
 
     def stop(run, number):
         if number == 6:
@@ -322,10 +322,10 @@ def test_a_student_that_is_stopped_ends_the_same_bit_for_bit_and_can_teach_in_tu
         return step(run, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lib.fit, "train_step", stop)
+        patch.setattr(lib.run.fit, "train_step", stop)
         assert train.main([*line.split(), "--output-dir", "stopped"]) == 130
     assert train.main([*line.split(), "--output-dir", "stopped"]) == 0
-    whole, stopped = (lib.checkpoint.load(Path(folder, "last.pt")) for folder in ("whole", "stopped"))
+    whole, stopped = (lib.store.checkpoint.load(Path(folder, "last.pt")) for folder in ("whole", "stopped"))
     assert stopped["step"] == 8
     for key, value in whole["model"].items():
         assert torch.equal(stopped["model"][key], value), key

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import docs
+from scripts.docs import __main__ as docs
 
 TABLE = "<!-- python -m scripts.table {folder} --baseline none -->\n{text}<!-- end -->\n"
 PLOT = """\

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.core.errors import BadInput
 from lib.data.download import fetch, read_verified
-from lib.errors import BadInput
 
 BYTES = bytes(range(256)) * 2_000
 MD5 = hashlib.md5(BYTES).hexdigest()

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from lib.augment.pipeline import Normalize, Step, pipeline
 from lib.augment.stage import Stage
-from lib.batch import Batch, PixelScale
-from lib.build import build as build_run
-from lib.cli import parse
+from lib.config.cli import parse
+from lib.core.batch import Batch, PixelScale
+from lib.core.registry import augmentations
+from lib.core.rng import Rng
+from lib.engine.step import Run, train_step
+from lib.factory import build as build_run
 from lib.losses.cross_entropy import cross_entropy
-from lib.registry import augmentations
-from lib.rng import Rng
-from lib.step import Run, train_step
 
 BLACK, WHITE = torch.tensor([-2.0, -1.5, -1.0]), torch.tensor([2.0, 2.5, 3.0])
 

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 import train
+from lib.core.registry import corruptions
 from lib.data.synthetic import synthetic
-from lib.metrics import (
+from lib.engine.metrics import (
     best_temperature,
     beyond_accuracy,
     calibration_error,
@@ -25,9 +26,8 @@ from lib.metrics import (
     nll,
     top_k,
 )
-from lib.registry import corruptions
 from lib.report.confusion import confusion_text
-from lib.robustness import corrupted, corruption_error, robustness
+from lib.run.robustness import corrupted, corruption_error, robustness
 from scripts import predict
 
 

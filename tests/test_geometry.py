@@ -18,9 +18,9 @@ from torchvision.transforms import RandomResizedCrop
 
 from lib.augment import image_ops
 from lib.augment.policy import NUMBER
-from lib.batch import Batch
-from lib.registry import augmentations
-from lib.rng import Rng
+from lib.core.batch import Batch
+from lib.core.registry import augmentations
+from lib.core.rng import Rng
 
 NAMES = ("affine", "color_jitter", "random_resized_crop", "rotation", "translate", "vertical_flip")
 PILLOWS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}

@@ -9,9 +9,9 @@ from conftest import TINY
 from run_records import write_runs
 
 import scripts.grid
-from lib.cli import parse
-from lib.config import SECTIONS
-from lib.errors import BadInput
+from lib.config.cli import parse
+from lib.config.schema import SECTIONS
+from lib.core.errors import BadInput
 from lib.grid.carry_out import summary
 from lib.grid.estimate import duration, recorded_times
 from lib.grid.job import Job, backends, done, last_line, outcome, worth_repeating

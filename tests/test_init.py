@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.build import build, build_dataset, build_model
-from lib.cli import parse
-from lib.config import Config
-from lib.errors import BadInput
+from lib.config.cli import parse
+from lib.config.schema import Config
+from lib.core.errors import BadInput
+from lib.core.registry import initialisations
+from lib.engine.step import train_step
+from lib.factory import build, build_dataset, build_model
 from lib.init.whitening import principal_components
-from lib.registry import initialisations
-from lib.step import train_step
 
 CPU = torch.device("cpu")
 SHAPE = (3, 16, 16)
@@ -242,7 +242,7 @@ def test_it_is_spelled_as_a_choice_too():
 
 
 def test_weights_that_a_run_starts_from_are_said_to_replace_the_initial_ones(tmp_path):
-    from lib import checkpoint
+    from lib.store import checkpoint
 
     run = build(config_of(), CPU, note=pytest.fail)
     checkpoint.save(tmp_path / "last.pt", run, 0, {}, None, "")

@@ -7,14 +7,14 @@ import torch
 from scipy.stats import chisquare
 
 import train
-from lib.build import build, training_part
-from lib.cli import parse
-from lib.config import Config
+from lib.config.cli import parse
+from lib.config.schema import Config
+from lib.core.errors import BadInput
+from lib.core.registry import datasets
 from lib.data.base import Split
 from lib.data.label_noise import mislabelled
 from lib.data.long_tail import long_tailed
-from lib.errors import BadInput
-from lib.registry import datasets
+from lib.factory import build, training_part
 
 SYNTHETIC = "--model resnet20 --dataset synthetic --data.size 400 --data.classes 4 --image-size 8 --bs 4"
 

@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from examples import data_selection, own_loop
-from lib.batch import Batch
-from lib.build import build
-from lib.cli import parse
+from lib.config.cli import parse
+from lib.core.batch import Batch
+from lib.core.errors import BadInput
+from lib.core.registry import augmentations
 from lib.data.base import Split
 from lib.data.selection import Selection
-from lib.errors import BadInput
+from lib.engine.step import train_step
+from lib.factory import build
 from lib.loader import Images, Loader, evaluate, predict
-from lib.registry import augmentations
-from lib.step import train_step
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")

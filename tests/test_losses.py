@@ -11,9 +11,9 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 import train
-from lib.batch import Batch
-from lib.registry import augmentations, losses
-from lib.rng import Rng
+from lib.core.batch import Batch
+from lib.core.registry import augmentations, losses
+from lib.core.rng import Rng
 
 B, K = 16, 5
 HARD = torch.eye(K)[torch.arange(B) % K]

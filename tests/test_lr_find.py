@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lib.build import build
-from lib.cli import parse
-from lib.step import Run, train_step
+from lib.config.cli import parse
+from lib.engine.step import Run, train_step
+from lib.factory import build
 from scripts.lr_find import draw, find, judge, lr_find, main
 
 DATA = "--dataset synthetic --data.size 64 --data.classes 4 --bs 16 --device cpu"

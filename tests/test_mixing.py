@@ -23,12 +23,12 @@ from lib.augment.fmix import _low_frequency
 from lib.augment.mixing import below
 from lib.augment.pipeline import Step, pipeline
 from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.build.trial import try_sizes
-from lib.cli import parse
-from lib.errors import BadInput
-from lib.registry import augmentations
-from lib.rng import Rng
+from lib.config.cli import parse
+from lib.core.batch import Batch
+from lib.core.errors import BadInput
+from lib.core.registry import augmentations
+from lib.core.rng import Rng
+from lib.factory.trial import try_sizes
 
 SIDE = 32
 either = pytest.mark.parametrize("per_sample", [False, True])

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from model_references import build, close, images
 from torch import Tensor, nn
 
-from lib.errors import BadInput
-from lib.fields import REQUIRED
-from lib.inform import MACS
-from lib.registry import Entry, models
+from lib.config.help import MACS
+from lib.core.errors import BadInput
+from lib.core.fields import REQUIRED
+from lib.core.registry import Entry, models
 
 
 def function_of(entry: Entry) -> tuple[Callable, dict]:

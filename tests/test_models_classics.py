@@ -9,12 +9,12 @@ from model_references import Weights, build, close, copy_by_shape, images, scram
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.errors import BadInput
+from lib.core.errors import BadInput
+from lib.core.registry import models
 from lib.models.airbench import partial_identity, whitening
 from lib.models.layers import DropPath
 from lib.models.rir import add_identity
-from lib.registry import models
-from scripts.counterparts import COUNTERPARTS
+from scripts.bench.counterparts import COUNTERPARTS
 
 # Equal to the models of other libraries, once these have the stem and the strides of small images.
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from model_references import Weights, build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
-from scripts.counterparts import COUNTERPARTS
+from scripts.bench.counterparts import COUNTERPARTS
 
 
 def densenet(network: nn.Module, x: Tensor, layers: int) -> Tensor:

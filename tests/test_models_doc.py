@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from lib.inform import MACS
-from lib.registry import models
-from scripts.models_doc import DOC, measure, page
+from lib.config.help import MACS
+from lib.core.registry import models
+from scripts.docs.models import DOC, measure, page
 
 COUNTED = json.loads(MACS.read_text())
 
@@ -18,7 +18,7 @@ def test_every_model_is_counted_and_no_other():
 def test_the_page_is_that_of_the_registry():
     for kind in models.entries():
         models.function(kind.form)  # the page quotes the modules
-    assert DOC.read_text() == page(COUNTED), "stale: run python -m scripts.models_doc"
+    assert DOC.read_text() == page(COUNTED), "stale: run python -m scripts.docs.models"
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in models.names()])

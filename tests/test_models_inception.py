@@ -10,10 +10,10 @@ import torchvision
 from model_references import build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
+from lib.core.registry import models
 from lib.models.dpn import DualPathUnit
 from lib.models.inception_v4 import Residual, pooled
-from lib.registry import models
-from scripts.counterparts import COUNTERPARTS
+from scripts.bench.counterparts import COUNTERPARTS
 
 
 @pytest.mark.parametrize(

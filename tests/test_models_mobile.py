@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lib.models import nasnet, regnet, shufflenet, shufflenet_v2
 from lib.models.layers import DropPath, SqueezeExcite
-from scripts.counterparts import COUNTERPARTS
+from scripts.bench.counterparts import COUNTERPARTS
 
 # Other libraries, with the strides of small images.
 

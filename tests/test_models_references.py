@@ -17,7 +17,7 @@ from model_references import (
     wide_resnet,
 )
 
-from scripts.counterparts import COUNTERPARTS, timm_preact_resnet
+from scripts.bench.counterparts import COUNTERPARTS, timm_preact_resnet
 
 # timm's first unit pre-activates its shortcut only where that is a projection.
 TIMMS_FIRST_UNIT = {"preact_stage": (False, True, True, True)}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lib.models.resnext_attention import GATES, GatherExcite, SelectiveKernels
 from lib.models.spp_resnext import WINDOWS, PyramidPooling
-from scripts.counterparts import COUNTERPARTS, timm_cbam, timm_resnext, timm_se
+from scripts.bench.counterparts import COUNTERPARTS, timm_cbam, timm_resnext, timm_se
 
 
 def copy_less_ones(source: nn.Module, target: nn.Module) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from model_references import build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
+from lib.core.registry import models
 from lib.models.coatnet import RelativeAttention
 from lib.models.convit import GatedPositionalAttention
 from lib.models.convit import offsets as offsets_of
@@ -16,8 +17,7 @@ from lib.models.mobilevit import MobileViTBlock
 from lib.models.poolformer import ImageNorm, Pooling
 from lib.models.swin import WindowAttention
 from lib.models.van import LargeKernelAttention
-from lib.registry import models
-from scripts.counterparts import COUNTERPARTS, timm_convnext, timm_mobilevit, timm_model
+from scripts.bench.counterparts import COUNTERPARTS, timm_convnext, timm_mobilevit, timm_model
 
 SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (1, 2, 4, 8), "depths": (2, 2, 2, 1)}
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lib.optim.groups import ParamGroups
-from lib.registry import optimizers, wrappers
+from lib.core.registry import optimizers, wrappers
+from lib.optim.param_groups import ParamGroups
 
 # Optimizers
 

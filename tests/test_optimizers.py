@@ -11,15 +11,15 @@ from test_compose_tricks import SMALL, TINY, config_of
 from test_resume import bits
 from torch import Tensor, nn
 
-from lib import checkpoint
-from lib.build import build
-from lib.config import SECTIONS
-from lib.errors import BadInput
-from lib.optim.groups import ParamGroups, block_numbers, head_of, hidden_matrices
+from lib.config.schema import SECTIONS
+from lib.core.errors import BadInput
+from lib.core.registry import models, optimizers, wrappers
+from lib.engine.lr import current_lr, set_lr
+from lib.engine.step import train_step
+from lib.factory import build
 from lib.optim.muon import orthogonalized
-from lib.optim.pace import current_lr, set_lr
-from lib.registry import models, optimizers, wrappers
-from lib.step import train_step
+from lib.optim.param_groups import ParamGroups, block_numbers, head_of, hidden_matrices
+from lib.store import checkpoint
 
 SHAPES = [(), (3,), (4, 3), (2, 5), (6, 2, 3, 3)]
 OPTIMIZERS = [*optimizers.names(), "timm/lamb", "timm/adopt"]
@@ -385,7 +385,7 @@ def test_a_run_resumes_bit_for_bit(trick, tmp_path):
     "value", ["sgd", "adam", "adabound", "adaboundw", "nesterov", "adamw", "amsgrad", "lars"]
 )
 def test_the_optimizers_of_older_projects_are_chosen_as_they_were(value):
-    from lib.cli import parse
+    from lib.config.cli import parse
 
     for line in (["--optims", value], ["train.optimizer", value]):
         assert parse(line).config().chosen["optim"].entry.name == value

@@ -14,15 +14,15 @@ import pytest
 import torch
 from conftest import TINY
 
-import lib.fit
 import lib.grid.packed
+import lib.run.fit
 import train
-from lib.build import build
-from lib.cli import parse
+from lib.config.cli import parse
+from lib.engine.step import train_step
+from lib.factory import build
 from lib.grid.fork import Forked, asked, fork
 from lib.grid.packed import room, single
-from lib.step import train_step
-from scripts.vmapped import vmapped
+from scripts.bench.vmapped import vmapped
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ TIMES |= {"seconds_start", "seconds_evaluate"}
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("lib.record.draw_curves", lambda rows, title: b"")
+    monkeypatch.setattr("lib.run.record.draw_curves", lambda rows, title: b"")
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(SMALL)
 
@@ -75,7 +75,7 @@ def alone(tmp_path_factory) -> Path:
     """The folders of three single runs."""
     folder = tmp_path_factory.mktemp("alone")
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lib.record.draw_curves", lambda rows, title: b"")
+        patch.setattr("lib.run.record.draw_curves", lambda rows, title: b"")
         Path("small.yaml").write_text(SMALL)
         for seed in SEEDS:
             assert go(f"--seed {seed} --output-dir seed{seed}") == 0
@@ -134,7 +134,7 @@ def test_the_folders_are_those_of_the_single_runs():
 
 
 def test_a_seed_that_fails_stops_no_other_and_its_reason_is_shown(monkeypatch, capfd):
-    step = lib.fit.train_step
+    step = lib.run.fit.train_step
 
     def watched(run, number):
         if run.seed == 1 and number == 3:
@@ -142,14 +142,14 @@ def test_a_seed_that_fails_stops_no_other_and_its_reason_is_shown(monkeypatch, c
         loss = step(run, number)
         return loss * float("nan") if run.seed == 0 and number == 3 else loss
 
-    monkeypatch.setattr(lib.fit, "train_step", watched)
+    monkeypatch.setattr(lib.run.fit, "train_step", watched)
     assert go("--seeds 0..2 --jobs 2 --output-dir all") == 1
     out = capfd.readouterr().out
     assert "] all/seed1: failed: ArithmeticError: it cannot be done\n" in out
     assert "] all/seed0: diverged\n" in out and "] all/seed2: " in out
     assert "python train.py --config small.yaml --output-dir=all/seed1 --seed=1\n" in out
     assert "(last epoch; mean ± std of 1 of 3 seeds)" in out
-    monkeypatch.setattr(lib.fit, "train_step", step)
+    monkeypatch.setattr(lib.run.fit, "train_step", step)
     assert go("--seeds 0..2 --output-dir all") == 1  # for one diverged
     out = capfd.readouterr().out
     assert "all/seed0: done, diverged" in out and "[1/1] all/seed1: " in out
@@ -157,7 +157,7 @@ def test_a_seed_that_fails_stops_no_other_and_its_reason_is_shown(monkeypatch, c
 
 def launch(line: str) -> Forked:
     """The command as a process of its own, whose runs leave a line a step and may be held at the sixth."""
-    step = lib.fit.train_step
+    step = lib.run.fit.train_step
 
     def held(run, number):
         with open(f"step{run.seed}.txt", "a") as file:
@@ -168,7 +168,7 @@ def launch(line: str) -> Forked:
         return step(run, number)
 
     def work() -> int:
-        lib.fit.train_step = held
+        lib.run.fit.train_step = held
         sys.stdout = sys.stderr = open("said.txt", "a", buffering=1)  # noqa: SIM115  (until its end)
         return go(line)
 
@@ -283,7 +283,7 @@ def test_a_run_for_each_core_less_if_the_user_gives_them_threads(monkeypatch):
 def test_what_is_done_before_the_runs_are_forked_leaves_cuda_to_them():
     code = """
 import torch
-from lib.cli import parse
+from lib.config.cli import parse
 from lib.grid.fork import asked
 from lib.grid.packed import prepare
 prepare(parse(["--config", "small.yaml"]).config())

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from lib.errors import BadInput
+from lib.core.errors import BadInput
 from lib.report.plots import compute, forest, predictions, rate, training
 from lib.report.plots.epochs import settings_of
 from lib.report.plots.labels import spread

@@ -12,9 +12,9 @@ from torchvision.transforms import autoaugment as theirs
 
 from lib.augment import autoaugment, fast_autoaugment, policy, trivialaugment
 from lib.augment.policy import FOURTEEN, NUMBER, OPERATIONS, Drawn, Range, magnitudes
-from lib.batch import Batch
-from lib.registry import augmentations
-from lib.rng import Rng
+from lib.core.batch import Batch
+from lib.core.registry import augmentations
+from lib.core.rng import Rng
 
 NAMES = list(OPERATIONS)
 POLICIES = [name for name in augmentations.names() if hasattr(augmentations[name].build(), "draw")]

@@ -13,12 +13,12 @@ from PIL import Image
 import train
 from lib.augment.pipeline import Augmentation, Mix, Step, describe, ordered
 from lib.augment.stage import Stage
-from lib.batch import Batch, PixelScale
-from lib.build import build
-from lib.cli import parse
-from lib.registry import augmentations
+from lib.config.cli import parse
+from lib.core.batch import Batch, PixelScale
+from lib.core.registry import augmentations
+from lib.core.rng import Rng
+from lib.factory import build
 from lib.report.grid import GAP, MARGIN, Row, draw_grid, row_of, shares
-from lib.rng import Rng
 from scripts import preview as script
 from scripts.preview import preview
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.cli import parse
-from lib.config import to_yaml
-from lib.errors import BadInput
+from lib.config.cli import parse
+from lib.config.schema import to_yaml
+from lib.core.errors import BadInput
+from lib.core.registry import models
 from lib.grid.scale import scaled
 from lib.grid.spec import read_grid
-from lib.registry import models
 from lib.report.published import Result, accuracies, read_published
 from lib.report.records import read_records
 from lib.report.reproduce import Comparison, by_setting, compare, report
@@ -112,7 +112,7 @@ def test_what_the_setting_of_a_published_row_names_is_on_in_the_grid_and_nothing
 
 
 def test_a_trial_of_every_row_composes_and_its_schedule_fits_the_shorter_budget(grids):
-    from lib.build import build_schedule
+    from lib.factory import build_schedule
 
     for grid in grids.values():
         for row in grid.rows[::4]:  # neighbours differ in one setting

@@ -8,7 +8,7 @@ import pytest
 from conftest import TINY
 
 import train
-from lib.errors import BadInput
+from lib.core.errors import BadInput
 from lib.report.records import read_records
 from scripts import keep
 

@@ -19,8 +19,8 @@ import torch
 import yaml
 from conftest import TINY
 
-import lib.checkpoint
-import lib.fit
+import lib.run.fit
+import lib.store.checkpoint
 import train
 
 # Everything that has a state or draws random numbers, and an end within an epoch: steps 4, 8 and 10.
@@ -59,14 +59,14 @@ def go(line: str, patch: Patch = lambda: None) -> int:
 
 def at_step(number: int, does: Patch) -> Patch:
     """Does something when training comes to this step."""
-    step = lib.fit.train_step
+    step = lib.run.fit.train_step
 
     def watched(run, n):
         if n == number:
             does()
         return step(run, n)
 
-    return lambda: setattr(lib.fit, "train_step", watched)
+    return lambda: setattr(lib.run.fit, "train_step", watched)
 
 
 def at_write(name: str, does: Callable[[str], None]) -> Patch:
@@ -92,7 +92,7 @@ def die_half_written(partial: str) -> None:
 
 def before_checkpoint() -> None:
     """Die with the metrics of the epoch on disk, and its checkpoint not begun."""
-    lib.checkpoint.save = die
+    lib.store.checkpoint.save = die
 
 
 def bits(value):
@@ -113,7 +113,7 @@ def metrics(folder: str) -> list[dict]:
 
 def learned(folder: str) -> dict:
     """All that a run has learned and measured, the times aside."""
-    state = lib.checkpoint.load(Path(folder, "last.pt"))
+    state = lib.store.checkpoint.load(Path(folder, "last.pt"))
     del state["code"]  # it changes when a file is edited while the tests run
     result = json.loads(Path(folder, "result.json").read_text())
     del state["config"]["run"], result["config_diff"]["run"]  # where and how, not what
@@ -167,7 +167,7 @@ def test_a_run_killed_at_its_worst_moments_ends_the_same(tiny, undisturbed):
         (at_write("result.json", die), 10, 3),  # after the last step, before the result
     ):
         assert go(command, patch) == -signal.SIGKILL, Path("output.txt").read_text()
-        assert lib.checkpoint.load(Path("run/last.pt"))["step"] == steps
+        assert lib.store.checkpoint.load(Path("run/last.pt"))["step"] == steps
         assert len(metrics("run")) == epochs
     assert go(command) == 0
     assert_same(learned("run"), undisturbed)
@@ -279,7 +279,7 @@ def test_a_diverged_run_is_recorded_and_keeps_the_good_checkpoint(tiny, capsys):
     assert result["status"] == "diverged"
     assert 4 <= result["step"] < 8
     assert result["lr"] == pytest.approx(1e29)
-    state = lib.checkpoint.load(Path("run/last.pt"))
+    state = lib.store.checkpoint.load(Path("run/last.pt"))
     assert state["step"] == 4
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
     assert [row["epoch"] for row in metrics("run")] == [1]
@@ -292,7 +292,7 @@ def test_a_diverged_run_is_recorded_and_keeps_the_good_checkpoint(tiny, capsys):
 
 
 def test_weights_that_are_no_numbers_are_not_saved_though_the_last_loss_was_one(tiny, monkeypatch):
-    step = lib.fit.train_step
+    step = lib.run.fit.train_step
 
     def overflow(run, number):
         loss = step(run, number)
@@ -300,15 +300,15 @@ def test_weights_that_are_no_numbers_are_not_saved_though_the_last_loss_was_one(
             run.params[0].data[0] = torch.inf
         return loss
 
-    monkeypatch.setattr(lib.fit, "train_step", overflow)
+    monkeypatch.setattr(lib.run.fit, "train_step", overflow)
     assert train.main(["--config", tiny, "--output-dir", "run"]) == 1
-    assert lib.checkpoint.load(Path("run/last.pt"))["step"] == 4
+    assert lib.store.checkpoint.load(Path("run/last.pt"))["step"] == 4
     assert json.loads(Path("run/result.json").read_text())["step"] == 7
 
 
 def test_initial_weights_bring_neither_step_nor_optimizer(tiny, monkeypatch):
     assert train.main(["--config", tiny, "--output-dir", "first"]) == 0
-    weights = lib.checkpoint.load(Path("first/last.pt"))["model"]
+    weights = lib.store.checkpoint.load(Path("first/last.pt"))["model"]
     seen = []
 
     def look(run, step):
@@ -316,7 +316,7 @@ def test_initial_weights_bring_neither_step_nor_optimizer(tiny, monkeypatch):
         seen.append((step, momentum, bits(run.model.state_dict()) == bits(weights)))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lib.fit, "train_step", look)
+    monkeypatch.setattr(lib.run.fit, "train_step", look)
     for folder, source in (("second", "first"), ("third", "first/last.pt")):
         assert train.main(["--config", tiny, "--output-dir", folder, "--init-from", source]) == 130
     assert seen == [(0, False, True)] * 2

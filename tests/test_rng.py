@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.rng import Rng
+from lib.core.batch import Batch
+from lib.core.rng import Rng
 
 KEYS = [
     (0,),

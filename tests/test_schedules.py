@@ -12,10 +12,10 @@ import torch
 from timm.scheduler import TanhLRScheduler
 
 import train
-from lib.build import build_schedule
-from lib.cli import parse
+from lib.config.cli import parse
+from lib.core.registry import schedules
+from lib.factory import build_schedule
 from lib.optim.schedules import Cosine, Warmup
-from lib.registry import schedules
 
 
 def schedule_of(name: str, warmup: float | None = None, **options):

@@ -13,17 +13,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lib.select.proxy
 import train
-from lib import checkpoint
-from lib.build import build
-from lib.build.machine import check_world
-from lib.cli import parse
-from lib.cost import count_macs, count_training
-from lib.dist import World
-from lib.errors import BadInput
-from lib.registry import models, selections
-from lib.rng import Rng
+from lib.config.cli import parse
+from lib.core.dist import World
+from lib.core.errors import BadInput
+from lib.core.registry import models, selections
+from lib.core.rng import Rng
+from lib.engine.step import Run, train_step
+from lib.factory import build
+from lib.factory.backend import check_world
+from lib.graph.cost import count_macs, count_training
 from lib.select.proxy import hardest, samples
-from lib.step import Run, train_step
+from lib.store import checkpoint
 from scripts.lr_find import restored
 from scripts.trials import switch
 

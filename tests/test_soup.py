@@ -10,11 +10,11 @@ import pytest
 import torch
 from conftest import TINY
 
-import lib.checkpoint
+import lib.store.checkpoint
 import train
-from lib.build import build
-from lib.cli import parse
-from lib.saved import Saved
+from lib.config.cli import parse
+from lib.factory import build
+from lib.store.saved_run import Saved
 from scripts import soup
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -54,7 +54,7 @@ def made(line: str) -> dict:
 
 
 def weights_of(folder: str) -> dict[str, torch.Tensor]:
-    return lib.checkpoint.load(Path(folder, "last.pt"))["model"]
+    return lib.store.checkpoint.load(Path(folder, "last.pt"))["model"]
 
 
 def test_a_uniform_soup_is_the_plain_mean_with_the_statistics_that_torch_measures(runs):
@@ -133,7 +133,7 @@ def test_the_greedy_recipe_goes_from_the_best_run_down_and_keeps_what_does_not_h
 def test_the_averages_of_runs_can_be_averaged(runs, capsys):
     shutil.copytree("start", "copy")
     made("start copy --weights ema")
-    average = lib.checkpoint.load(Path("start/last.pt"))["averages"]["ema"]
+    average = lib.store.checkpoint.load(Path("start/last.pt"))["averages"]["ema"]
     key = next(key for key in average if key.endswith("weight"))
     assert torch.equal(weights_of("pot")[key], average[key])
     assert soup.main(["start", "one", "-o", "new", "--weights", "ema"]) == 2
@@ -173,10 +173,10 @@ REFUSED = {
 def test_what_has_no_mean_is_refused_in_one_line(runs, capsys, line):
     words, *expected = line
     for name, change in (("vit", {"model": {"name": "vit_tiny"}}), ("other", {"data": {"classes": 5}})):
-        state = lib.checkpoint.load(Path("one/last.pt"))
+        state = lib.store.checkpoint.load(Path("one/last.pt"))
         ((section, values),) = change.items()
         kept = {} if section == "model" else state["config"][section]
-        lib.checkpoint.write(
+        lib.store.checkpoint.write(
             Path(name, "last.pt"), state["model"], 3, state["config"] | {section: kept | values}, code=""
         )
     assert soup.main(words.split()) == 2

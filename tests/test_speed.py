@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.batch import Batch
-from lib.build import build
-from lib.build.run import build_schedule
-from lib.cli import parse
-from lib.errors import BadInput
+from lib.config.cli import parse
+from lib.core.batch import Batch
+from lib.core.errors import BadInput
+from lib.core.registry import models, optimizers, wrappers
+from lib.core.rng import Rng
+from lib.engine.lr import freeze, tell_time
+from lib.engine.step import Run, train_step
+from lib.factory import build
+from lib.factory.run import build_schedule
 from lib.init.whitening import principal_components
-from lib.optim.groups import ParamGroups
-from lib.optim.pace import freeze, tell_time
-from lib.registry import models, optimizers, wrappers
-from lib.rng import Rng
-from lib.step import Run, train_step
-from scripts import plain_airbench as plain
+from lib.optim.param_groups import ParamGroups
+from scripts.bench import plain_airbench as plain
 
 SPEED = Path(__file__).parent.parent / "configs/speed"
 CPU = torch.device("cpu")

@@ -8,21 +8,21 @@ import torch
 from references import softmax_regression_gradient
 from torch import Tensor, nn
 
-import lib.evaluate
+import lib.engine.evaluate
 from lib.augment.pipeline import Normalize, Step, pipeline
 from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.cost import Cost
+from lib.core.batch import Batch
+from lib.core.dist import World
+from lib.core.precision import LossScaler, Precision
+from lib.core.registry import augmentations, averages, losses, models, optimizers, schedules, wrappers
+from lib.core.rng import Rng
 from lib.data.base import Split
 from lib.data.resident import Resident
-from lib.dist import World
-from lib.evaluate import evaluate
-from lib.log import Clock
-from lib.optim.pace import set_lr
-from lib.precision import LossScaler, Precision
-from lib.registry import augmentations, averages, losses, models, optimizers, schedules, wrappers
-from lib.rng import Rng
-from lib.step import Run, train_step
+from lib.engine.evaluate import evaluate
+from lib.engine.log import Clock
+from lib.engine.lr import set_lr
+from lib.engine.step import Run, train_step
+from lib.graph.cost import Cost
 
 K, SIDE = 3, 8
 CPU = torch.device("cpu")
@@ -414,7 +414,7 @@ class Reader(nn.Module):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("precision", get_args(Precision))
 def test_evaluation_sees_every_image_once_in_order_and_changes_nothing(monkeypatch, training, precision):
-    monkeypatch.setattr(lib.evaluate, "BATCH", 3)
+    monkeypatch.setattr(lib.engine.evaluate, "BATCH", 3)
     grey = torch.tensor([255, 0, 255, 255, 0, 255, 0, 0, 0, 255]).to(torch.uint8)
     y = torch.tensor([1, 0, 1, 0, 0, 1, 1, 0, 0, 1])  # the fourth and the seventh do not agree
     x = grey[:, None, None, None].expand(10, 3, SIDE, SIDE).contiguous()

@@ -18,20 +18,20 @@ from test_dist import go as go_together
 from test_resume import at_step, end, go, learned, start
 from torchvision import transforms
 
-import lib.fit
+import lib.run.fit
 from lib.augment.random_resized_crop import RandomResizedCrop
-from lib.batch import Batch
-from lib.build import build, build_data, build_dataset
-from lib.cli import parse
+from lib.config.cli import parse
+from lib.core.batch import Batch
+from lib.core.errors import BadInput
+from lib.core.rng import Rng
 from lib.data import files, folder
 from lib.data.base import fingerprint
 from lib.data.decoding import View, decode
 from lib.data.files import Files
 from lib.data.streamed import Streamed
-from lib.errors import BadInput
-from lib.evaluate import evaluate, refresh_statistics
+from lib.engine.evaluate import evaluate, refresh_statistics
+from lib.factory import build, build_data, build_dataset
 from lib.loader import Loader
-from lib.rng import Rng
 
 CLASSES, TRAIN, TEST = 3, 14, 5  # images of a class: no number that a batch divides
 
@@ -243,7 +243,7 @@ def test_several_processes_each_read_their_share_of_a_batch(images, tmp_path, mo
     kept, _ = data_of(images, "--stream false")
 
     def watch():
-        read, step = [], lib.fit.train_step
+        read, step = [], lib.run.fit.train_step
         files.decode = lambda path, *how: read.append(path) or decode(path, *how)
 
         def compared(run, number):
@@ -253,7 +253,7 @@ def test_several_processes_each_read_their_share_of_a_batch(images, tmp_path, mo
             read.clear()
             return step(run, number)
 
-        lib.fit.train_step = compared
+        lib.run.fit.train_step = compared
 
     assert go_together(processes, "", watch) == [0] * processes
     share = -(-8 // processes)

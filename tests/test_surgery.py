@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.branches import residual_branches
-from lib.build import build, build_model
-from lib.cli import parse
-from lib.config import Config
-from lib.cost import count_macs
-from lib.errors import BadInput
-from lib.registry import models, surgeries
-from lib.step import Run, train_step
+from lib.config.cli import parse
+from lib.config.schema import Config
+from lib.core.errors import BadInput
+from lib.core.registry import models, surgeries
+from lib.engine.step import Run, train_step
+from lib.factory import build, build_model
+from lib.graph.branches import residual_branches
+from lib.graph.cost import count_macs
 from lib.surgery.blurpool import Blur
 from lib.surgery.ghost_batchnorm import GhostBatchNorm2d
 from lib.surgery.squeeze_excite import SqueezeExcite

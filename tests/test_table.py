@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lib.errors import BadInput
+from lib.core.errors import BadInput
 from lib.report.records import read_records
 from lib.report.table import summarise
 from scripts.table import main

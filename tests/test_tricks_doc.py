@@ -8,14 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.cli import parse
-from lib.registry import schedules
-from scripts import bench_tricks, benchmark_page, tricks_pairs
-from scripts.schedule_picture import LIMIT, TELLS, curve
+from lib.config.cli import parse
+from lib.core.registry import schedules
+from scripts.bench import page as benchmark_page
+from scripts.bench import tricks as bench_tricks
+from scripts.docs import tricks_pairs
+from scripts.docs.schedules import LIMIT, TELLS, curve
+from scripts.docs.tricks import DOC, PICTURE, page
 from scripts.trials import are_alternatives, tricks
-from scripts.tricks_doc import DOC, PICTURE, page
 
-RENEW = "run python -m scripts.tricks_doc"
+RENEW = "run python -m scripts.docs.tricks"
 PAIRS = tricks_pairs.load()
 
 

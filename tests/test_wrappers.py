@@ -8,11 +8,11 @@ import torch
 from test_compose_tricks import SMALL, TINY, config_of
 from torch import Tensor, nn
 
-from lib.build import build
-from lib.errors import BadInput
+from lib.core.errors import BadInput
+from lib.core.registry import wrappers
+from lib.engine.step import train_step
+from lib.factory import build
 from lib.optim.order import Order
-from lib.registry import wrappers
-from lib.step import train_step
 
 MOMENTUM, DECAY, LR = 0.8, 0.1, 0.05
 

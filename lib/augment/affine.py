@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lib.augment.pipeline import Augmentation
-from lib.augment.resample import affine
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .pipeline import Augmentation
+from .resample import affine
+from .stage import Stage
 
 
 @augmentations.register("affine", stage=Stage.GEOMETRY, aliases=("random_affine",))

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.augment.pipeline import Augmentation, Loss
-from lib.augment.policy import NUMBER, Drawn
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .pipeline import Augmentation, Loss
+from .policy import NUMBER, Drawn
+from .stage import Stage
 
 DEEPEST = 3  # where the depth is drawn
 WEAKEST = 0.1  # severity; the strongest is the field

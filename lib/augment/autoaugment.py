@@ -12,7 +12,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lib.augment.policy import (
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .policy import (
     AUTOAUGMENT_COLOR,
     AUTOAUGMENT_GEOMETRY,
     ENHANCEMENTS,
@@ -22,9 +24,7 @@ from lib.augment.policy import (
     Range,
     magnitudes,
 )
-from lib.augment.stage import Stage
-from lib.registry import augmentations
-from lib.rng import Rng
+from .stage import Stage
 
 LEVELS = 10
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from lib.augment.mixing import below, box, draws, paste
-from lib.augment.pipeline import Mix
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .mixing import below, box, draws, paste
+from .pipeline import Mix
+from .stage import Stage
 
 
 @augmentations.register("cutmix", stage=Stage.MIX, paper="Yun et al. 2019, arXiv:1905.04899")

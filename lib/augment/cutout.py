@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lib.augment.erase import erased, noise, rectangle, within
-from lib.augment.pipeline import Augmentation
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .erase import erased, noise, rectangle, within
+from .pipeline import Augmentation
+from .stage import Stage
 
 
 @augmentations.register("cutout", stage=Stage.ERASE, paper="DeVries & Taylor 2017, arXiv:1708.04552")

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.augment.cutout import Cutout
-from lib.augment.pipeline import Loss
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .cutout import Cutout
+from .pipeline import Loss
+from .stage import Stage
 
 
 @augmentations.register("dual_cutout", stage=Stage.ERASE)

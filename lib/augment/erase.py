@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.rng import Rng
 
 
 def within(start: Tensor, length: Tensor | int, size: int) -> Tensor:

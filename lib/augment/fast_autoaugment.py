@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.augment.policy import ENHANCEMENTS, NUMBER, Drawn, Policy, Range, magnitudes
-from lib.augment.stage import Stage
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .policy import ENHANCEMENTS, NUMBER, Drawn, Policy, Range, magnitudes
+from .stage import Stage
 
 GEOMETRY = {
     "shear_x": Range(0, 0.3, signed=True),

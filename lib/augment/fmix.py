@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.augment.mixing import draws, paste
-from lib.augment.pipeline import Mix
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .mixing import draws, paste
+from .pipeline import Mix
+from .stage import Stage
 
 
 @augmentations.register("fmix", stage=Stage.MIX, paper="Harris et al. 2020, arXiv:2002.12047")

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.augment.erase import erased, rectangle
-from lib.augment.pipeline import Augmentation
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .erase import erased, rectangle
+from .pipeline import Augmentation
+from .stage import Stage
 
 
 @augmentations.register("gridmask", stage=Stage.ERASE, paper="Chen et al. 2020, arXiv:2001.04086")

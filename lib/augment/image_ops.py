@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from lib.augment.resample import Fill, affine, affine_bicubic
+from .resample import Fill, affine, affine_bicubic
 
 # Geometry
 

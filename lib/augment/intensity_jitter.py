@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import torch
 
-from lib.augment.pipeline import Augmentation
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .pipeline import Augmentation
+from .stage import Stage
 
 
 @augmentations.register("intensity_jitter", stage=Stage.TONE, paper="Hiverge 2025, cifar10-speedrun")

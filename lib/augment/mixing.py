@@ -7,8 +7,8 @@ where each sample has its own.
 import torch
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.rng import Rng
 
 
 class PerBatch:

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import torch
 
-from lib.augment.mixing import draws
-from lib.augment.pipeline import Mix
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .mixing import draws
+from .pipeline import Mix
+from .stage import Stage
 
 
 @augmentations.register("mixup", stage=Stage.MIX, paper="Zhang et al. 2017, arXiv:1710.09412")

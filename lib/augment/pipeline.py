@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.augment.stage import Stage
-from lib.batch import Batch, Loss, PixelScale
-from lib.errors import require
-from lib.rng import Rng
+from ..core.batch import Batch, Loss, PixelScale
+from ..core.errors import require
+from ..core.rng import Rng
+from .stage import Stage
 
 BatchMap = Callable[[Batch, Rng], Batch]
 

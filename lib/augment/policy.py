@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.augment import image_ops
-from lib.augment.pipeline import Augmentation
-from lib.batch import Batch
-from lib.errors import require
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.rng import Rng
+from . import image_ops
+from .pipeline import Augmentation
 
 # Each is called with images, their magnitudes, two places in [0, 1) for each image, and a fill.
 OPERATIONS = {

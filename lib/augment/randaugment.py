@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lib.augment.policy import (
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .policy import (
     AUTOAUGMENT_COLOR,
     AUTOAUGMENT_GEOMETRY,
     ENHANCEMENTS,
@@ -15,10 +18,7 @@ from lib.augment.policy import (
     Range,
     magnitudes,
 )
-from lib.augment.stage import Stage
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from .stage import Stage
 
 FULL = 10  # the magnitude at the end of AutoAugment's ranges
 

@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lib.augment.erase import erased, noise, rectangle, within
-from lib.augment.pipeline import Augmentation
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .erase import erased, noise, rectangle, within
+from .pipeline import Augmentation
+from .stage import Stage
 
 # The algorithm draws until a rectangle lies inside the image. A loop would have to look at the data, so 32
 # are drawn at once and the first that fits is taken; the default rectangles all miss once in some 10^5

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.augment.pipeline import Augmentation
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .pipeline import Augmentation
+from .stage import Stage
 
 # A crop that does not fit is drawn again. A loop would have to look at the data, so all are drawn at once and
 # the first that fits is taken; where none does, the whole image is. Of square images that is one in 10^9.

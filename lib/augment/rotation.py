@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.augment.image_ops import rotate
-from lib.augment.pipeline import Augmentation
-from lib.augment.stage import Stage
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .image_ops import rotate
+from .pipeline import Augmentation
+from .stage import Stage
 
 
 @augmentations.register("rotation", stage=Stage.GEOMETRY, aliases=("random_rotation",))

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.registry import test_views
+from ..core.errors import require
+from ..core.registry import test_views
 
 # Images (B, C, H, W) to their views of the same shape, each with its weight; the weights add up to 1.
 ViewsOf = Callable[[Tensor], Iterator[tuple[float, Tensor]]]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from lib.augment.policy import ENHANCEMENTS, FOURTEEN, NUMBER, Drawn, Policy, Range, magnitudes
-from lib.augment.stage import Stage
-from lib.registry import augmentations
-from lib.rng import Rng
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from .policy import ENHANCEMENTS, FOURTEEN, NUMBER, Drawn, Policy, Range, magnitudes
+from .stage import Stage
 
 STRENGTHS = 31  # 0 to 30, all equally likely
 

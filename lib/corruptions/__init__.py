@@ -11,9 +11,9 @@ images of the same shape.
 
 from torch import Tensor
 
-from lib.errors import require
-from lib.registry import corruptions
-from lib.rng import Rng
+from ..core.errors import require
+from ..core.registry import corruptions
+from ..core.rng import Rng
 
 SEVERITIES = (1, 2, 3, 4, 5)
 

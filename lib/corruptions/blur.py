@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.corruptions.filters import filtered, gaussian, gaussian_taps, motion_blurred, pixels, unit, zoomed
-from lib.registry import corruptions
-from lib.rng import Rng
+from ..core.registry import corruptions
+from ..core.rng import Rng
+from .filters import filtered, gaussian, gaussian_taps, motion_blurred, pixels, unit, zoomed
 
 
 @corruptions.register("defocus_blur")

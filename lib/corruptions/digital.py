@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from lib.corruptions.filters import BORDERS, gaussian, pixels, unit
-from lib.registry import corruptions
-from lib.rng import Rng
+from ..core.registry import corruptions
+from ..core.rng import Rng
+from .filters import BORDERS, gaussian, pixels, unit
 
 
 @corruptions.register("contrast")

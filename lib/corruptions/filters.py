@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.rng import Rng
+from ..core.rng import Rng
 
 
 def unit(x: Tensor) -> Tensor:

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.corruptions.filters import padded
-from lib.registry import corruptions
-from lib.rng import Rng
+from ..core.registry import corruptions
+from ..core.rng import Rng
+from .filters import padded
 
 # Tables K.1 and K.2.
 LUMINANCE = (

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from lib.corruptions.filters import pixels, unit
-from lib.registry import corruptions
-from lib.rng import Rng
+from ..core.registry import corruptions
+from ..core.rng import Rng
+from .filters import pixels, unit
 
 
 @corruptions.register("gaussian_noise")

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from lib.corruptions.filters import motion_blurred, pixels, plasma, unit, zoomed
-from lib.registry import corruptions
-from lib.rng import Rng
+from ..core.registry import corruptions
+from ..core.rng import Rng
+from .filters import motion_blurred, pixels, plasma, unit, zoomed
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.errors import BadInput
-from lib.rng import Rng
+from ..core.errors import BadInput
+from ..core.rng import Rng
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-from lib.data.base import Dataset
-from lib.data.cifar_files import PIXELS, Cifar, File, Form, parse_pickle, parse_records
-from lib.registry import datasets
+from ..core.registry import datasets
+from .base import Dataset
+from .cifar_files import PIXELS, Cifar, File, Form, parse_pickle, parse_records
 
 # The second of each is the copy of Apache MXNet. Whatever a mirror sends, its MD5 decides.
 MXNET = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset"

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib.data.base import Dataset, Split
-from lib.data.download import damaged, fetch, read_verified
-from lib.errors import BadInput
+from ..core.errors import BadInput
+from .base import Dataset, Split
+from .download import damaged, fetch, read_verified
 
 PIXELS = 3 * 32 * 32  # channel first, in both forms
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from lib.errors import BadInput
+from ..core.errors import BadInput
 
 
 @dataclass(frozen=True)

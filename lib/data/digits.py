@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lib.data.base import Dataset, Split, hold_out
-from lib.registry import datasets
+from ..core.registry import datasets
+from .base import Dataset, Split, hold_out
 
 FILE = Path(__file__).with_name("digits.npz")
 MEAN = (0.3049,) * 3

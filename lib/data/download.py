@@ -12,8 +12,8 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from lib.data.lock import exclusive
-from lib.errors import BadInput
+from ..core.errors import BadInput
+from .lock import exclusive
 
 TIMEOUT = 5  # seconds without an answer; short, so that a machine without network says so at once
 

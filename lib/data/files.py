@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lib.data.decoding import View, decode
-from lib.data.listing import Listing
-from lib.dist import Lost
-from lib.errors import BadInput
-from lib.rng import Rng
+from ..core.dist import Lost
+from ..core.errors import BadInput
+from ..core.rng import Rng
+from .decoding import View, decode
+from .listing import Listing
 
 
 @dataclass(frozen=True, eq=False)

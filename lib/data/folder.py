@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lib.data.base import Dataset, Split, level_counts, statistics_of
-from lib.data.decoding import View, decode
-from lib.data.files import Files
-from lib.data.kept import kept
-from lib.data.listing import Listing, list_images
-from lib.errors import require
-from lib.registry import datasets
+from ..core.errors import require
+from ..core.registry import datasets
+from .base import Dataset, Split, level_counts, statistics_of
+from .cache import kept
+from .decoding import View, decode
+from .files import Files
+from .listing import Listing, list_images
 
 SHARE = 1 / 4  # of the memory: what else is done with the images takes as much again, for a while
 SAMPLE = 5_000  # images whose mean and deviation stand for all: those of 1,000 classes to within 0.003

@@ -11,9 +11,9 @@ from typing import Literal
 
 import torch
 
-from lib.data.base import Split
-from lib.errors import require
-from lib.rng import Rng
+from ..core.errors import require
+from ..core.rng import Rng
+from .base import Split
 
 Kind = Literal["symmetric", "asymmetric"]
 

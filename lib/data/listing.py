@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.errors import BadInput
+from ..core.errors import BadInput
 
 
 @dataclass(frozen=True, eq=False)

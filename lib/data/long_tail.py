@@ -6,8 +6,8 @@ in the last one. With CIFAR-10 and an imbalance of 100 that leaves 5,000, 2,997,
 
 import torch
 
-from lib.data.base import Split, stratified_order
-from lib.errors import require
+from ..core.errors import require
+from .base import Split, stratified_order
 
 
 def long_tailed(split: Split, imbalance: float, num_classes: int) -> Split:

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.data.base import Split, check_batch
-from lib.rng import Rng
+from ..core.batch import Batch
+from ..core.rng import Rng
+from .base import Split, check_batch
 
 
 class Resident:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.errors import require
-from lib.rng import Rng
+from ..core.errors import require
+from ..core.rng import Rng
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.data.base import check_batch
-from lib.data.files import Files
-from lib.data.resident import mixed, sent
-from lib.dist import ALONE, World
+from ..core.batch import Batch
+from ..core.dist import ALONE, World
+from .base import check_batch
+from .files import Files
+from .resident import mixed, sent
 
 
 class Streamed:

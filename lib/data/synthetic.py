@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.data.base import Dataset, Split, channel_statistics
-from lib.registry import datasets
-from lib.rng import Rng
+from ..core.registry import datasets
+from ..core.rng import Rng
+from .base import Dataset, Split, channel_statistics
 
 
 # The number of classes and images and their shape are options, so no fact tells them beforehand.

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from lib.data.base import Dataset, Split
-from lib.data.download import fetch
-from lib.errors import BadInput
-from lib.registry import datasets
+from ..core.errors import BadInput
+from ..core.registry import datasets
+from .base import Dataset, Split
+from .download import fetch
 
 # Decoding a damaged file ends in one of these; torchvision checks no sum of what it unpacked earlier.
 DAMAGED = (AssertionError, EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.batch import Batch, Loss
-from lib.errors import require
-from lib.registry import distillations
+from ..core.batch import Batch, Loss
+from ..core.errors import require
+from ..core.registry import distillations
 
 
 @distillations.register("dkd", paper="Zhao et al. 2022, arXiv:2203.08679")

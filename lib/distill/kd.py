@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.batch import Batch, Loss
-from lib.errors import require
-from lib.registry import distillations
+from ..core.batch import Batch, Loss
+from ..core.errors import require
+from ..core.registry import distillations
 
 
 @distillations.register("kd", paper="Hinton et al. 2015, arXiv:1503.02531; Furlanello et al. 2018")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib.cli import layer_of
-from lib.compose import Path, Setting, merge
-from lib.errors import BadInput
-from lib.legacy import RETIRED, TRANSLATED
-from lib.spelling import is_switch
+from ..config.cli import layer_of
+from ..config.compose import Path, Setting, merge
+from ..config.legacy import RETIRED, TRANSLATED
+from ..config.spelling import is_switch
+from ..core.errors import BadInput
 
 Part = tuple[str, Mapping[str, Any]]  # where settings stand, for messages, and they: dotted keys and values
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.config import SECTIONS
-from lib.errors import BadInput, nearest
-from lib.grid.arguments import FILES, Part, text
-from lib.legacy import SECTION_NAMES
+from ..config.legacy import SECTION_NAMES
+from ..config.schema import SECTIONS
+from ..core.errors import BadInput, nearest
+from .arguments import FILES, Part, text
 
 NONE = "none"  # what is called so is left out of the names of combinations
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lib.cli import parse
-from lib.errors import BadInput
-from lib.grid.estimate import duration
-from lib.grid.job import ENDED, RUNNING, Job, done, last_line, outcome
-from lib.grid.spec import Grid, Row, among
-from lib.report.published import accuracies
-from lib.report.records import read_records
-from lib.report.render import render
-from lib.report.table import summarise
-from lib.runfolder import COMPLETE, RunFolder, read_result
+from ..config.cli import parse
+from ..core.errors import BadInput
+from ..report.published import accuracies
+from ..report.records import read_records
+from ..report.render import render
+from ..report.table import summarise
+from ..store.run_folder import COMPLETE, RunFolder, read_result
+from .estimate import duration
+from .job import ENDED, RUNNING, Job, done, last_line, outcome
+from .spec import Grid, Row, among
 
 
 def jobs_of(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> list[Job]:

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from lib.errors import BadInput
-from lib.grid.job import Job
+from ..core.errors import BadInput
+from .job import Job
 
 FILE = ".claim"
 TOUCH_EVERY = 15.0  # seconds

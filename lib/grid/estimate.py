@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from lib.errors import BadInput
-from lib.grid.job import Job
-from lib.grid.local import environment, guarded
-from lib.grid.spec import Row
-from lib.grid.timing import BUDGET, Timing
-from lib.report.records import read_records
+from ..core.errors import BadInput
+from ..report.records import read_records
+from .job import Job
+from .local import environment, guarded
+from .spec import Row
+from .timing import BUDGET, Timing
 
 ROOT = Path(__file__).parents[2]
 Times = Mapping[str, float]  # seconds of a run, by row
@@ -70,7 +70,7 @@ def recorded_times(folder: Path, rows: Sequence[Row]) -> Times:
 def time_rows(rows: Sequence[Row], slots: int, gpu: str | None) -> tuple[dict[str, Timing], str]:
     """By row what a few steps tell, and why there is nothing of a row that has none."""
     asked = json.dumps({row.name: row.arguments for row in rows})
-    command = guarded([sys.executable, "-m", "lib.grid.timing"])
+    command = guarded([sys.executable, "-m", f"{__package__}.timing"])
     try:
         done = subprocess.run(
             command,

@@ -18,11 +18,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lib.errors import BadInput
-from lib.grid.child import die_with_parent
-from lib.grid.claim import Claim
-from lib.grid.job import Job, Options, Report
-from lib.grid.local import Pool
+from ..core.errors import BadInput
+from .child import die_with_parent
+from .claim import Claim
+from .job import Job, Options, Report
+from .local import Pool
 
 SUPPORTED = sys.platform.startswith("linux")  # elsewhere what the system itself brings does not survive it
 

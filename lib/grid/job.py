@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.errors import require
-from lib.registry import Entry, Registry
-from lib.runfolder import COMPLETE
+from ..core.errors import require
+from ..core.registry import Entry, Registry
+from ..store.run_folder import COMPLETE
 
 BAD_INPUT = 2  # the exit code of a run that would be refused again
 
@@ -104,4 +104,4 @@ class _Backends(Registry):
         return self.load()
 
 
-backends = _Backends("back end", "lib.grid", given=("jobs", "options", "report"))
+backends = _Backends("back end", "grid", given=("jobs", "options", "report"))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lib.files import unwritable
-from lib.grid.claim import Claim, claim
-from lib.grid.job import ENDED, RUNNING, WAITING, Job, Options, Report, backends, done, worth_repeating
+from ..core.files import unwritable
+from .claim import Claim, claim
+from .job import ENDED, RUNNING, WAITING, Job, Options, Report, backends, done, worth_repeating
 
 LOOK_EVERY = 0.1  # seconds between looks at the processes
 ASK_EVERY = 2.0  # seconds before a run that another launcher has is asked for again

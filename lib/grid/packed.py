@@ -2,7 +2,7 @@
 
 They are jobs as those of a grid, in processes of their own, and each has the folder and the outcome that it
 has alone: it is the same code with the same tricks, which a network that is many at once could not take.
-`python -m scripts.bench_packing` measures this way beside others.
+`python -m scripts.bench.packing` measures this way beside others.
 """
 
 import os
@@ -14,21 +14,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.cli import Command, layer_of, parse
-from lib.config import Config
-from lib.errors import BadInput, exit_code
-from lib.fields import coerce
-from lib.grid.carry_out import Progress, failures, told
-from lib.grid.estimate import duration
-from lib.grid.fork import SUPPORTED, Forks, asked
-from lib.grid.job import Job, Options, done, outcome
-from lib.grid.local import Pool, cores
-from lib.grid.spec import read_seeds
-from lib.launch import launch
-from lib.runfolder import RunFolder, read_result
+from ..config.cli import Command, layer_of, parse
+from ..config.schema import Config
+from ..core.errors import BadInput, exit_code
+from ..core.fields import coerce
+from ..run.launch import launch
+from ..store.run_folder import RunFolder, read_result
+from .carry_out import Progress, failures, told
+from .estimate import duration
+from .fork import SUPPORTED, Forks, asked
+from .job import Job, Options, done, outcome
+from .local import Pool, cores
+from .spec import read_seeds
 
 if TYPE_CHECKING:  # takes seconds to import, which a command that has nothing left to do need not wait for
-    from lib.data.base import Dataset
+    from ..data.base import Dataset
 
 CONTEXT = 600 * 2**20  # bytes that CUDA itself takes for a process, which that cannot see
 SPARE = 0.1  # of the free memory stays so: a run is measured by its first steps only
@@ -123,8 +123,8 @@ def prepare(config: Config) -> "Dataset":
     import matplotlib.style  # noqa: F401
     import torch
 
-    import lib.fit  # noqa: F401
-    from lib.build import build, build_dataset
+    from ..factory import build, build_dataset
+    from ..run import fit  # noqa: F401
 
     torch.set_num_threads(1)
     dataset = build_dataset(config)
@@ -143,9 +143,9 @@ def room(config: Config, dataset: "Dataset", threads: int, wanted: int | None = 
     """
     import torch
 
-    from lib.build import build, build_device
-    from lib.evaluate import BATCH, evaluate
-    from lib.step import train_step
+    from ..engine.evaluate import BATCH, evaluate
+    from ..engine.step import train_step
+    from ..factory import build, build_device
 
     device = build_device(config.run.device)
     if wanted:

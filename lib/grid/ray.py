@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lib.errors import BadInput
-from lib.grid.job import ENDED, RUNNING, WAITING, Job, Options, Report, backends
-from lib.grid.local import local
+from ..core.errors import BadInput
+from .job import ENDED, RUNNING, WAITING, Job, Options, Report, backends
+from .local import local
 
 LOOK_EVERY = 1.0  # seconds between two looks at what has begun
 TOKEN = "`ray get-auth-token --generate` makes one; every node needs the same ~/.ray/auth_token"

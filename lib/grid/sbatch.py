@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.errors import BadInput
-from lib.files import write_atomic
-from lib.grid.job import Job, Options
+from ..core.errors import BadInput
+from ..core.files import write_atomic
+from .job import Job, Options
 
 ENDED = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),

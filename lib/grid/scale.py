@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from lib.compose import Path
-from lib.config import SECTIONS, Config
-from lib.errors import BadInput, require
-from lib.fields import Field
+from ..config.compose import Path
+from ..config.schema import SECTIONS, Config
+from ..core.errors import BadInput, require
+from ..core.fields import Field
 
 # How the help of a field tells that it is a time: one that may be a share of the budget, or whole epochs.
 SHARE = re.compile(r"epochs,? or (as )?(a share|shares) of the budget")

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from time import sleep
 
-from lib.errors import BadInput
-from lib.grid import sbatch as commands
-from lib.grid.claim import claim
-from lib.grid.job import ENDED, RUNNING, WAITING, Job, Options, Report, backends, done, worth_repeating
+from ..core.errors import BadInput
+from . import sbatch as commands
+from .claim import claim
+from .job import ENDED, RUNNING, WAITING, Job, Options, Report, backends, done, worth_repeating
 
 LOOK_EVERY = 10.0  # seconds: squeue is a burden on a large cluster
 NO_REPEAT = ("CANCELLED", "OUT_OF_MEMORY", "DEADLINE", "REVOKED")  # by the user, or no better the next time

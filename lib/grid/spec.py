@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lib.cli import flatten, parse, read_tree
-from lib.config import Config
-from lib.errors import BadInput, nearest
-from lib.grid.arguments import Part, arguments
-from lib.grid.axes import Axis, product
+from ..config.cli import flatten, parse, read_tree
+from ..config.schema import Config
+from ..core.errors import BadInput, nearest
+from .arguments import Part, arguments
+from .axes import Axis, product
 
 KEYS = ("base", "axes", "exclude", "rows", "seeds", "baseline")
 PUBLISHED = "published"

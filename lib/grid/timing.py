@@ -36,8 +36,8 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
     Raises:
         BadInput: it cannot be built; its data are not there, for one: nothing is downloaded for a timing.
     """
-    from lib.build import build, build_device
-    from lib.cli import parse
+    from ..config.cli import parse
+    from ..factory import build, build_device
 
     began = time.perf_counter()
     config = parse(list(arguments)).config()
@@ -53,7 +53,7 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
 
 
 def _seconds_a_step(run, device) -> float:
-    from lib.step import train_step
+    from ..engine.step import train_step
 
     middle, taken, began = run.total // 2, 0, 0.0
     for number in range(STEPS + 1):
@@ -69,7 +69,7 @@ def _seconds_a_step(run, device) -> float:
 
 
 def _seconds_an_evaluation(run) -> float:
-    from lib.evaluate import BATCH, evaluate
+    from ..engine.evaluate import BATCH, evaluate
 
     split = next(iter(run.splits.values()))
     part = split.take(slice(0, BATCH))
@@ -87,10 +87,10 @@ def _wait(device) -> None:
 
 
 def main() -> None:
-    from lib.errors import BadInput
+    from ..core.errors import BadInput
 
     began = time.perf_counter()
-    import lib.build  # noqa: F401  (torch and all that training needs, which every run imports anew)
+    from .. import factory  # noqa: F401  (torch and all that training needs, which every run imports anew)
 
     started = time.perf_counter() - began
     for row, arguments in json.load(sys.stdin).items():

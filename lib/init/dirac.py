@@ -9,8 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lib.init.turn import Turn
-from lib.registry import initialisations
+from ..core.registry import initialisations
+from .turn import Turn
 
 
 @initialisations.register("dirac", turn=Turn.IDENTITY, paper="Zagoruyko & Komodakis 2017, arXiv:1706.00388")

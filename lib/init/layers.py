@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from lib.errors import require
+from ..core.errors import require
 
 
 def layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.init.layers import layers
-from lib.init.turn import Turn
-from lib.registry import initialisations
+from ..core.errors import require
+from ..core.registry import initialisations
+from .layers import layers
+from .turn import Turn
 
 
 @initialisations.register("orthogonal", turn=Turn.DRAW, draws=True, paper="Saxe et al. 2013, arXiv:1312.6120")

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.init.turn import Turn
-from lib.registry import initialisations
-from lib.trace import trace
+from ..core.errors import require
+from ..core.registry import initialisations
+from ..graph.trace import trace
+from .turn import Turn
 
 AT_ONCE = 250  # images: the patches of all would take gigabytes
 

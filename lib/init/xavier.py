@@ -8,9 +8,9 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from lib.init.layers import draw, fans, layers
-from lib.init.turn import Turn
-from lib.registry import initialisations
+from ..core.registry import initialisations
+from .layers import draw, fans, layers
+from .turn import Turn
 
 
 @initialisations.register(

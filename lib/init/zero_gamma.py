@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from lib.branches import residual_branches
-from lib.init.turn import Turn
-from lib.registry import initialisations
+from ..core.registry import initialisations
+from ..graph.branches import residual_branches
+from .turn import Turn
 
 
 @initialisations.register("zero_gamma", turn=Turn.ZERO, paper="Goyal et al. 2017, arXiv:1706.02677")

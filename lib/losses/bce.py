@@ -9,9 +9,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import losses
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import losses
 
 
 # The sum over classes is the default: its gradient in the right class's logit is p - 1, as cross-entropy's,

@@ -8,9 +8,9 @@ it also sharpens the network's belief; the hard one is a constant.
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import losses
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import losses
 
 PAPER = "Reed et al. 2014, arXiv:1412.6596"
 

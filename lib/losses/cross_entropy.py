@@ -3,8 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.registry import losses
+from ..core.batch import Batch
+from ..core.registry import losses
 
 
 @losses.register("cross_entropy", aliases=("ce",))

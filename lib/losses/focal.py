@@ -7,9 +7,9 @@ targets may be soft: -sum_k y_k (1 - p_k)^gamma log p_k.
 import torch
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import losses
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import losses
 
 
 @losses.register("focal", paper="Lin et al. 2017, arXiv:1708.02002, section 3.2")

@@ -7,9 +7,9 @@ Cross-entropy is the series sum_j (1 - p)^j / j. The paper finds its first term 
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import losses
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import losses
 
 
 @losses.register("poly1", aliases=("poly_1",), paper="Leng et al. 2022, arXiv:2204.12511")

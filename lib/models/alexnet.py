@@ -6,8 +6,8 @@ normalisation nor the split over two devices; the widths are those of Krizhevsky
 
 from torch import Tensor, nn
 
-from lib.models.layers import init_he
-from lib.registry import models
+from ..core.registry import models
+from .layers import init_he
 
 
 def layer(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.registry import models
+from .layers import conv, init_he
 
 WIDTHS = (64, 128, 256)
 # How often the mask of each stage halves its map: 32, 16 and 8 pixels become 4.

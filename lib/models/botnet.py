@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
 
 PLAN = ((64, 3), (128, 4), (256, 6), (512, 3))  # channels within the bottlenecks, blocks of each stage
 HEADS = 4

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import DropPath, conv
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import DropPath, conv
 
 DEPTH, WIDTH, HEADS, RATIO = 12, 192, 3, 4
 STEM = 32  # channels of the map that patches are cut from

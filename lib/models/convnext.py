@@ -9,9 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import DropPath
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import DropPath
 
 
 class ChannelNorm(nn.LayerNorm):

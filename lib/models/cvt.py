@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import DropPath
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import DropPath
 
 # For each stage: channels of a token, heads, layers; kernel and stride of the embedding.
 PLAN = ((64, 1, 1, 7, 1), (192, 3, 2, 3, 2), (384, 6, 10, 3, 2))

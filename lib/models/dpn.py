@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import conv, init_he
 
 # depth -> units of each stage (table 1), parameters
 PLANS = {26: ((2, 2, 2, 2), 11_987_898), 92: ((3, 4, 20, 3), 34_998_602)}

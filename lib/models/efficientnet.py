@@ -5,9 +5,9 @@ The stem and the stage of 24 channels have a stride of 1 instead of 2, so that 3
 
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import DropPath, SqueezeExcite, conv, init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import DropPath, SqueezeExcite, conv, init_he
 
 # of each stage: expansion, kernel, output channels, units, stride of the first unit
 STAGES = (

@@ -8,8 +8,8 @@ Szegedy 2015, arXiv:1502.03167, section 4.2.1; Szegedy et al. 2015, arXiv:1512.0
 import torch
 from torch import Tensor, nn
 
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.registry import models
+from .layers import conv, init_he
 
 
 def layer(in_channels: int, channels: int, kernel: int) -> nn.Sequential:

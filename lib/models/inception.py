@@ -8,9 +8,9 @@ the auxiliary classifier is left out. The stem keeps the grid: it neither stride
 import torch
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import init_he
 
 
 def chain(in_channels: int, *units: tuple) -> nn.Sequential:

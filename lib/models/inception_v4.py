@@ -8,9 +8,9 @@ So at 32 px the modules see 32x32, 15x15 and 7x7 pixels, as the paper's see 35x3
 import torch
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import init_he
 
 ROW, COLUMN = (1, 7), (7, 1)  # kernels that together span 7x7
 SHORT_ROW, SHORT_COLUMN = (1, 3), (3, 1)

@@ -6,8 +6,8 @@ all maps of the first, and a linear layer classifies instead of radial basis fun
 
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
 
 
 @models.register("lenet", aliases=("LeNet",), params=62_006, paper="LeCun et al. 1998", year=1998)

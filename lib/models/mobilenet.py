@@ -6,8 +6,8 @@ stride of 1, and so has the stage of 24 channels in MobileNetV2, so 32 px become
 
 from torch import Tensor, nn
 
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.registry import models
+from .layers import conv, init_he
 
 # output channels and stride of each pair of a depthwise and a 1x1 convolution; the stride of 2 that the table
 # gives the last pair is a misprint, as its output is as large as its input

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import init_he
 
 
 def unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:

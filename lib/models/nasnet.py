@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import DropPath, conv, init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import DropPath, conv, init_he
 
 
 def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:

@@ -9,9 +9,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import conv, init_he
 
 # depth -> has bottlenecks, units of each stage, parameters
 IMAGENET_PLANS = {

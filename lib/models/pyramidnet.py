@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import conv, draw, init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import conv, draw, init_he
 
 
 class Scale(torch.autograd.Function):

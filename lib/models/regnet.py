@@ -12,8 +12,8 @@ from itertools import groupby
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.layers import SqueezeExcite, conv, init_he
-from lib.registry import models
+from ..core.registry import models
+from .layers import SqueezeExcite, conv, init_he
 
 
 def quantised_widths(

@@ -9,9 +9,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
 
 
 class PaddedShortcut(nn.Module):

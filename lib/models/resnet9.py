@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import conv
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import conv
 
 
 def layer(in_channels: int, channels: int) -> nn.Sequential:

@@ -7,9 +7,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
 
 # depth -> has bottlenecks, blocks of each stage (table 1), parameters
 PLANS = {

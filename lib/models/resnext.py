@@ -8,9 +8,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
 
 Transform = Callable[[int, int, int], nn.Module]  # channels, groups, stride -> what maps C to C channels
 Attend = Callable[[int, int], nn.Module]  # channels, height and width of the map -> what maps C to C channels

@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lib.models.resnext import ResNeXt
-from lib.registry import models
+from ..core.registry import models
+from .resnext import ResNeXt
 
 
 def bottleneck_mlp(channels: int, bias: bool = True) -> nn.Sequential:

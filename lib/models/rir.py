@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.registry import models
+from .layers import conv, init_he
 
 WIDTHS = (96, 192, 384)  # channels of both streams together
 BLOCKS = (2, 3, 3)

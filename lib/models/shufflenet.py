@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import conv, init_he
 
 # groups -> output channels of each stage, parameters
 PLANS = {2: ((200, 400, 800), 887_582), 3: ((240, 480, 960), 862_768)}

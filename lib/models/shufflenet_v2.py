@@ -9,8 +9,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.registry import models
+from .layers import conv, init_he
 
 # name -> output channels of each stage and of the last convolution, parameters
 PLANS = {

@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lib.models.layers import conv
-from lib.models.resnext import ResNeXt
-from lib.registry import models
+from ..core.registry import models
+from .layers import conv
+from .resnext import ResNeXt
 
 # the sides of the windows
 WINDOWS = {"N": (), "A": (3,), "B": (5,), "C": (7,), "D": (3, 5, 7)}

@@ -7,8 +7,8 @@ dropout: BatchNorm replaces it (Ioffe & Szegedy 2015, arXiv:1502.03167, section 
 import torch
 from torch import Tensor, nn
 
-from lib.models.layers import init_he
-from lib.registry import models
+from ..core.registry import models
+from .layers import init_he
 
 
 class Fire(nn.Module):

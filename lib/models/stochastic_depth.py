@@ -7,11 +7,11 @@ from functools import partial
 
 from torch import nn
 
-from lib.errors import require
-from lib.models.layers import DropPath
-from lib.models.resnet import ResNet
-from lib.models.resnet_imagenet import PLANS, ImageNetResNet
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import DropPath
+from .resnet import ResNet
+from .resnet_imagenet import PLANS, ImageNetResNet
 
 
 def with_survival(network: nn.Module, survival: float) -> nn.Module:

@@ -11,9 +11,9 @@ from typing import Literal
 
 from torch import nn
 
-from lib.errors import BadInput, nearest, require
-from lib.models.layers import try_image
-from lib.registry import models
+from ..core.errors import BadInput, nearest, require
+from ..core.registry import models
+from .layers import try_image
 
 
 @models.register("timm/<name>", paper="Wightman 2019, PyTorch Image Models")

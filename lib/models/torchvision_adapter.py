@@ -5,9 +5,9 @@ A stem of ImageNet, a 7x7 convolution of stride 2 and a max-pool, becomes a 3x3 
 
 from torch import nn
 
-from lib.errors import BadInput, nearest, require
-from lib.models.layers import try_image
-from lib.registry import models
+from ..core.errors import BadInput, nearest, require
+from ..core.registry import models
+from .layers import try_image
 
 
 @models.register("torchvision/<name>", paper="TorchVision maintainers and contributors 2016")

@@ -6,9 +6,9 @@ the sides and doubles the channels, so that a layer costs the same in all of the
 
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import conv, init_he
 
 STAGES = 4
 

@@ -7,9 +7,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import init_he
 
 WIDTHS = (64, 128, 256, 512, 512)
 # weight layers in the paper's count (with its three linear ones) -> convolutions of each stage, parameters

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import DropPath
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import DropPath
 
 
 class Attention(nn.Module):

@@ -9,9 +9,9 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.models.layers import conv, init_he
-from lib.registry import models
+from ..core.errors import require
+from ..core.registry import models
+from .layers import conv, init_he
 
 
 def separable(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -8,10 +8,10 @@ correction. Neither torch nor timm has it.
 import torch
 from torch import Tensor
 
-from lib.errors import require
-from lib.optim.optimizers import check
-from lib.optim.own import OwnOptimizer
-from lib.registry import optimizers
+from ..core.errors import require
+from ..core.registry import optimizers
+from .foreach import OwnOptimizer
+from .optimizers import check
 
 
 @optimizers.register("adabound", paper="Luo et al. 2019, arXiv:1902.09843")

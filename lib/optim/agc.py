@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.errors import require
-from lib.optim.groups import head_of
-from lib.optim.order import Order
-from lib.optim.wrapper import GradientMap
-from lib.registry import wrappers
+from ..core.errors import require
+from ..core.registry import wrappers
+from .order import Order
+from .param_groups import head_of
+from .wrapper import GradientMap
 
 
 @wrappers.register(

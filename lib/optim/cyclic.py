@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.errors import require
-from lib.optim.schedules import Cosine, in_epochs
-from lib.registry import schedules
+from ..core.errors import require
+from ..core.registry import schedules
+from .schedules import Cosine, in_epochs
 
 
 @schedules.register("sgdr", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from lib.errors import require
-from lib.optim.schedules import in_epochs
-from lib.registry import schedules
+from ..core.errors import require
+from ..core.registry import schedules
+from .schedules import in_epochs
 
 
 @schedules.register("polynomial", aliases=("poly",), paper="Chen et al. 2016, arXiv:1606.00915")

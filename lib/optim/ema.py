@@ -2,9 +2,9 @@
 
 from torch import nn
 
-from lib.errors import require
-from lib.optim.average import WeightAverage
-from lib.registry import averages
+from ..core.errors import require
+from ..core.registry import averages
+from .average import WeightAverage
 
 
 @averages.register(

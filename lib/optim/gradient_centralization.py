@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.optim.order import Order
-from lib.optim.wrapper import GradientMap
-from lib.registry import wrappers
+from ..core.registry import wrappers
+from .order import Order
+from .wrapper import GradientMap
 
 
 @wrappers.register(

@@ -9,10 +9,10 @@ counts a step that an fp16 overflow has left without gradients. Hence they are w
 import torch
 from torch import Tensor
 
-from lib.errors import require
-from lib.optim.optimizers import check
-from lib.optim.own import OwnOptimizer
-from lib.registry import optimizers
+from ..core.errors import require
+from ..core.registry import optimizers
+from .foreach import OwnOptimizer
+from .optimizers import check
 
 
 @optimizers.register("lars", paper="You et al. 2017, arXiv:1708.03888")

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.errors import require
-from lib.optim.order import Order
-from lib.optim.wrapper import Wrapper
-from lib.registry import wrappers
+from ..core.errors import require
+from ..core.registry import wrappers
+from .order import Order
+from .wrapper import Wrapper
 
 
 @wrappers.register("lookahead", order=Order.SLOW, paper="Zhang et al. 2019, arXiv:1907.08610")

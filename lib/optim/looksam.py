@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.errors import require
-from lib.optim.order import Order
-from lib.optim.sam import SAM
-from lib.registry import wrappers
+from ..core.errors import require
+from ..core.registry import wrappers
+from .order import Order
+from .sam import SAM
 
 
 @wrappers.register("looksam", climbs=True, order=Order.CLIMB, paper="Liu et al. 2022, arXiv:2203.02714")

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
 
-from lib.errors import require
-from lib.optim.optimizers import check
-from lib.optim.own import OwnOptimizer
-from lib.registry import optimizers
+from ..core.errors import require
+from ..core.registry import optimizers
+from .foreach import OwnOptimizer
+from .optimizers import check
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0 of the quintics that stay near 1
 

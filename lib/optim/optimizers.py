@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lib.errors import BadInput, nearest, require
-from lib.optim.lookahead import Lookahead
-from lib.optim.wrapper import Wrapper
-from lib.registry import optimizers
+from ..core.errors import BadInput, nearest, require
+from ..core.registry import optimizers
+from .lookahead import Lookahead
+from .wrapper import Wrapper
 
 
 def check(lr: float, weight_decay: float, betas: tuple[float, float] | None = None) -> None:

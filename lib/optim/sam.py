@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.errors import require
-from lib.optim.order import Order
-from lib.optim.wrapper import Wrapper
-from lib.registry import wrappers
+from ..core.errors import require
+from ..core.registry import wrappers
+from .order import Order
+from .wrapper import Wrapper
 
 
 @wrappers.register("sam", climbs=True, order=Order.CLIMB, paper="Foret et al. 2020, arXiv:2010.01412")

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.errors import require
-from lib.registry import schedules
+from ..core.errors import require
+from ..core.registry import schedules
 
 Schedule = Callable[[float, float], float]
 

@@ -10,10 +10,10 @@ import math
 
 from torch import nn
 
-from lib.errors import require
-from lib.optim.average import WeightAverage
-from lib.optim.schedules import in_epochs
-from lib.registry import averages
+from ..core.errors import require
+from ..core.registry import averages
+from .average import WeightAverage
+from .schedules import in_epochs
 
 
 @averages.register("swa", paper="Izmailov et al. 2018, arXiv:1803.05407")

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.rng import Rng
+from ..core.rng import Rng
 
 DRAWS = 2000
 CHUNK = 100  # draws at a time, for the memory: 8 MB for 10,000 images

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib.report import statistics
-from lib.report.rows import Detectable, Difference, Row, plain
+from . import statistics
+from .rows import Detectable, Difference, Row, plain
 
 
 def compare(rows: list[Row], paired: bool) -> list[Row]:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from lib.report.style import INK, PALE, encode, plain, sheet, styled
-from lib.report.text import aligned, percent
+from .style import INK, PALE, encode, plain, sheet, styled
+from .text import aligned, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

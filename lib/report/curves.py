@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lib.report.style import encode, sheet, styled
+from .style import encode, sheet, styled
 
 
 @styled

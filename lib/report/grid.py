@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.report.style import GREY, INK
+from ..core.batch import Batch
+from .style import GREY, INK
 
 CELL = 96  # pixels that the side of an image is enlarged to, as nearly as whole numbers allow
 MARGIN, GAP, ROW_GAP, LINE = 14, 6, 16, 13  # pixels; LINE is the height of a line of text

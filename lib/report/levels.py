@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib.errors import BadInput
-from lib.report.measures import predictions
-from lib.report.records import RunRecord
-from lib.report.rows import Difference, Estimate, Row, plain
+from ..core.errors import BadInput
+from .measures import predictions
+from .records import RunRecord
+from .rows import Difference, Estimate, Row, plain
 
 # Of a row with more than one run: (S, N) whether each image was recognised, in the order of its seeds.
 Right = dict[str, np.ndarray]
@@ -20,7 +20,7 @@ def over_images(rows: Sequence[Row], runs: Sequence[RunRecord], paired: bool) ->
     Raises:
         BadInput: no row has the predictions of its runs.
     """
-    from lib.report.bootstrap import two_level  # torch takes seconds
+    from .bootstrap import two_level  # torch takes seconds
 
     right, why = _right(rows, {str(run.folder): run for run in runs})
     if not right:

@@ -6,8 +6,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from lib.errors import BadInput, nearest
-from lib.report.records import RunRecord
+from ..core.errors import BadInput, nearest
+from .records import RunRecord
 
 ACCURACY = "_test_accuracy"
 

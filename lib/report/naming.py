@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lib.config import SECTIONS
-from lib.registry import datasets
-from lib.report.records import RunRecord
-from lib.spelling import path_of
+from ..config.schema import SECTIONS
+from ..config.spelling import path_of
+from ..core.registry import datasets
+from .records import RunRecord
 
 TICK, NONE = "✓", "–"
 

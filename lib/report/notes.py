@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from lib.report.records import RunRecord
-from lib.report.rows import Row, Table
+from .records import RunRecord
+from .rows import Row, Table
 
 
 def notes(table: Table, runs: Sequence[RunRecord], published: Mapping[str, float]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from lib.errors import BadInput
+from ..core.errors import BadInput
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published.yaml"
 

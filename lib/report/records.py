@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lib.cli import flatten
-from lib.config import NOT_HASHED, under
-from lib.errors import BadInput
-from lib.runfolder import RESULT_FORMAT
+from ..config.cli import flatten
+from ..config.schema import NOT_HASHED, under
+from ..core.errors import BadInput
+from ..store.run_folder import RESULT_FORMAT
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple
 from typing import Any
 
-from lib.report.notes import status_text
-from lib.report.rows import Estimate, Row, Table
+from .notes import status_text
+from .rows import Estimate, Row, Table
 
 NONE = "–"
 LATEX = str.maketrans(

@@ -23,14 +23,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lib.cli import config_of, read_yaml
-from lib.config import Config
-from lib.errors import BadInput
-from lib.report.published import Result
-from lib.report.records import RunRecord
-from lib.report.statistics import CONFIDENCE, student
-from lib.report.text import percent
-from lib.runfolder import COMPLETE
+from ..config.cli import config_of, read_yaml
+from ..config.schema import Config
+from ..core.errors import BadInput
+from ..store.run_folder import COMPLETE
+from .published import Result
+from .records import RunRecord
+from .statistics import CONFIDENCE, student
+from .text import percent
 
 ROUNDING = 0.005
 MEDIAN = math.pi / 2

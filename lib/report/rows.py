@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.report import statistics
+from . import statistics
 
 
 @dataclass(frozen=True)

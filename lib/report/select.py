@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lib.errors import BadInput
-from lib.report.records import Records, RunRecord
+from ..core.errors import BadInput
+from .records import Records, RunRecord
 
 KINDS = {"seed": int, "status": str, "config": str, "config_diff": dict, "dataset": str, "environment": dict}
 LeftOut = tuple[str, str]  # a folder or file, and why

@@ -10,15 +10,15 @@ from dataclasses import replace
 from math import inf
 from statistics import fmean
 
-from lib.errors import BadInput, nearest
-from lib.report.compare import compare, detectable
-from lib.report.levels import over_images
-from lib.report.measures import Column, accuracy_at, column, flops, headline, seconds
-from lib.report.naming import own_name, row_names, tick_columns
-from lib.report.notes import notes
-from lib.report.records import Records, RunRecord
-from lib.report.rows import Row, Table, estimate
-from lib.report.select import by_setting, select, usable
+from ..core.errors import BadInput, nearest
+from .compare import compare, detectable
+from .levels import over_images
+from .measures import Column, accuracy_at, column, flops, headline, seconds
+from .naming import own_name, row_names, tick_columns
+from .notes import notes
+from .records import Records, RunRecord
+from .rows import Row, Table, estimate
+from .select import by_setting, select, usable
 
 HEADLINE = "test accuracy of the last epoch, %"
 

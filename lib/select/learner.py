@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import nn
 
-from lib.batch import Loss
-from lib.cost import Cost
-from lib.dist import ALONE
-from lib.optim.pace import Stepper
-from lib.precision import LossScaler
-from lib.step import Run
+from ..core.batch import Loss
+from ..core.dist import ALONE
+from ..core.precision import LossScaler
+from ..engine.lr import Stepper
+from ..engine.step import Run
+from ..graph.cost import Cost
 
 
 @dataclass(frozen=True)

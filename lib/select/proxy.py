@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.batch import Batch
-from lib.errors import require
-from lib.registry import selections
-from lib.select.learner import Learner
-from lib.step import Run, learn, look
+from ..core.batch import Batch
+from ..core.errors import require
+from ..core.registry import selections
+from ..engine.step import Run, learn, look
+from .learner import Learner
 
 
 @selections.register("proxy", paper="Jordan 2024, airbench96_faster")

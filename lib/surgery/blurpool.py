@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.registry import surgeries
-from lib.surgery.graft import before, behind
-from lib.surgery.order import Order
-from lib.surgery.weight_standardization import StandardizedConv2d
-from lib.trace import Call, Trace, trace
+from ..core.errors import require
+from ..core.registry import surgeries
+from ..graph.trace import Call, Trace, trace
+from .graft import before, behind
+from .order import Order
+from .weight_standardization import StandardizedConv2d
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
 NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)

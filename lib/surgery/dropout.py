@@ -2,12 +2,12 @@
 
 from torch import nn
 
-from lib.branches import PASSED
-from lib.errors import require
-from lib.registry import surgeries
-from lib.surgery.graft import before
-from lib.surgery.order import Order
-from lib.trace import Trace, trace
+from ..core.errors import require
+from ..core.registry import surgeries
+from ..graph.branches import PASSED
+from ..graph.trace import Trace, trace
+from .graft import before
+from .order import Order
 
 
 @surgeries.register("dropout", order=Order.HEAD, paper="Srivastava et al. 2014, JMLR 15")

@@ -6,8 +6,8 @@ The layers behind take up what a scale would learn; the shifts, which nothing el
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lib.registry import surgeries
-from lib.surgery.order import Order
+from ..core.registry import surgeries
+from .order import Order
 
 
 @surgeries.register("frozen_bn", order=Order.SCALES, paper="Page 2018 (DAWNBench)")

@@ -7,10 +7,10 @@ last batch weighs 1 - (1 - momentum)^n in them instead of momentum.
 import torch
 from torch import Tensor, nn
 
-from lib.errors import require
-from lib.registry import surgeries
-from lib.surgery.graft import replace_each
-from lib.surgery.order import Order
+from ..core.errors import require
+from ..core.registry import surgeries
+from .graft import replace_each
+from .order import Order
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):

@@ -3,11 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from lib.branches import residual_branches
-from lib.errors import require
-from lib.registry import surgeries
-from lib.surgery.graft import behind
-from lib.surgery.order import Order
+from ..core.errors import require
+from ..core.registry import surgeries
+from ..graph.branches import residual_branches
+from .graft import behind
+from .order import Order
 
 
 class SqueezeExcite(nn.Module):

@@ -7,11 +7,11 @@ those that are added to their own input, in the order of the forward: a layer of
 import torch
 from torch import Tensor, nn
 
-from lib.branches import residual_branches
-from lib.errors import require
-from lib.registry import surgeries
-from lib.surgery.graft import behind
-from lib.surgery.order import Order
+from ..core.errors import require
+from ..core.registry import surgeries
+from ..graph.branches import residual_branches
+from .graft import behind
+from .order import Order
 
 # Noise of this kind by its name in a network, and the attribute that holds its rate.
 OWN = {"DropPath": ("rate", "drop_prob"), "StochasticDepth": ("p",)}

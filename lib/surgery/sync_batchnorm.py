@@ -7,8 +7,8 @@ the whole batch, and the network is the one that a single process would train.
 import torch
 from torch import Tensor, nn
 
-from lib.dist import World
-from lib.errors import BadInput
+from ..core.dist import World
+from ..core.errors import BadInput
 
 
 class _Total(torch.autograd.Function):

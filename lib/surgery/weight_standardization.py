@@ -7,10 +7,10 @@ is the raw weight, under its old name in the state.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.registry import surgeries
-from lib.surgery.graft import replace_each
-from lib.surgery.order import Order
-from lib.trace import Trace, trace
+from ..core.registry import surgeries
+from ..graph.trace import Trace, trace
+from .graft import replace_each
+from .order import Order
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 # Nothing behind a gate or another layer takes up the scale of what is in front of it.

@@ -10,13 +10,13 @@ import json
 from pathlib import Path
 from string import Template
 
-from lib.report.page.content import gather, readable
-from lib.report.page.forest import effects
-from lib.report.page.markup import Markup, join, tag
-from lib.report.page.notes import lead, notes
-from lib.report.page.runs import runs_data
-from lib.report.page.settings import settings_table, sort_options
-from lib.report.records import Records
+from ..records import Records
+from .content import gather, readable
+from .forest import effects
+from .markup import Markup, join, tag
+from .notes import lead, notes
+from .runs import runs_data
+from .settings import settings_table, sort_options
 
 HERE = Path(__file__).parent
 STYLES = ("style.css", "run.css")

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from lib.config import SECTIONS
-from lib.errors import BadInput
-from lib.report.naming import NONE, TICK
-from lib.report.records import Records, RunRecord
-from lib.report.rows import Row, Table
-from lib.report.select import usable
-from lib.report.table import summarise
+from ...config.schema import SECTIONS
+from ...core.errors import BadInput
+from ..naming import NONE, TICK
+from ..records import Records, RunRecord
+from ..rows import Row, Table
+from ..select import usable
+from ..table import summarise
 
 
 @dataclass(frozen=True)

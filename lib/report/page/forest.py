@@ -6,10 +6,10 @@ Places are in per cent of the picture's width, so that it fits any window while 
 import math
 from collections.abc import Callable, Mapping
 
-from lib.report.page.content import Content
-from lib.report.page.markup import Markup, join, tag
-from lib.report.page.words import difference
-from lib.report.rows import Row
+from ..rows import Row
+from .content import Content
+from .markup import Markup, join, tag
+from .words import difference
 
 MARGIN = 0.04  # of the width, left and right of the data
 STEPS = 7  # of the axis, at most

@@ -1,8 +1,8 @@
 """What the page says in words: above, what it is of; below, what its numbers mean and what is left out."""
 
-from lib.report.page.content import Content
-from lib.report.page.markup import Markup, join, tag
-from lib.report.page.words import count
+from .content import Content
+from .markup import Markup, join, tag
+from .words import count
 
 
 def lead(content: Content) -> Markup:

@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from lib.report.page.content import Content, Setting
-from lib.report.page.settings import badge_of
-from lib.report.page.words import NONE, compute, duration, is_number, number
-from lib.report.records import RunRecord
+from ..records import RunRecord
+from .content import Content, Setting
+from .settings import badge_of
+from .words import NONE, compute, duration, is_number, number
 
 DIGITS = 6  # of a value in a curve: more than any screen shows
 DRAWN = ("_loss", "_accuracy")  # ends of the columns that are curves

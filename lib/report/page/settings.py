@@ -3,10 +3,10 @@
 from typing import NamedTuple
 from urllib.parse import quote
 
-from lib.report.page.content import Content, Setting
-from lib.report.page.markup import Markup, join, tag
-from lib.report.page.words import NONE, accuracy, between, compute, difference, duration, number, p_value
-from lib.report.records import RunRecord
+from ..records import RunRecord
+from .content import Content, Setting
+from .markup import Markup, join, tag
+from .words import NONE, accuracy, between, compute, difference, duration, number, p_value
 
 MANY = 12  # tricks that stand as columns of ticks; of more than that, each row has the names of its own
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from lib.errors import BadInput
-from lib.report.plots.labels import aside, name_points
-from lib.report.select import LeftOut
-from lib.report.style import GREY, PALETTE, sheet, styled
-from lib.report.table import Row, Table
+from ...core.errors import BadInput
+from ..select import LeftOut
+from ..style import GREY, PALETTE, sheet, styled
+from ..table import Row, Table
+from .labels import aside, name_points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,12 +3,12 @@
 import statistics
 from collections.abc import Sequence
 
-from lib.errors import BadInput
-from lib.report.naming import row_names
-from lib.report.plots.lines import Line
-from lib.report.records import Records, RunRecord
-from lib.report.select import LeftOut, by_setting, usable
-from lib.report.table import Table
+from ...core.errors import BadInput
+from ..naming import row_names
+from ..records import Records, RunRecord
+from ..select import LeftOut, by_setting, usable
+from ..table import Table
+from .lines import Line
 
 Settings = dict[str, list[RunRecord]]  # the runs of each setting, by its name
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lib.errors import BadInput
-from lib.report.plots.labels import aside
-from lib.report.style import BETTER, GREY, INK, WORSE, folded, sheet, styled, wrapped
-from lib.report.table import Row, Table
+from ...core.errors import BadInput
+from ..style import BETTER, GREY, INK, WORSE, folded, sheet, styled, wrapped
+from ..table import Row, Table
+from .labels import aside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from lib.report.style import GREY, folded, wrapped
+from ..style import GREY, folded, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lib.report.plots.labels import name_ends
-from lib.report.style import INK, PALE, PALETTE, wrapped
+from ..style import INK, PALE, PALETTE, wrapped
+from .labels import name_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

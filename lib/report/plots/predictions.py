@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.metrics import confusion
-from lib.report.confusion import confusion_figure
-from lib.report.measures import predictions
-from lib.report.records import RunRecord
+from ...engine.metrics import confusion
+from ..confusion import confusion_figure
+from ..measures import predictions
+from ..records import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

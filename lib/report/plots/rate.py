@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lib.report.plots.epochs import Settings, over_seeds
-from lib.report.plots.labels import aside
-from lib.report.plots.lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, rows_of
-from lib.report.style import folded, sheet, styled
+from ..style import folded, sheet, styled
+from .epochs import Settings, over_seeds
+from .labels import aside
+from .lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, rows_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lib.report.plots.epochs import Settings, over_seeds
-from lib.report.plots.labels import aside
-from lib.report.plots.lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, rows_of
-from lib.report.style import PALETTE, sheet, styled, wrapped
+from ..style import PALETTE, sheet, styled, wrapped
+from .epochs import Settings, over_seeds
+from .labels import aside
+from .lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, rows_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

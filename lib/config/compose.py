@@ -1,0 +1,220 @@
+"""From settings to a configuration: defaults < YAML files, in order < command line.
+
+Nothing is dropped in silence: a setting takes effect, is overridden by a later layer, is voided with a note,
+or is refused with its reason.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ..core.errors import BadInput, nearest
+from ..core.fields import Field, coerce
+from ..core.registry import Entry
+from .schema import SECTIONS, Choice, Config, Section, plain
+
+# (section, field), (section, trick), or with the entry between: (section, entry, field)
+Path = tuple[str, ...]
+
+
+class Setting(NamedTuple):
+    value: Any
+    spelled: str  # the key as the user wrote it
+    source: str  # a file's name, or "command line"
+    entry: str | None = None  # the entry that must be chosen for it, where the user named one
+
+    def __str__(self) -> str:
+        return f"{self.spelled} ({self.source})"
+
+
+Layer = list[tuple[Path, Setting]]  # the settings of one place, in order
+
+
+def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
+    """The configuration that the layers give; a later one overrides an earlier one.
+
+    Args:
+        notes: what the user should know of how the layers were read; compose adds its own.
+    Raises:
+        BadInput: a setting is unknown, has a wrong value, or contradicts another one.
+    """
+    notes = list(notes)
+    settings = merge(layers, notes)
+    compat = settings.get(("train", "compat"))
+    era = str(compat.value) if compat else None  # an unknown one is refused with the other settings
+    chosen, tricks, off, constants, changed = {}, {}, {}, {}, {}
+    for name, section in SECTIONS.items():
+        mine = {path[1:]: setting for path, setting in settings.items() if path[0] == name}
+        if section.is_tricks:
+            usual = chosen["data"].entry.facts.get(name, ())
+            tricks[name], off[name], changed[name] = _switch(section, mine, usual, era)
+        else:
+            chosen[name], constants[name], changed[name] = _fill(name, section, mine, era)
+    return Config(
+        chosen={name: choice for name, choice in chosen.items() if choice},
+        tricks=tricks,
+        settings={name: constant for name, constant in constants.items() if constant},
+        changed=plain({name: part for name, part in changed.items() if part}),
+        off=off,
+        notes=notes,
+    )
+
+
+def merge(layers: Iterable[Layer], notes: list[str]) -> dict[Path, Setting]:
+    """The settings that count, a later layer's before an earlier one's; adds to the notes what they void."""
+    settings: dict[Path, Setting] = {}
+    for layer in layers:
+        settings = _add(settings, _unique(layer), notes)
+    return settings
+
+
+def _as_of(entry: Entry, era: str | None) -> Entry:
+    """An entry with the facts of the older project that `compat` asks for.
+
+    Facts may hold defaults: of the entry's own fields, and of those that its section always has.
+    """
+    return replace(entry, facts=entry.facts | entry.facts.get("compat", {}).get(era, {}))
+
+
+def _unique(layer: Layer) -> dict[Path, Setting]:
+    """A layer's settings by path; `cutout 16` is a setting of cutout's first field."""
+    unique: dict[Path, Setting] = {}
+    for path, setting in layer:
+        section = SECTIONS[path[0]]
+        if section.is_tricks and len(path) == 2 and _switch_of(setting) is None:
+            fields = section.registry[path[1]].fields
+            if not fields:
+                raise BadInput(f"{setting}: expected true or false, got {setting.value!r}")
+            path = (*path, next(iter(fields)))
+        if section.is_choice and len(path) == 3:  # model.resnet_preact.depth
+            path, setting = (path[0], path[2]), setting._replace(entry=path[1])
+        if path in unique and str(unique[path].value) != str(setting.value):
+            raise BadInput(f"{unique[path]} and {setting} say different things; leave one out")
+        unique[path] = setting
+    for path, setting in unique.items():
+        if len(path) == 3 and (switch := unique.get(path[:2])) and _switch_of(switch) is False:
+            raise BadInput(f"{switch} switches {path[1]} off, but {setting} sets a part of it; leave one out")
+    return unique
+
+
+def _switch_of(setting: Setting) -> bool | None:
+    """What a value says as a switch. Numbers are no switches: `--mixup 1` means alpha."""
+    try:
+        return None if str(setting.value) in ("0", "1") else coerce(setting.value, bool)
+    except ValueError:
+        return None
+
+
+def _add(settings: dict[Path, Setting], new: dict[Path, Setting], notes: list[str]) -> dict[Path, Setting]:
+    """The settings of the earlier layers, less those that the new ones make void, and the new ones."""
+    kept = dict(settings)
+    for path, setting in new.items():
+        section = SECTIONS[path[0]]
+        if section.is_choice and path[1] == "name":
+            # The fields of another choice mean other things: a learning rate suits one optimizer only.
+            before = settings.get(path)
+            void = [p for p in kept if p[0] == path[0] and p[1] != "name" and p[1] not in section.fields]
+            if void and (before is None or before.value != setting.value):
+                said = ", ".join(f"{kept.pop(p)}" for p in void)
+                notes.append(
+                    f"{setting} chooses the {section.registry.kind} anew, so these no longer count: {said}"
+                )
+        elif section.is_tricks and len(path) == 2 and _switch_of(setting) is False:
+            kept = {p: s for p, s in kept.items() if p[:2] != path}
+        elif section.is_tricks and len(path) == 3 and path[:2] in kept:
+            del kept[path[:2]]  # a setting of a trick switches it on
+    return kept | new
+
+
+def _fill(
+    name: str, section: Section, mine: dict[Path, Setting], era: str | None
+) -> tuple[Choice | None, Any, dict[str, Any]]:
+    """A section's choice, its own settings, and what of both differs from the defaults."""
+    choice = _choose(section, mine, era) if section.is_choice else None
+    facts = choice.entry.facts if choice else {}
+    own = {key: replace(f, default=facts.get(key, f.default)) for key, f in section.fields.items()}
+    values = {key: f.default for key, f in own.items()}
+    options = choice.options if choice else {}
+    changed = {"name": choice.entry.name} if choice and choice.entry.name != section.default else {}
+    for path, setting in mine.items():
+        (key,) = path
+        if choice and key == "name":
+            continue
+        if setting.entry and setting.entry != choice.entry.name:
+            raise BadInput(f"{setting} sets {setting.entry}, but the {choice.kind} is {choice.entry.name}")
+        known = own.get(key) or (choice and choice.entry.fields.get(key))
+        if not known:
+            raise BadInput(f"{setting}: {_unknown(name, section, choice, key)}")
+        value = _typed(setting, known)
+        (values if key in own else options)[key] = value
+        if value != known.default:
+            changed[key] = value
+    try:
+        return choice, section.settings(**values) if section.settings else None, changed
+    except ValueError as error:
+        # The message begins with the argument at fault.
+        fault = mine.get((str(error).split(" ", 1)[0],))
+        raise BadInput(f"{fault}: {error}" if fault else f"{name}: {error}") from error
+
+
+def _choose(section: Section, mine: dict[Path, Setting], era: str | None) -> Choice:
+    setting = mine.get(("name",))
+    try:
+        entry = section.registry[coerce(setting.value, str) if setting else section.default]
+    except (BadInput, ValueError) as error:
+        raise BadInput(f"{setting}: {error}") from error
+    if entry.placeholders:
+        raise BadInput(
+            f"{setting}: {entry.name} is a form of names: put a value for <{'>, <'.join(entry.placeholders)}>"
+        )
+    options = {key: f.default for key, f in entry.fields.items()}
+    return Choice(section.registry.kind, _as_of(entry, era), options)
+
+
+def _unknown(name: str, section: Section, choice: Choice | None, key: str) -> str:
+    """Why `key` is no setting of this section, and what might have been meant."""
+    known = [*(choice.entry.fields if choice else ()), *section.fields]
+    owner = f"{choice.kind} {choice.entry.name}" if choice else f"section {name}"
+    others = [entry.name for entry in section.registry.entries() if key in entry.fields] if choice else []
+    hint = nearest(key, known) or (
+        f"{', '.join(others[:3])} has it" if others else f"it has {', '.join(known) or 'none'}"
+    )
+    return f"{owner} has no setting {key!r}; {hint}"
+
+
+def _switch(
+    section: Section, mine: dict[Path, Setting], usual: tuple[str, ...], era: str | None
+) -> tuple[dict[str, Choice], list[str], dict[str, Any]]:
+    """The tricks that are on, the usual ones that are off, and what differs from the defaults."""
+    on, given = dict.fromkeys(usual, True), {}
+    for path, setting in mine.items():
+        trick = path[0]
+        if len(path) == 1:
+            on[trick] = _switch_of(setting)
+            continue
+        on[trick] = True
+        fields = section.registry[trick].fields
+        if path[1] not in fields:
+            hint = nearest(path[1], fields) or f"it has {', '.join(fields) or 'none'}"
+            raise BadInput(f"{setting}: {section.registry.kind} {trick} has no setting {path[1]!r}; {hint}")
+        given.setdefault(trick, {})[path[1]] = _typed(setting, fields[path[1]])
+
+    tricks, changed = {}, {}
+    for entry in section.registry.entries():
+        if on.get(entry.name):
+            entry = _as_of(entry, era)
+            defaults = {key: entry.facts.get(key, f.default) for key, f in entry.fields.items()}
+            options = defaults | given.get(entry.name, {})
+            tricks[entry.name] = Choice(section.registry.kind, entry, options)
+            differs = {key: value for key, value in options.items() if value != defaults[key]}
+            if differs or entry.name not in usual:
+                changed[entry.name] = differs or True
+    off = [trick for trick in usual if not on[trick]]
+    return tricks, off, changed | dict.fromkeys(off, False)
+
+
+def _typed(setting: Setting, known: Field) -> Any:
+    try:
+        return coerce(setting.value, known.type)
+    except ValueError as error:
+        raise BadInput(f"{setting}: {error}") from error

@@ -1,0 +1,125 @@
+"""Keys as users spell them: `cutout_size`, `augment.cutout.size`, `lr`, `bs`... each means one path."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ..core.errors import BadInput, nearest
+from ..core.fields import Field
+from .compose import Path
+from .legacy import ALIASES, RETIRED, SECTION_NAMES, SWITCHES, TRANSLATED
+from .schema import SECTIONS
+
+
+def resolve(key: str, value: Any) -> list[tuple[Path, Any]]:
+    """What a key with a value sets.
+
+    Raises:
+        BadInput: no setting is spelled so; the message holds the nearest spellings.
+    """
+    if _normal(key) in RETIRED:
+        return []
+    translate = TRANSLATED.get(_normal(key))
+    return translate(value) if translate else [(path_of(key), value)]
+
+
+def path_of(key: str) -> Path:
+    """The path of the one setting that is spelled so."""
+    normal = _normal(key)
+    if normal in ALIASES:
+        return ALIASES[normal]
+    paths = list(dict.fromkeys(_dotted(normal) if "." in normal else _bare(normal)))
+    if len(paths) > 1:
+        full = ", ".join(".".join(path) for path in paths)
+        raise BadInput(f"{key!r} may mean {full}; write it in full")
+    if not paths:
+        known = full_spellings() if "." in normal else spellings()
+        raise BadInput(f"unknown setting {key!r}: {nearest(normal, known) or 'see python train.py --help'}")
+    return paths[0]
+
+
+def is_switch(key: str) -> bool:
+    """Whether the setting may be given without a value: a trick, or something that is true or false."""
+    if _normal(key) in (*TRANSLATED, *RETIRED):
+        return _normal(key) in SWITCHES
+    section, *names = path_of(key)
+    registry = SECTIONS[section].registry
+    if SECTIONS[section].is_tricks:
+        return len(names) == 1 or _is_bool(registry[names[0]].fields.get(names[1]))
+    options = [entry.fields.get(names[-1]) for entry in registry.entries()] if registry else []
+    return any(map(_is_bool, [SECTIONS[section].fields.get(names[-1]), *options]))
+
+
+def _is_bool(field: Field | None) -> bool:
+    return field is not None and field.type is bool
+
+
+def _normal(key: str) -> str:
+    head, dot, rest = key.replace("-", "_").partition(".")
+    return SECTION_NAMES.get(head, head) + dot + rest if dot else head
+
+
+def _dotted(key: str) -> Iterator[Path]:
+    """`augment.cutout.size`, `optim.lr`, `model.resnet_preact.depth`."""
+    section_name, name, *rest = key.split(".")
+    section = SECTIONS.get(section_name)
+    if section is None or len(rest) > 1:
+        return
+    if section.is_tricks:
+        trick = name.removeprefix("use_")
+        if trick in section.registry:
+            yield (section_name, section.registry[trick].name, *rest)
+    elif not rest:
+        yield (section_name, name)
+    elif section.is_choice and name in section.registry:
+        yield (section_name, section.registry[name].name, *rest)
+
+
+def _bare(key: str) -> Iterator[Path]:
+    """`model`, `cutout`, `cutout_size`, `epochs`, `lr`."""
+    section = SECTION_NAMES.get(key, key)
+    if section in SECTIONS and SECTIONS[section].is_choice:
+        yield (section, "name")
+        return
+    for spelling, path in _tricks():
+        if key == spelling:
+            yield path
+    for name, section in SECTIONS.items():
+        # The options of 200 models would leave no short word free: theirs are spelled `model.<option>`.
+        choices = section.registry.entries() if section.is_choice and name != "model" else ()
+        if key in section.fields or any(key in entry.fields for entry in choices):
+            yield (name, key)
+
+
+def _tricks() -> Iterator[tuple[str, Path]]:
+    """Every bare spelling of a trick and of its fields."""
+    for name, section in SECTIONS.items():
+        for entry in section.registry.entries() if section.is_tricks else ():
+            for spelling in (entry.name, *entry.aliases):
+                yield spelling, (name, entry.name)
+                for field in entry.fields:
+                    yield f"{spelling}_{field}", (name, entry.name, field)
+
+
+def spellings() -> list[str]:
+    """The spellings to suggest: sections that choose, tricks with their fields, settings, older names."""
+    choices = [name for name, section in SECTIONS.items() if section.is_choice]
+    settings = [key for section in SECTIONS.values() for key in section.fields]
+    options = [
+        field
+        for section in SECTIONS.values()
+        for entry in (section.registry.entries() if section.is_choice else ())
+        for field in entry.fields
+    ]
+    tricks = [spelling for spelling, _ in _tricks()]
+    return [*choices, *tricks, *settings, *options, *ALIASES, *TRANSLATED]
+
+
+def full_spellings() -> list[str]:
+    """The spellings to suggest for a key with a dot."""
+    keys = [
+        f"{name}.{key}"
+        for name, section in SECTIONS.items()
+        for owner in (section, *(section.registry.entries() if section.is_choice else ()))
+        for key in owner.fields
+    ]
+    return [*keys, *(".".join(path) for _, path in _tricks())]

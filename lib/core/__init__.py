@@ -1,0 +1,1 @@
+"""Vocabulary that every other package uses: errors, fields, registries, randomness, batches, processes."""

@@ -1,0 +1,208 @@
+"""Registries: a name from the command line becomes an object, and nothing is listed a second time.
+
+A name may hold placeholders, `wrn_<depth>_<widen>`: any name of that form is known, and what stands in the
+placeholders is handed to the function as arguments of these names.
+
+What is registered is known only after importing every module, and that imports torch, which takes seconds. So
+the outcome is kept in a file beside the modules' own .pyc files, and made anew whenever a source file
+changes: help, listings and errors answer at once.
+"""
+
+import contextlib
+import fnmatch
+import importlib
+import pickle
+import pkgutil
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from .errors import BadInput, nearest
+from .fields import Field, about, coerce, fields_of, module_of
+from .files import write_atomic
+
+PACKAGE = __package__.rpartition(".")[0]  # the name under which this package is imported
+SOURCES = Path(__file__).parents[1]
+# Entries are pickled by the names of their modules, so each import name has its own file.
+INDEX = SOURCES / "__pycache__" / f"{PACKAGE}.index"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of a registered thing without importing it."""
+
+    kind: str
+    form: str  # the name it is registered under, placeholders included
+    name: str  # the name it was asked for
+    about: str  # the first line of its documentation
+    module: str  # where it is written
+    aliases: tuple[str, ...]
+    facts: dict[str, Any]  # given at its registration: paper, parameter count...
+    parameters: dict[str, Field]  # all that its function takes, less what the program supplies
+    arguments: dict[str, Any] = field(default_factory=dict)  # what stands in the placeholders
+
+    @cached_property
+    def placeholders(self) -> list[str]:
+        """`depth` and `widen` for the form `wrn_<depth>_<widen>`; none for a plain name."""
+        return re.findall(r"<(\w+)>", self.name)
+
+    @cached_property
+    def fields(self) -> dict[str, Field]:
+        """The options: what neither the program nor the name supplies."""
+        supplied = (*self.placeholders, *self.arguments)
+        return {name: f for name, f in self.parameters.items() if name not in supplied}
+
+    def build(self, **arguments) -> Any:
+        """The thing itself."""
+        return REGISTRIES[self.kind].function(self.form)(**self.arguments, **arguments)
+
+    def match(self, name: str) -> "Entry | None":
+        """The entry of one `name` of this form, or None."""
+        form = re.sub(r"<(\w+)>", r"(?P<\1>.+)", self.form)
+        if not self.placeholders or not (found := re.fullmatch(form, name)):
+            return None
+        try:
+            texts = found.groupdict().items()
+            arguments = {key: coerce(text, self.parameters[key].type) for key, text in texts}
+        except ValueError:
+            return None
+        return replace(self, name=name, aliases=(), arguments=arguments)
+
+
+class Registry:
+    """The things of one kind, found by importing every module of a package.
+
+    Args:
+        kind: what an entry is, for messages.
+        package: the package (or module) whose import fills the registry.
+        given: arguments that the program supplies to every entry, so they are no options of the user's.
+    """
+
+    def __init__(self, kind: str, package: str, given: tuple[str, ...] = ()):
+        self.kind, self.package, self.given = kind, package, given
+        self._functions: dict[str, Callable] = {}
+        self._entries: dict[str, Entry] = {}  # of what this process has imported
+
+    def register(self, name: str, build: Callable | None = None, *, aliases: tuple[str, ...] = (), **facts):
+        """Add `build` under `name`: `register("x", f)`, or as a decorator above `f`."""
+        if build is None:
+            return lambda decorated: self.register(name, decorated, aliases=aliases, **facts)
+        taken = {spelling for entry in self._entries.values() for spelling in (entry.name, *entry.aliases)}
+        for spelling in (name, *aliases):
+            if spelling in taken:
+                raise ValueError(f"{self.kind} {spelling!r} is registered twice")
+        parameters = {key: f for key, f in fields_of(build).items() if key not in self.given}
+        self._functions[name] = build
+        origin = about(build), module_of(build)
+        self._entries[name] = Entry(self.kind, name, name, *origin, tuple(aliases), facts, parameters)
+        return build
+
+    def __getitem__(self, name: str) -> Entry:
+        """The entry called `name`, by its name, an alias or a form.
+
+        Raises:
+            BadInput: there is none; the message holds the nearest names.
+        """
+        known = self._known()
+        if name in known:
+            return known[name]
+        for entry in known.values():
+            if name in entry.aliases:
+                return entry
+        for entry in known.values():
+            if found := entry.match(name):
+                return found
+        hint = nearest(name, [spelling for e in known.values() for spelling in (e.name, *e.aliases)])
+        raise BadInput(f"unknown {self.kind} {name!r}: {hint or 'see python train.py --list ' + self.kind}")
+
+    def __contains__(self, name: str) -> bool:
+        known = self._known()
+        return name in known or any(name in e.aliases or e.match(name) for e in known.values())
+
+    def entries(self, pattern: str = "*") -> list[Entry]:
+        """The entries whose name or alias matches the shell pattern, forms included, in order of names."""
+        known = self._known().values()
+        if pattern != "*":
+            known = (e for e in known if any(fnmatch.fnmatch(s, pattern) for s in (e.name, *e.aliases)))
+        return sorted(known, key=lambda e: _natural(e.name))
+
+    def names(self) -> list[str]:
+        """The names that are no forms: what tests iterate over."""
+        return [entry.name for entry in self.entries() if not entry.placeholders]
+
+    def function(self, form: str) -> Callable:
+        """What was registered under `form`."""
+        if form not in self._functions:
+            importlib.import_module(self._known()[form].module)  # the package's other files can wait
+        return self._functions[form]
+
+    def load(self) -> dict[str, Entry]:
+        """Import every module of the package, and give all that is registered in this process."""
+        module = importlib.import_module(f"{PACKAGE}.{self.package}")
+        for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            importlib.import_module(f"{module.__name__}.{info.name}")
+        return self._entries
+
+    def _known(self) -> dict[str, Entry]:
+        return _index()[self.kind] | self._entries
+
+
+@cache
+def _natural(name: str) -> list[int | str]:
+    """What names are sorted by: numbers by their size."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+@cache
+def _index() -> dict[str, dict[str, Entry]]:
+    """All entries of all kinds, from the file if no source has changed since it was written."""
+    sources = sorted(SOURCES.rglob("*.py"))
+    stamp = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
+    # The file stands and falls with the .pyc files beside it: any doubt about it, and it is made anew.
+    with contextlib.suppress(Exception):
+        held = pickle.loads(INDEX.read_bytes())
+        if held["stamp"] == stamp:
+            return held["entries"]
+    entries = {kind: dict(registry.load()) for kind, registry in REGISTRIES.items()}
+    with contextlib.suppress(BadInput):  # an installation that cannot be written to is only slower
+        write_atomic(INDEX, pickle.dumps({"stamp": stamp, "entries": entries}))
+    return entries
+
+
+models = Registry("model", "models", given=("num_classes", "in_channels", "image_size"))
+datasets = Registry("dataset", "data", given=("root", "offline"))
+surgeries = Registry("surgery", "surgery", given=("model", "shape"))
+initialisations = Registry("initialisation", "init", given=("model", "shape", "images"))
+augmentations = Registry("augmentation", "augment")
+selections = Registry("selection", "select", given=("learner",))
+losses = Registry("loss", "losses")
+optimizers = Registry("optimizer", "optim", given=("params",))
+wrappers = Registry("wrapper", "optim", given=("base", "model"))
+schedules = Registry("schedule", "optim")
+averages = Registry("average", "optim", given=("model", "steps_per_epoch", "total"))
+distillations = Registry("distillation", "distill")
+test_views = Registry("view", "augment", given=("model",))
+corruptions = Registry("corruption", "corruptions", given=("x", "severity", "rng"))
+
+REGISTRIES = {
+    registry.kind: registry
+    for registry in (
+        models,
+        datasets,
+        surgeries,
+        initialisations,
+        augmentations,
+        selections,
+        losses,
+        optimizers,
+        wrappers,
+        schedules,
+        averages,
+        distillations,
+        test_views,
+        corruptions,
+    )
+}

@@ -1,0 +1,96 @@
+"""What a run tells while it runs: lines on the console and in log.txt, TensorBoard scalars, times."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..core.files import unwritable
+
+
+class Log:
+    """Prints lines past the progress bar, and keeps them in a file.
+
+    Raises:
+        BadInput: the file cannot be written to.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __call__(self, line: str) -> None:
+        tqdm.write(line)
+        try:
+            # Opened for each line: a file kept open would try again, and fail again, when the program ends.
+            with open(self.path, "a") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+        except OSError as error:
+            raise unwritable(self.path, error) from error
+
+
+class Scalars:
+    """Writes numbers to TensorBoard, or nowhere.
+
+    Raises:
+        BadInput: they cannot be written.
+    """
+
+    def __init__(self, folder: Path, enabled: bool, start: int):
+        self.writer = None
+        if enabled:
+            # TensorBoard takes over a second to import, so only runs that write it pay.
+            from torch.utils.tensorboard import SummaryWriter
+
+            try:
+                self.writer = SummaryWriter(str(folder), purge_step=start)
+            except OSError as error:
+                raise unwritable(folder, error) from error
+
+    def __call__(self, row: dict) -> None:
+        if not self.writer:
+            return
+        try:
+            for key, value in row.items():
+                if isinstance(value, int | float) and key not in ("step", "epoch"):
+                    self.writer.add_scalar(key, value, row["step"])
+            self.writer.flush()
+        except OSError as error:
+            raise unwritable(Path(self.writer.log_dir), error) from error
+
+
+class Clock:
+    """The seconds spent in named parts of the step, measured without waiting for the device."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._events: dict[str, list] = defaultdict(list)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        if self.device.type == "cuda":
+            # Work is only queued here: events on the device's own time line tell how long it took.
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            yield
+            end.record()
+            self._events[part].append((start, end))
+        else:
+            start = time.perf_counter()
+            yield
+            self._seconds[part] += time.perf_counter() - start
+
+    def read(self) -> dict[str, float]:
+        """The seconds of each part since the last reading."""
+        if self._events:
+            torch.cuda.synchronize(self.device)
+        for part, events in self._events.items():
+            self._seconds[part] += sum(start.elapsed_time(end) for start, end in events) / 1000
+        seconds = dict(self._seconds)
+        self._seconds.clear()
+        self._events.clear()
+        return seconds

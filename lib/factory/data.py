@@ -1,0 +1,98 @@
+"""The data of a run: what is trained on, what is evaluated, and how pixels are normalised."""
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..augment.pipeline import Normalize
+from ..config.schema import Config
+from ..core.dist import ALONE, World
+from ..core.errors import BadInput
+from ..data.base import Dataset, Split, data_root, fraction, hold_out
+from ..data.files import Files
+from ..data.label_noise import mislabelled
+from ..data.long_tail import long_tailed
+from ..data.resident import Resident
+from ..data.streamed import Streamed
+
+SAMPLE = 5_000 * 3 * 32 * 32  # numbers in the images that initial weights may depend on
+
+
+def build_dataset(config: Config) -> Dataset:
+    return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
+
+
+def build_data(
+    config: Config, dataset: Dataset, device: torch.device, world: World = ALONE
+) -> tuple[Resident | Streamed, dict[str, Split | Files]]:
+    """The training batches, and what is evaluated: test, and val where a part of train is held out."""
+    part, splits = build_splits(config, dataset)
+    streamed = isinstance(part, Files)
+    if streamed and config.evaluate.corruptions:
+        raise BadInput(
+            "evaluate.corruptions needs the test images in memory, but they are streamed; leave it out, or "
+            "give --data.stream false"
+        )
+    try:
+        splits = {name: split.to(device) for name, split in splits.items()}
+        batches = partial(Streamed, world=world) if streamed else Resident
+        data = batches(part.to(device), len(dataset.classes), config.train.batch_size, config.train.seed)
+    except torch.OutOfMemoryError as error:
+        if "stream" not in config.chosen["data"].options:
+            raise
+        raise BadInput(
+            f"the images do not fit into the memory of {device}; give --data.stream true"
+        ) from error
+    return data, splits
+
+
+def streaming(config: Config, dataset: Dataset) -> list[str]:
+    """What the user should know where nobody has said that images are to be streamed, but they are."""
+    options = config.chosen["data"].options
+    if not isinstance(dataset.train, Files) or options["stream"]:
+        return []
+    size = (len(dataset.train) + len(dataset.test)) * math.prod(dataset.train.shape) / 1e9
+    return [
+        f"the images are read as they are needed, by {options['workers']} processes (--data.workers): "
+        f"in memory all would take {size:.2g} GB"
+    ]
+
+
+def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Split]]:
+    """The images to train on, and those to evaluate: the test part, and one that is held out if so asked."""
+    part, held_out = training_part(config, dataset.train, len(dataset.classes))
+    return part, ({"val": held_out} if config.data.val else {}) | {"test": dataset.test}
+
+
+def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:
+    """What is trained on, thinned out and with its wrong labels, and what is held out, which has neither."""
+    data, mistaken = config.data, config.chosen["data"].entry.facts.get("mistaken")
+    try:
+        part, held_out = hold_out(split, data.val, num_classes)
+        part = fraction(part, data.fraction)
+        part = long_tailed(part, data.imbalance, num_classes)
+        part = mislabelled(part, data.label_noise, data.noise_type, num_classes, mistaken)
+    except ValueError as error:
+        raise BadInput(f"data: {error}") from error
+    return part, held_out
+
+
+def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
+    """The map of the NORMALIZE stage, with the data set's own statistics or the older ones."""
+    mean, std = dataset.mean, dataset.std
+    if config.data.normalize == "legacy":
+        entry = config.chosen["data"].entry
+        if "legacy" not in entry.facts:
+            raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
+        mean, std = entry.facts["legacy"]
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    return Normalize(mean, std)
+
+
+def training_sample(config: Config, dataset: Dataset, part: Split) -> Tensor:
+    """Normalised training images from all over the set, as many as have the pixels of 5,000 of CIFAR."""
+    count = min(len(part), max(1, SAMPLE // math.prod(part.shape)))
+    (x,) = part.read([slice(None, len(part) // count * count, len(part) // count)])
+    return build_normalize(config, dataset, x.device).pixels(x).cpu()

@@ -1,0 +1,38 @@
+"""How a network learns: its loss, and its optimizer inside the wrappers."""
+
+from functools import reduce
+
+from torch import nn
+
+from ..augment.pipeline import Step
+from ..config.schema import Config
+from ..core.batch import Loss
+from ..core.errors import BadInput
+from ..engine.lr import Stepper
+from .model import in_order, only_one
+
+
+def build_loss(config: Config, steps: list[Step]) -> Loss:
+    """The loss, in the augmentations that change it, in the distillations."""
+    loss = reduce(lambda loss, step: step.map.loss(loss), steps, config.chosen["loss"].build())
+    # In the order of their names, whatever the order of the flags: one may weigh what stands before it.
+    for _, choice in sorted(config.tricks["distill"].items()):
+        loss = choice.build()(loss, config.train.epochs)
+    return loss
+
+
+def build_optimizer(config: Config, model: nn.Module) -> Stepper:
+    """The base optimizer inside its wrappers, which stand in an order of their own."""
+    try:
+        groups = config.settings["optim"](model)
+    except ValueError as error:
+        raise BadInput(f"optim: {error}") from error
+    optimizer = config.chosen["optim"].build(params=groups)
+    for group in optimizer.param_groups:
+        if "decay_scale" in group:
+            group["weight_decay"] *= group["decay_scale"]
+    wrappers = config.tricks["wrap"]
+    only_one(wrappers, "climbs", "climb before the one step")
+    for _, choice in in_order(wrappers, "order"):
+        optimizer = choice.build(base=optimizer, model=model)
+    return optimizer

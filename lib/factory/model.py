@@ -1,0 +1,63 @@
+"""The network of a run, with its surgery and its initial weights."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from ..config.schema import Choice, Config
+from ..core.errors import BadInput
+from ..core.rng import Rng
+
+NOISE = 64  # images of noise that stand in for training images where nothing is trained
+
+
+def build_model(
+    config: Config,
+    shape: tuple[int, int, int],
+    num_classes: int,
+    images: Callable[[], Tensor] | None = None,
+) -> nn.Module:
+    """The network for images of `shape` (C, H, W), with its surgery; its weights are a function of the seed.
+
+    Args:
+        images: gives normalised training images for the initial weights; none for a network that is only
+            looked at, to which noise will do.
+    """
+    channels, height, _ = shape
+    init = Rng(config.train.seed, "init")
+    init.seed_noise()
+    model = config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
+    for name, choice in in_order(config.tricks["surgery"], "order"):
+        init.fold(name).seed_noise()
+        model = _operate(config, choice, model, shape)
+    only_one(config.tricks["init"], "draws", "draw all weights")
+    noise = partial(init.fold("images").uniform, NOISE, *shape, like=torch.empty(0))
+    for name, choice in in_order(config.tricks["init"], "turn"):
+        init.fold(name).seed_noise()
+        model = choice.build(model=model, shape=shape, images=images or noise)
+    return model
+
+
+def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+    """The model after one surgery; a refusal names the option that the model has for the same."""
+    try:
+        return choice.build(model=model, shape=shape)
+    except BadInput as error:
+        options, facts = config.chosen["model"].options, choice.entry.facts
+        own = [f"--model.{name.replace('_', '-')}" for name in facts.get("own", ()) if name in options]
+        hint = f"; it has an option of its own, {own[0]}" if own else ""
+        raise BadInput(f"{error}{hint}") from error
+
+
+def in_order(choices: dict[str, Choice], fact: str) -> list[tuple[str, Choice]]:
+    """The tricks in the order that a fact of each decides, whatever that of the flags."""
+    return sorted(choices.items(), key=lambda item: (item[1].entry.facts[fact], item[0]))
+
+
+def only_one(choices: dict[str, Choice], fact: str, what: str) -> None:
+    """Refuse two tricks that are alternatives."""
+    names = [name for name, choice in choices.items() if choice.entry.facts.get(fact)]
+    if len(names) > 1:
+        raise BadInput(f"{' and '.join(names)} are two ways to {what}; choose one of them")

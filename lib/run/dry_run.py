@@ -1,0 +1,83 @@
+"""What a configuration amounts to, without training: the model, its cost, the steps and the rates."""
+
+import contextlib
+import copy
+import io
+
+import torch
+from torch import nn
+
+from ..augment.pipeline import Normalize, describe, ordered
+from ..config.schema import Config, to_yaml
+from ..core.errors import BadInput
+from ..data.base import Split
+from ..factory import build_dataset, build_model, build_schedule, build_steps, images_kept, training_part
+from ..graph.cost import count_macs
+
+
+def summary(config: Config) -> str:
+    """torchsummary's table, with the totals counted on the model itself."""
+    model, shape, _ = _model_alone(config)
+    table, remark = io.StringIO(), ""
+    try:
+        from torchsummary import summary as torchsummary
+
+        with contextlib.redirect_stdout(table):
+            # On a copy, for it leaves hooks behind when it fails; in eval mode, lest it move statistics.
+            torchsummary(copy.deepcopy(model).eval(), shape, batch_size=2, device="cpu")
+    except Exception as error:  # it knows neither tuples nor dictionaries nor modules called by keyword
+        remark = (
+            f"torchsummary cannot show this model ({type(error).__name__}: {error}); its modules:\n{model}\n"
+        )
+    # Its totals miss parameters that belong to no leaf module and count shared ones twice: left out.
+    lines = table.getvalue().partition("Total params")[0].rstrip("=\n ").strip("\n")
+    return f"{remark or lines}\n{_size(model, shape)}"
+
+
+def _size(model: nn.Module, shape: tuple[int, int, int]) -> str:
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    macs = f"MACs: {count_macs(model, shape):,} for one image of {shape}"
+    return f"parameters: {total:,} ({trainable:,} trainable)\n{macs}"
+
+
+def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], Split]:
+    """The model, the shape of its images, and the training ones; where facts can stand in, without pixels."""
+    facts = config.chosen["data"].entry.facts
+    # How many images each class has matters only where classes are thinned out.
+    if "shape" in facts and (facts.get("balanced") or config.data.imbalance == 1):
+        shape, classes, images = facts["shape"], facts["num_classes"], facts["train"]
+        split = Split(torch.empty(images, 0), torch.arange(images) % classes)
+    else:
+        dataset = build_dataset(config)
+        shape, classes, split = dataset.train.shape, len(dataset.classes), dataset.train
+    return build_model(config, shape, classes), shape, training_part(config, split, classes)[0]
+
+
+def dry_run(config: Config) -> str:
+    """The configuration, what differs from the defaults, and what the run would amount to."""
+    model, shape, split = _model_alone(config)
+    train, images = config.train, len(split)
+    if train.batch_size > images:
+        raise BadInput(
+            f"train.batch_size {train.batch_size} is more than the {images} training images; make it smaller"
+        )
+    per_epoch, kept = images // train.batch_size, images_kept(config)
+    picks = f" > {' > '.join(config.tricks['select'])} ({kept} of {train.batch_size} images)"
+    schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
+    rates = [f"{lr * schedule(train.epochs * tenth / 10, train.epochs):.5g}" for tenth in range(10)]
+    statistics = torch.tensor(0.0), torch.tensor(1.0)  # any do: the order alone is told
+    return "\n".join(
+        [
+            *(f"note: {note}" for note in config.notes),
+            f"# {config.folder()}",
+            to_yaml(config.tree()),
+            "# differs from the defaults",
+            to_yaml(config.changed),
+            _size(model, shape),
+            f"steps: {max(1, round(train.epochs * per_epoch)):,} ({per_epoch:,} an epoch, {images:,} images)",
+            f"batch: {describe(ordered(build_steps(config, Normalize(*statistics))))}"
+            + (picks if kept < train.batch_size else ""),
+            f"learning rate at each tenth of the budget: {' '.join(rates)}",
+        ]
+    )

@@ -1,0 +1,148 @@
+"""The loop over steps: when to evaluate, to save and to log."""
+
+import math
+import resource
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+from tqdm import tqdm
+
+from ..config.schema import Config
+from ..core.dist import Lost
+from ..engine.log import Log, Scalars
+from ..engine.lr import current_lr
+from ..engine.step import Run, train_step
+from ..store.run_folder import RunFolder
+from .record import Record
+
+
+class Diverged(Exception):
+    """The loss is no number any more."""
+
+    def __init__(self, step: int, lr: float, loss: float):
+        super().__init__(f"loss {loss} at step {step} with learning rate {lr:.6g}")
+        self.step, self.lr, self.loss = step, lr, loss
+
+
+def fit(
+    run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log, began: float
+) -> dict[str, Any]:
+    """Train to the end of the budget, from the folder's checkpoint if there is one.
+
+    Args:
+        began: when the command did, by time.perf_counter.
+    Returns:
+        What `result.json` holds.
+    """
+    record = Record(run, config, folder, device, log)
+    start = record.resume()
+    scalars = Scalars(folder.path, config.run.tensorboard and run.world.leads, start)
+    losses = Losses()
+    # Of this process, so in its first row alone: imports, data, first weights, compilation.
+    once = {"seconds_start": time.perf_counter() - began}
+    began = time.perf_counter()
+    try:
+        for step in _progress(start, run):
+            loss = train_step(run, step)
+            lr = current_lr(run.optimizer)
+            losses.add(step, lr, loss)
+            last = step + 1 == run.total
+            if (step + 1) % run.data.steps_per_epoch and not last:
+                continue
+            train_loss, steps = losses.mean()
+            # The loss was, before the last step; and no such weights are to stand over a good checkpoint.
+            if not run.world.first(lambda: _finite(run)):
+                raise Diverged(step, lr, math.nan)
+            epoch = math.ceil((step + 1) / run.data.steps_per_epoch)
+            row = {"epoch": epoch, "step": step + 1, "lr": lr, "train_loss": train_loss}
+            row |= once | _timing(run, device, steps, time.perf_counter() - began)
+            once = {}
+            if last or epoch % config.run.evaluate_every == 0:
+                row |= record.evaluate(epoch, last)
+            record.add(row)
+            scalars(row)
+            if last or epoch % config.run.save_every == 0:
+                record.save(step + 1)
+            began = time.perf_counter()
+    except Diverged as error:
+        return record.finish("diverged", {"step": error.step, "lr": error.lr, "loss": str(error.loss)})
+    except (KeyboardInterrupt, Lost):
+        record.finish("interrupted", {})
+        raise
+    except torch.OutOfMemoryError:
+        record.finish("out of memory", {})
+        raise
+    return record.finish("ok", record.predict())
+
+
+class Losses:
+    """The losses of an epoch's steps, read off the device in bunches.
+
+    Raises:
+        Diverged: one of them is no number.
+    """
+
+    at_once = 50  # soon enough to stop a diverged run, too rarely to slow a GPU
+
+    def __init__(self):
+        self._pending: list[tuple[int, float, Tensor]] = []  # step, learning rate, loss on the device
+        self._read: list[float] = []
+
+    def add(self, step: int, lr: float, loss: Tensor) -> None:
+        self._pending.append((step, lr, loss))
+        if len(self._pending) == self.at_once:
+            self._fetch()
+
+    def mean(self) -> tuple[float, int]:
+        """The mean of the losses since the last call, and how many there were."""
+        self._fetch()
+        count = len(self._read)
+        mean = sum(self._read) / count
+        self._read.clear()
+        return mean, count
+
+    def _fetch(self) -> None:
+        """Here the host waits for the device."""
+        if not self._pending:
+            return
+        values = torch.stack([loss for *_, loss in self._pending]).tolist()
+        for (step, lr, _), value in zip(self._pending, values, strict=True):
+            if not math.isfinite(value):
+                raise Diverged(step, lr, value)
+        self._pending.clear()
+        self._read += values
+
+
+def _progress(start: int, run: Run) -> Iterable[int]:
+    """The steps that are left, with a bar on a terminal and none in a pipe."""
+    off = None if run.world.leads else True
+    return tqdm(
+        range(start, run.total), initial=start, total=run.total, unit="step", disable=off, leave=False
+    )
+
+
+def _finite(run: Run) -> bool:
+    """Whether weights and statistics are numbers, those of what selects the images too."""
+    states = [run.model.state_dict(), *(s.state_dict() for s in run.selections.values())]
+    real = [t for t in tree_leaves(states) if isinstance(t, Tensor) and t.is_floating_point()]
+    return bool(torch.stack([t.isfinite().all() for t in real]).all())
+
+
+def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[str, float]:
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # counted in KiB on Linux
+    flops, peaks = zip(*run.world.gather((run.cost.read(), peak)), strict=True)
+    parts = {"data": 0.0, **run.clock.read()}
+    return {
+        "seconds_train": seconds,
+        **{f"seconds_{part}": spent for part, spent in parts.items()},
+        "flops": sum(flops),
+        "images_per_second": steps * run.images / seconds,  # those that are learned from
+        "peak_memory_mb": max(peaks) / 2**20,  # of the process that has the highest
+    }

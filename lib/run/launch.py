@@ -1,0 +1,66 @@
+"""From a configuration to a finished run and the exit code."""
+
+import time
+from typing import TYPE_CHECKING
+
+from ..config.help import outcome
+from ..config.schema import Config
+from ..core import dist
+from ..core.errors import BadInput
+from ..store.run_folder import Elsewhere, RunFolder
+
+if TYPE_CHECKING:  # takes seconds to import
+    from ..data.base import Dataset
+
+
+def launch(config: Config, dataset: "Dataset | None" = None) -> int:
+    """Train as configured, or say that it is done; 0 for a complete run, 1 for one that diverged.
+
+    Args:
+        dataset: the data, where they have been read already.
+    """
+    began, world = time.perf_counter(), dist.world()
+    if world.size > 1:
+        from ..factory import build_device
+
+        # They meet before the first of them looks into the folder: what it finds there holds for all.
+        dist.join(build_device(config.run.device, world))
+    if (code := world.first(lambda: _complete(config))) is not None:
+        return code
+
+    import torch  # takes seconds, which what stands above need not wait for
+
+    from ..engine.log import Log
+    from ..factory import build, build_device
+    from .fit import fit
+
+    folder = RunFolder(config) if world.leads else Elsewhere()
+    device = build_device(config.run.device, world)
+    notes = [f"note: {note}" for note in config.notes]
+    try:
+        # Before the folder is claimed: what cannot be built leaves nothing behind.
+        run = build(config, device, notes.append, world, dataset)
+        world.first(folder.claim)
+        log = Log(folder.path / "log.txt") if world.leads else lambda line: None
+        for note in notes:
+            log(note)
+        result = fit(run, config, folder, device, log, began)
+    except torch.OutOfMemoryError as error:
+        raise BadInput(
+            f"{device} is out of memory; give a larger --accumulate (parts that a batch is split into, now "
+            f"{config.train.accumulate}), or a smaller --batch-size (now {config.train.batch_size})"
+        ) from error
+    log(outcome(result, folder.path))
+    return 0 if result["status"] == "ok" else 1
+
+
+def _complete(config: Config) -> int | None:
+    """The exit code of the run in the folder, if it is complete; prints what it has given."""
+    folder = RunFolder(config)
+    if not (result := folder.result()):
+        return None
+    print(f"complete: nothing to do; move {folder.path} away to train again")
+    print(outcome(result, folder.path))
+    if config.evaluate.corruptions and "corruptions" not in result:
+        print(f"corruptions: python train.py --evaluate {folder.path} --evaluate.corruptions True")
+    return 0 if result["status"] == "ok" else 1

@@ -1,0 +1,182 @@
+"""What is known of a run, on its way to disk: a row for each epoch, the checkpoint, and the outcome."""
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from ..config.schema import Config
+from ..data.base import Split, fingerprint
+from ..engine.evaluate import Evaluation, evaluate, networks, refresh_statistics
+from ..engine.log import Log
+from ..engine.metrics import beyond_accuracy
+from ..engine.step import Run
+from ..report.curves import draw_curves
+from ..store import checkpoint
+from ..store.environment import environment
+from ..store.run_folder import RESULT_FORMAT, RunFolder
+from .robustness import corruption_error, robustness, robustness_text
+
+# Ends of the names under which a row says what its weights are worth; all but the loss in percent.
+COLUMNS = ("_accuracy", "_loss", "_top5", "_ece")
+
+
+class Record:
+    """What is known of a run so far, and its way to disk."""
+
+    def __init__(self, run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log):
+        self.run, self.config, self.folder, self.log = run, config, folder, log
+        self.rows: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+        self.newest: dict[str, dict[str, Evaluation]] = {}  # by split: what the last evaluation gave
+        # Taken at the start: the checkout may change while the run goes on.
+        self.environment = environment(device) | {"processes": run.world.size}
+        self.code = self.environment["code"]
+        # Tuning looks at the held-out part where there is one, so the best epoch is chosen there.
+        self.watched = next(iter(run.splits))
+        folder.write_json("env.json", self.environment)
+
+    def resume(self) -> int:
+        """Continue from the folder's checkpoint, and return the step to start with."""
+        path, first = self.folder.checkpoint, self.run.world.first
+        state = first(lambda: checkpoint.load(path) if path.exists() else None)
+        if not state:
+            return 0
+        checkpoint.restore(self.run, state, path)
+        self.rows, self.best = first(lambda: self.folder.metrics(state["step"])), state["best"]
+        self.log(f"resuming {self.folder.path} at step {state['step']} of {self.run.total}")
+        if state["code"] != self.code:
+            self.log(f"note: the checkpoint was written by code {state['code']}, this is {self.code}")
+        return state["step"]
+
+    def evaluate(self, epoch: int, last: bool) -> dict[str, float]:
+        """Columns of accuracy and loss, in the end of top-5 and calibration error too.
+
+        The test set's only in the end, where a part is held out.
+        """
+        began = time.perf_counter()
+        names = list(self.run.splits) if last else [self.watched]
+        if last:
+            self._refresh()
+        self.newest = {name: self._evaluations(name, last) for name in names}
+        columns: dict[str, float] = {}
+        for name, evaluations in self.newest.items():
+            for prefix, result in evaluations.items():
+                columns |= {f"{prefix}{name}_accuracy": result.accuracy, f"{prefix}{name}_loss": result.loss}
+                if last:
+                    more = beyond_accuracy(result.logits, result.y)
+                    columns |= {f"{prefix}{name}_{key}": value for key, value in more.items()}
+        accuracy = columns[f"{self.watched}_accuracy"]
+        if self.best is None or accuracy > self.best["accuracy"]:
+            self.best = {"epoch": epoch, "accuracy": accuracy, "split": self.watched}
+        return columns | {"seconds_evaluate": time.perf_counter() - began}
+
+    def _refresh(self) -> None:
+        """Measure the statistics of the averages that need it; they are saved with the last checkpoint."""
+        run = self.run
+        for average in run.averages.values():
+            if average.needs_statistics:
+                refresh_statistics(average.model, run.data.split, run.normalize, run.precision, run.world)
+
+    def _evaluations(self, split: str, last: bool) -> dict[str, Evaluation]:
+        """The model's evaluation under the prefix "", each average's under its name; in the end views too.
+
+        Averages that must first be refreshed come in the end only.
+        """
+        averages = {
+            name: average.model
+            for name, average in self.run.averages.items()
+            if last or not average.needs_statistics
+        }
+        models = networks(self.run.model, averages, self.run.views if last else {})
+        run = self.run
+        how = (run.splits[split], run.normalize, run.precision, run.world)
+        return {prefix: evaluate(model, *how) for prefix, model in models.items()}
+
+    def add(self, row: dict[str, Any]) -> None:
+        """An epoch's row, to disk and to the console."""
+        self.rows.append(row)
+        self.folder.write_metrics(self.rows)
+        epochs = math.ceil(self.run.epochs)
+        accuracies = [
+            f"{key.removesuffix('_accuracy').replace('_', ' ')} {value:.2f} %"
+            for key, value in row.items()
+            if key.endswith("_accuracy")
+        ]
+        head = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}", f"loss {row['train_loss']:.4f}"]
+        tail = [
+            f"lr {row['lr']:.3g}",
+            f"{row['images_per_second']:,.0f} images/s",
+            f"{row['seconds_train']:.1f} s",
+        ]
+        self.log("  ".join([*head, *accuracies, *tail]))
+
+    def _splits(self) -> dict[str, Split]:
+        return {"train": self.run.data.split, **self.run.splits}
+
+    def save(self, step: int) -> None:
+        path = self.folder.checkpoint
+        if self.run.world.leads:
+            checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
+
+    def predict(self) -> dict[str, float]:
+        """Write the predictions of the last epoch, and give its columns of what they are worth."""
+        # A run that was resumed behind its last epoch has not evaluated in this process.
+        evaluations = self.newest.get("test") or self._evaluations("test", last=True)
+        arrays = {f"{prefix}logits": evaluation.logits.numpy() for prefix, evaluation in evaluations.items()}
+        self.folder.write_predictions(arrays | {"y": self.run.splits["test"].y.cpu().numpy()})
+        columns = {key: value for key, value in self.rows[-1].items() if key.endswith(COLUMNS)}
+        return columns | (self._corruptions() if self.config.evaluate.corruptions else {})
+
+    def _corruptions(self) -> dict[str, Any]:
+        """What the weights and their averages are worth on corrupted test images."""
+        run = self.run
+        models = {"last": run.model} | {name: average.model for name, average in run.averages.items()}
+        found = robustness(models, run.splits["test"], run.normalize, run.precision, run.world)
+        for line in robustness_text(found).splitlines():
+            self.log(line)
+        errors = {
+            "test_corruption_error" if name == "last" else f"{name}_test_corruption_error": corruption_error(
+                of
+            )
+            for name, of in found.items()
+        }
+        return errors | {"corruptions": found}
+
+    def finish(self, status: str, outcome: dict[str, Any]) -> dict[str, Any]:
+        """Draw the curves, and write the result last."""
+
+        def total(key: str) -> float:
+            return sum(row.get(key, 0.0) for row in self.rows)
+
+        config = self.config
+        parts = ("start", "train", "data", *(["select"] if self.run.selections else []), "evaluate")
+        seconds = {part: total(f"seconds_{part}") for part in parts}
+        images = self.rows[-1]["step"] * self.run.images if self.rows else 0
+        result = {
+            "format": RESULT_FORMAT,
+            "status": status,
+            "dataset": config.chosen["data"].entry.name,
+            "model": config.chosen["model"].entry.name,
+            "parameters": sum(p.numel() for p in self.run.params),
+            "seed": config.train.seed,
+            "config": config.digest(),
+            "config_diff": config.changed,
+            "epochs": config.train.epochs,
+            "steps": self.run.total,
+            **outcome,
+            "best": self.best,
+            # Rows of checkpoints that an older version wrote have none.
+            "train_flops": total("flops") if all("flops" in row for row in self.rows) else None,
+            "data": {name: fingerprint(split) for name, split in self._splits().items()},
+            "seconds": seconds,
+            "images_per_second": images / seconds["train"] if images else None,
+            "peak_memory_mb": max((row["peak_memory_mb"] for row in self.rows), default=None),
+            "environment": self.environment,
+        }
+        if self.rows and self.run.world.leads:
+            title = f"{result['model']} on {result['dataset']}"
+            self.folder.write_curves(draw_curves(self.rows, title))
+        self.folder.write_json("result.json", result)
+        return result

@@ -1,0 +1,74 @@
+"""How far networks bear corrupted images: their accuracy under each corruption in each severity.
+
+The protocol of CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv:1903.12261, section 4), on test images that are
+corrupted here. Its mean corruption error is divided by AlexNet's; ours is the plain mean of the errors.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..core.dist import ALONE, World
+from ..core.precision import Precision
+from ..core.registry import corruptions
+from ..core.rng import Rng
+from ..corruptions import SEVERITIES, corrupt
+from ..data.base import Split
+from ..engine.evaluate import BATCH, evaluate
+from ..report.text import aligned, percent
+
+Accuracies = dict[str, list[float]]  # by corruption, from severity 1 to 5, in percent
+
+
+def robustness(
+    models: dict[str, nn.Module],
+    split: Split,
+    normalize: Callable[[Tensor], Tensor],
+    precision: Precision,
+    world: World = ALONE,
+) -> dict[str, Accuracies]:
+    """The accuracies of each network. All see the same pixels, which on one device are those of every run."""
+    found: dict[str, Accuracies] = {network: {} for network in models}
+    for name in tqdm(corruptions.names(), "corruptions", disable=None if world.leads else True, leave=False):
+        for severity in SEVERITIES:
+            part = corrupted(split, name, severity)
+            for network, model in models.items():
+                accuracy = evaluate(model, part, normalize, precision, world).accuracy
+                found[network].setdefault(name, []).append(accuracy)
+    return found
+
+
+def corrupted(split: Split, name: str, severity: int) -> Split:
+    """All images of a split under one corruption."""
+    starts = range(0, len(split), BATCH)
+    rngs = [Rng("corruptions", name, severity, start) for start in starts]
+    parts = [
+        corrupt(name, split.x[start : start + BATCH], severity, rng)
+        for start, rng in zip(starts, rngs, strict=True)
+    ]
+    return Split(torch.cat(parts), split.y)
+
+
+def corruption_error(accuracies: Accuracies) -> float:
+    """The mean error over corruptions and severities, in percent."""
+    errors = [100 - accuracy for row in accuracies.values() for accuracy in row]
+    return sum(errors) / len(errors)
+
+
+def robustness_text(found: dict[str, Accuracies]) -> str:
+    """The first network's accuracy by severity, and the means of all of them."""
+    first = next(iter(found))
+    heads = [f"{first} %: severity {SEVERITIES[0]}", *map(str, SEVERITIES[1:])]
+    rows = [["corruption", *heads, *(f"{network} mean" for network in found)]]
+    for name, accuracies in found[first].items():
+        means = [sum(of[name]) / len(of[name]) for of in found.values()]
+        rows.append([name, *map(percent, [*accuracies, *means])])
+    columns = list(zip(*found[first].values(), strict=True))
+    total = [sum(column) / len(column) for column in columns]
+    rows.append(
+        ["mean", *map(percent, total), *(percent(100 - corruption_error(of)) for of in found.values())]
+    )
+    errors = ", ".join(f"{network} {percent(corruption_error(of))} %" for network, of in found.items())
+    return f"{aligned(rows)}\nmean corruption error (not divided by AlexNet's): {errors}"

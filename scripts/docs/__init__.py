@@ -1,0 +1,1 @@
+"""Generators of documentation: `python -m scripts.docs` renews the generated parts."""
