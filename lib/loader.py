@@ -157,6 +157,6 @@ def _switched(data: str, augment: Iterable[str] | Mapping[str, Any]) -> list[Lay
     require(isinstance(names, Iterable), "augment", "names, or a mapping of names to settings", augment)
     asked = names if isinstance(names, Mapping) else dict.fromkeys(names, True)
     asked = {name: True if settings == {} else settings for name, settings in asked.items()}
-    usual = datasets[data].facts.get("augment", ()) if data in datasets else ()
+    usual = datasets[data].facts.augment if data in datasets else ()
     on = [(key, value, key) for key, value in flatten({"augment": asked})]
     return [_layer("augment", dict.fromkeys(usual, False)), layer_of(on, "Loader")]

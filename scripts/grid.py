@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from lib.core.errors import BadInput, exit_code
-from lib.core.fields import coerce
 from lib.grid.carry_out import Progress, chosen, command, jobs_of, summary
 from lib.grid.estimate import estimate
 from lib.grid.job import Options, backends, done, outcome
@@ -104,7 +103,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
     for field in entry.fields.values():
         if (value := getattr(asked, field.name)) is not None:
             try:
-                own[field.name] = coerce(value, field.type)
+                own[field.name] = field.parse(value)
             except ValueError as error:
                 raise BadInput(f"--{field.name.replace('_', '-')}: {error}") from error
     return asked, backends.function(entry.form), own

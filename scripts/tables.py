@@ -99,7 +99,7 @@ def train_flops(row: Row) -> float | None:
     macs = json.loads(MACS.read_text()).get(model.entry.name)
     if macs is None or not usual or data.get("shape", ())[1:] != (32, 32):
         return None
-    gradients = 2 if any(trick.entry.facts.get("climbs") for trick in config.tricks["wrap"].values()) else 1
+    gradients = 2 if any(trick.entry.facts.perturbs for trick in config.tricks["wrap"].values()) else 1
     return 6.0 * macs * data["train"] * config.data.fraction * config.train.epochs * gradients
 
 

@@ -16,14 +16,14 @@ from torch import Tensor
 
 import lib.augment.pipeline
 from lib.augment.pipeline import Normalize, Step, pipeline
-from lib.augment.stage import Stage
 from lib.core.batch import Batch, PixelScale
+from lib.core.facts import Stage
 from lib.core.registry import Entry, augmentations
 from lib.core.rng import Rng
 
 
 def per_stage(*stages: Stage) -> list[str]:
-    return [entry.name for entry in augmentations.entries() if entry.facts["stage"] in stages]
+    return [entry.name for entry in augmentations.entries() if entry.facts.stage in stages]
 
 
 ALL = augmentations.names()
@@ -57,7 +57,7 @@ def batch_of(x: Tensor, y: Tensor | None = None, epoch: int = 3) -> Batch:
 def example(entry: Entry, count: int = 8, channels: int = 3, height: int = 32, width: int = 32) -> Batch:
     """A batch as an augmentation of this stage meets it."""
     x = images(count, channels, height, width)
-    return batch_of(x if entry.facts["stage"] < Stage.NORMALIZE else x.float() / 64 - 2)
+    return batch_of(x if entry.facts.stage < Stage.NORMALIZE else x.float() / 64 - 2)
 
 
 def painted(colours: int = 3, count: int = 64, side: int = 32) -> Batch:
@@ -86,7 +86,7 @@ def assert_share(count: int, total: int, share: float) -> None:
 @every
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (7, 1, 24, 40), (8, 3, 40, 24), (2, 1, 16, 16)], ids=str)
 def test_a_batch_of_any_shape_keeps_its_form_and_its_targets_stay_probabilities(name, shape):
-    batch, stage = example(augmentations[name], *shape), augmentations[name].facts["stage"]
+    batch, stage = example(augmentations[name], *shape), augmentations[name].facts.stage
     for seed in range(5):
         out = build(name)(batch, Rng(seed, name))
         assert out.x.shape == (shape[0] * out.views, *shape[1:]) or stage is Stage.RESIZE
@@ -179,7 +179,7 @@ class Spy:
         self.prob, self.applies = getattr(self.map, "prob", None), self.map.applies
 
     def __call__(self, batch: Batch, rng: Rng) -> Batch:
-        assert batch.x.is_floating_point() == (augmentations[self.name].facts["stage"] > Stage.NORMALIZE)
+        assert batch.x.is_floating_point() == (augmentations[self.name].facts.stage > Stage.NORMALIZE)
         self.calls.append(self.name)
         self.made = self.map(example(augmentations[self.name]), Rng(*rng.key))
         return self.map(batch, rng)
@@ -193,7 +193,7 @@ def spied(names: list[str], rng: Rng) -> tuple[Batch, list[str], dict[str, Batch
     """The batch that these augmentations make, who was called, and what each makes of its example."""
     calls: list[str] = []
     spies = {name: Spy(name, calls) for name in names}
-    steps = [Step(name, augmentations[name].facts["stage"], spy) for name, spy in spies.items()]
+    steps = [Step(name, augmentations[name].facts.stage, spy) for name, spy in spies.items()]
     out = pipeline([*steps, NORMALIZE])(batch_of(images(8)), rng)
     return out, calls, {name: spy.made for name, spy in spies.items()}
 
@@ -208,7 +208,7 @@ def test_maps_are_applied_in_the_order_of_their_stages_whatever_the_order_of_the
     out, calls, _ = spied(ALL, Rng(seed))
     assert sum(name in MIXES for name in calls) == 1
     assert set(calls) - set(MIXES) == set(ALL) - set(MIXES)
-    stages = [augmentations[name].facts["stage"] for name in calls]
+    stages = [augmentations[name].facts.stage for name in calls]
     assert stages == sorted(stages)
     for names in (ALL[::-1], ALL[3:] + ALL[:3]):
         again, same_calls, _ = spied(names, Rng(seed))

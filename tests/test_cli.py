@@ -78,7 +78,7 @@ def test_a_listing_shows_multiply_accumulates(shown):
 def test_the_summary_counts_every_parameter(shown):
     # torchsummary alone misses the class token and the positions, which belong to no leaf module.
     text = shown("--summary --model vit")
-    assert f"parameters: {models['vit'].facts['params']:,}" in text
+    assert f"parameters: {models['vit'].facts.params:,}" in text
     assert "Conv2d" in text
 
 
@@ -99,7 +99,7 @@ TOY = '''"""Toy (nobody 2026): invert the colours."""
 from dataclasses import dataclass
 
 from lib.augment.pipeline import Augmentation
-from lib.augment.stage import Stage
+from lib.core.facts import Stage
 from lib.core.registry import augmentations
 
 

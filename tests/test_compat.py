@@ -102,10 +102,10 @@ def test_every_older_default_is_one_of_a_field_that_there_is_and_of_a_time_that_
     found = 0
     for registry in REGISTRIES.values():
         for entry in registry.entries():
-            for era, facts in entry.facts.get("compat", {}).items():
+            for era, facts in entry.facts.compat.items():
                 assert config(f"--compat {era}").train.compat == era
                 constants = config().settings["data"].__dict__ if registry.kind == "dataset" else {}
-                assert set(facts) <= {*entry.fields, *constants, *entry.facts}, entry.name
+                assert set(facts) <= {*entry.fields, *constants, *vars(entry.facts)}, entry.name
                 found += 1
     assert found >= 3
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from lib.augment.stage import Stage
 from lib.config.schema import SECTIONS
 from lib.core.batch import Batch
 from lib.core.errors import BadInput
+from lib.core.facts import Stage
 from lib.core.registry import Entry, augmentations, initialisations, models, wrappers
 from lib.core.rng import Rng
 from lib.engine.step import Run, train_step
@@ -25,7 +25,7 @@ TRICKS = {t: on for t, on in tricks().items() if t not in NETWORK and section_of
 
 
 def are_climbers(*tricks: str) -> bool:
-    return all(section_of(t) == "wrap" and wrappers[t.partition(".")[2]].facts.get("climbs") for t in tricks)
+    return all(section_of(t) == "wrap" and wrappers[t.partition(".")[2]].facts.perturbs for t in tricks)
 
 
 PAIRS = [pair for pair in combinations(TRICKS, 2) if not are_alternatives(*pair)]
@@ -38,14 +38,14 @@ def file_of(entry: Entry) -> str:
 
 def smallest_of_each_file() -> list[Entry]:
     """The registered model with the fewest parameters of every file of lib/models."""
-    entries = [models[name] for name in models.names() if "params" in models[name].facts]
-    entries.sort(key=lambda entry: entry.facts["params"], reverse=True)
+    entries = [models[name] for name in models.names() if models[name].facts.params]
+    entries.sort(key=lambda entry: entry.facts.params, reverse=True)
     return sorted({file_of(entry): entry for entry in entries}.values(), key=lambda entry: entry.name)
 
 
 FAMILIES = smallest_of_each_file()
-QUICK = [entry.name for entry in FAMILIES if entry.facts["params"] < 3e6]
-LARGE = [entry.name for entry in FAMILIES if entry.facts["params"] >= 3e6]
+QUICK = [entry.name for entry in FAMILIES if entry.facts.params < 3e6]
+LARGE = [entry.name for entry in FAMILIES if entry.facts.params >= 3e6]
 
 
 def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
@@ -73,7 +73,7 @@ def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
 def refusal_of_small_images(*tricks: str):
     """A model may refuse the sizes that a trick makes of its images, if it says which trick that is."""
     resizing = [t.partition(".")[2] for t in tricks if section_of(t) == "augment"]
-    resizing = [name for name in resizing if augmentations[name].facts["stage"] is Stage.RESIZE]
+    resizing = [name for name in resizing if augmentations[name].facts.stage is Stage.RESIZE]
     try:
         yield
     except BadInput as error:
@@ -162,7 +162,7 @@ CONTRADICT = {
 
 def reason_against(one: str, other: str) -> str | None:
     """Why two changes of the network exclude one another; None where they do not."""
-    if all(t.startswith("init.") and initialisations[t[5:]].facts.get("draws") for t in (one, other)):
+    if all(t.startswith("init.") and initialisations[t[5:]].facts.draws for t in (one, other)):
         return "are two ways to draw all weights"
     return CONTRADICT.get((one, other))
 

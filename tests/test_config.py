@@ -245,7 +245,7 @@ def test_every_field_has_a_help_text_and_every_entry_a_description():
         assert all(field.help for field in section.fields.values())
     for registry in REGISTRIES.values():
         for entry in registry.entries():
-            assert entry.facts.get("paper") or entry.about, entry.name
+            assert entry.facts.paper or entry.about, entry.name
             missing = [field.name for field in entry.fields.values() if not field.help]
             assert not missing, f"{entry.name}: {missing}"
 

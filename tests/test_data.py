@@ -44,7 +44,7 @@ def test_a_set_that_can_be_had_keeps_the_contract(name):
         assert len(split.x) == len(split.y) == len(split)
         assert split.y.unique().tolist() == list(range(len(data.classes)))
         assert split.x.shape[1:] == data.train.x.shape[1:]
-    if datasets[name].facts.get("balanced"):
+    if datasets[name].facts.balanced:
         assert len(data.train.y.bincount().unique()) == 1
     mean, std = channel_statistics(data.train.x)
     assert data.mean == pytest.approx(mean, abs=2e-3)
@@ -52,17 +52,17 @@ def test_a_set_that_can_be_had_keeps_the_contract(name):
     shape = tuple(data.train.x.shape[1:])
     found = (len(data.classes), shape, len(data.train), len(data.test), data.mean, data.std)
     for fact, value in zip(FACTS, found, strict=True):
-        assert datasets[name].facts.get(fact, value) == value
+        assert getattr(datasets[name].facts, fact) in (None, value)
 
 
 @pytest.mark.parametrize("entry", datasets.entries(), ids=lambda entry: entry.name)
 def test_every_set_has_its_facts_and_described_options(entry):
-    assert set(entry.facts["augment"]) <= {"crop", "flip"}
-    assert set(FACTS) <= set(entry.facts) or not set(FACTS) & set(entry.facts)
+    assert set(entry.facts.augment) <= {"crop", "flip"}
+    assert len({getattr(entry.facts, fact) is None for fact in FACTS}) == 1, "all are known, or none"
     assert {"root", "offline"}.isdisjoint(entry.fields)
     assert all(field.help for field in entry.fields.values())
-    if "mean" in entry.facts:
-        assert len(entry.facts["mean"]) == len(entry.facts["std"]) == entry.facts["shape"][0]
+    if entry.facts.mean:
+        assert len(entry.facts.mean) == len(entry.facts.std) == entry.facts.shape[0]
 
 
 @pytest.mark.data

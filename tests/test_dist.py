@@ -25,9 +25,9 @@ import lib.run.fit
 import lib.store.checkpoint
 import train
 from lib.augment.pipeline import Normalize, Share, Step, pipeline
-from lib.augment.stage import Stage
 from lib.config.cli import parse
 from lib.core.batch import Batch
+from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.factory import build
@@ -143,11 +143,11 @@ def test_the_shares_of_all_processes_are_the_batch_of_one(name, processes):
     x = torch.randint(0, 256, (8, 3, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     normalize = Normalize(torch.full((3, 1, 1), 0.5), torch.full((3, 1, 1), 0.25))
     steps = [Step("normalize", Stage.NORMALIZE, normalize)]
-    steps.append(Step(name, augmentations[name].facts["stage"], augmentations[name].build()))
+    steps.append(Step(name, augmentations[name].facts.stage, augmentations[name].build()))
     whole = pipeline(steps)(flat(x), Rng(0, 3, 0))
     images = torch.arange(8)
     for rank in range(processes):
-        share = Step("share", Stage.SHARE, Share(rank=rank, size=processes))
+        share = Step("share", Stage.SHARD, Share(rank=rank, size=processes))
         mine = pipeline([*steps, share])(flat(x), Rng(0, 3, 0))
         for part, of in ((mine.x, whole.x), (mine.y, whole.y), (mine.index, whole.index)):
             views = of.unflatten(0, (8, -1))[images % processes == rank]

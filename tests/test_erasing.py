@@ -12,9 +12,9 @@ from scipy import stats
 from torch import Tensor
 
 from lib.augment.pipeline import Normalize, Step, pipeline
-from lib.augment.stage import Stage
 from lib.config.cli import parse
 from lib.core.batch import Batch, PixelScale
+from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.engine.step import Run, train_step

@@ -21,7 +21,7 @@ SMALL = {
     "data.name": "synthetic", "data.size": 40, "data.classes": 4, "data.image_size": 16, "train.epochs": 1,
     "train.batch_size": 8, "schedule.name": "constant", "model.name": "resnet20",
 }  # fmt: skip
-DRAWS = [name for name in initialisations.names() if initialisations[name].facts.get("draws")]
+DRAWS = [name for name in initialisations.names() if initialisations[name].facts.draws]
 
 
 def config_of(**settings: object) -> Config:

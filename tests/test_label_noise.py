@@ -51,7 +51,7 @@ def test_asymmetric_noise_takes_cifar10s_classes_for_the_papers_others(share):
     pairs = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
     clean = split_of([1_000] * 10)
     table = confusion(
-        clean, mislabelled(clean, share, "asymmetric", 10, datasets["cifar10"].facts["mistaken"]), 10
+        clean, mislabelled(clean, share, "asymmetric", 10, datasets["cifar10"].facts.mistaken), 10
     ).tolist()
     for k, row in enumerate(table):
         wrong = names.index(pairs[names[k]]) if names[k] in pairs else k

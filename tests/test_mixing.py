@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from lib.augment.fmix import _low_frequency
 from lib.augment.mixing import below
 from lib.augment.pipeline import Step, pipeline
-from lib.augment.stage import Stage
 from lib.config.cli import parse
 from lib.core.batch import Batch
 from lib.core.errors import BadInput
+from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.factory.trial import try_sizes
@@ -217,7 +217,7 @@ def test_whole_numbers_below_n_are_uniform_and_never_n():
 
 @pytest.mark.parametrize("name", augmentations.names())
 def test_outside_its_epochs_an_augmentation_leaves_the_batch_as_it_is(name):
-    step = Step(name, augmentations[name].facts["stage"], build(name, start=2, stop=4))
+    step = Step(name, augmentations[name].facts.stage, build(name, start=2, stop=4))
     applied = build(name)
     for epoch in range(6):
         batch = example(augmentations[name]).replace(epoch=epoch)
@@ -228,8 +228,8 @@ def test_outside_its_epochs_an_augmentation_leaves_the_batch_as_it_is(name):
 
 @pytest.mark.parametrize("name", augmentations.names())
 def test_an_augmentation_outside_its_epochs_leaves_the_draws_of_the_others_as_they_were(name):
-    others = [Step(f"other_{n}", augmentations[n].facts["stage"], build(n)) for n in ("crop", "flip")]
-    late = Step(name, augmentations[name].facts["stage"], build(name, start=4))
+    others = [Step(f"other_{n}", augmentations[n].facts.stage, build(n)) for n in ("crop", "flip")]
+    late = Step(name, augmentations[name].facts.stage, build(name, start=4))
     batch = batch_of(images(6, height=16, width=16), epoch=3)
     assert same(pipeline([*others, late])(batch, Rng(0)), pipeline(others)(batch, Rng(0)))
 
@@ -301,7 +301,7 @@ def test_a_batch_of_repeated_images_keeps_its_size_and_holds_each_image_so_many_
 
 
 def test_every_copy_of_an_image_is_augmented_anew():
-    steps = [Step(n, augmentations[n].facts["stage"], build(n)) for n in ("repeated_augmentation", "crop")]
+    steps = [Step(n, augmentations[n].facts.stage, build(n)) for n in ("repeated_augmentation", "crop")]
     out = pipeline(steps)(batch_of(images(30)), Rng(0))
     copies = out.x.view(3, 10, -1)
     assert (copies[0] != copies[1]).any(1).sum() >= 8

@@ -29,7 +29,7 @@ def function_of(entry: Entry) -> tuple[Callable, dict]:
 def is_heavy(entry: Entry) -> bool:
     """Over 20 M parameters or 1 G multiply-accumulates, or so many layers that the calls take seconds."""
     many_layers = function_of(entry)[1].get("depth", 0) > 300
-    return entry.facts.get("params", 0) > 20e6 or COUNTED.get(entry.name, 0) > 1e9 or many_layers
+    return (entry.facts.params or 0) > 20e6 or COUNTED.get(entry.name, 0) > 1e9 or many_layers
 
 
 COUNTED = json.loads(MACS.read_text())
@@ -98,7 +98,7 @@ def test_the_parameter_count_is_the_published_one(name):
     with torch.device("meta"):
         model = models[name].build(num_classes=10, in_channels=3, image_size=32)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    published = models[name].facts["params"]
+    published = models[name].facts.params
     rounding = 0.03 if isinstance(published, float) else 0  # a paper's figure has two digits
     assert abs(count - published) <= rounding * published
 
@@ -189,7 +189,7 @@ def test_one_seed_builds_one_model(fresh):
 def options() -> list[tuple[str, str, object]]:
     """(model, option, its type) for each option of each function, patterns included."""
     smallest: dict[tuple, str] = {}
-    for entry in sorted(models.entries(), key=lambda e: e.facts.get("params", math.inf)):
+    for entry in sorted(models.entries(), key=lambda e: e.facts.params or math.inf):
         for field in entry.parameters.values():
             key = function_of(entry)[0], field.name
             smallest.setdefault(key, (entry.name, field.name, field.type))

@@ -122,7 +122,7 @@ def test_norm_layers_and_biases_decay_only_if_asked_to(decays):
 
 # Wrappers
 
-CLIMBING = [entry.name for entry in wrappers.entries() if entry.facts.get("climbs")]
+CLIMBING = [entry.name for entry in wrappers.entries() if entry.facts.perturbs]
 
 
 def sgd(params: list[Tensor], lr: float = 0.1, momentum: float = 0.0) -> torch.optim.Optimizer:

@@ -12,9 +12,9 @@ from PIL import Image
 
 import train
 from lib.augment.pipeline import Augmentation, Mix, Step, describe, ordered
-from lib.augment.stage import Stage
 from lib.config.cli import parse
 from lib.core.batch import Batch, PixelScale
+from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.factory import build
@@ -24,7 +24,7 @@ from scripts.preview import preview
 
 BASE = "--dataset synthetic --data.size 64 --data.classes 4 --data.image-size 16 --bs 16 --model resnet20"
 ENTRIES = [augmentations[name] for name in augmentations.names()]
-MIXES = [entry.name for entry in ENTRIES if entry.facts["stage"] is Stage.MIX]
+MIXES = [entry.name for entry in ENTRIES if entry.facts.stage is Stage.MIX]
 ON = " ".join(f"--{name}" for name in augmentations.names())
 
 
@@ -55,14 +55,14 @@ def test_the_last_row_is_the_batch_that_training_sees(line, epoch):
 
 def test_every_step_that_is_on_has_its_row_in_the_order_of_the_stages():
     rows = rows_of(ON)
-    place = {entry.name: (entry.facts["stage"], entry.name) for entry in ENTRIES}
+    place = {entry.name: (entry.facts.stage, entry.name) for entry in ENTRIES}
     shown = [row.name for row in rows[1:]]
     assert shown == sorted(shown, key=place.get)
     assert {*shown} >= {*place} - {*MIXES}
     assert len({*shown} & {*MIXES}) == 1
     assert all(row.captions is None for row in rows[1:-1])
     for row in rows[1:]:
-        assert row.detail.startswith(augmentations[row.name].facts["stage"].name.lower())
+        assert row.detail.startswith(augmentations[row.name].facts.stage.name.lower())
 
 
 def test_a_step_outside_its_epochs_has_no_row():
@@ -198,7 +198,7 @@ def planned(line: str, capsys) -> list[str]:
 
 def test_the_dry_run_tells_the_order_of_all_that_is_on(capsys):
     order = planned(ON, capsys)
-    rank = {entry.name: (entry.facts["stage"], entry.name) for entry in ENTRIES if entry.name not in MIXES}
+    rank = {entry.name: (entry.facts.stage, entry.name) for entry in ENTRIES if entry.name not in MIXES}
     rank |= {
         "normalize": (Stage.NORMALIZE, ""),
         f"one of ({', '.join(f'{m} 1' for m in MIXES)})": (Stage.MIX,),
@@ -237,5 +237,5 @@ def test_the_listing_of_augmentations_shows_their_stages_in_order(capsys):
     stages = [Stage[stage.upper()] for _, stage in found]
     assert stages == sorted(stages)
     assert {name: stage.name for (name, _), stage in zip(found, stages, strict=True)} == {
-        entry.name: entry.facts["stage"].name for entry in ENTRIES
+        entry.name: entry.facts.stage.name for entry in ENTRIES
     }

@@ -20,7 +20,7 @@ from lib.optim.schedules import Cosine, Warmup
 
 def schedule_of(name: str, warmup: float | None = None, **options):
     """The schedule as a run has it: within the warm-up that it brings along."""
-    usual = schedules[name].facts.get("warmup", 0.0)
+    usual = schedules[name].facts.defaults.get("warmup", 0.0)
     return Warmup(usual if warmup is None else warmup)(schedules[name].build(**options))
 
 

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import lib.engine.evaluate
 from lib.augment.pipeline import Normalize, Step, pipeline
-from lib.augment.stage import Stage
 from lib.core.batch import Batch
 from lib.core.dist import World
+from lib.core.facts import Stage
 from lib.core.precision import LossScaler, Precision
 from lib.core.registry import augmentations, averages, losses, models, optimizers, schedules, wrappers
 from lib.core.rng import Rng
@@ -42,7 +42,7 @@ def dense(*between: nn.Module) -> nn.Module:
 
 
 # A dense layer takes images of one size only.
-SIZE_KEPT = [name for name in augmentations.names() if augmentations[name].facts["stage"] is not Stage.RESIZE]
+SIZE_KEPT = [name for name in augmentations.names() if augmentations[name].facts.stage is not Stage.RESIZE]
 
 
 def run_of(model: nn.Module, *tricks: str, wrapper: str | None = None, batch_size: int = 8, **changes) -> Run:
@@ -50,7 +50,7 @@ def run_of(model: nn.Module, *tricks: str, wrapper: str | None = None, batch_siz
     optimizer = optimizers["sgd"].build(params=[{"params": list(model.parameters())}], lr=0.05)
     if wrapper:
         optimizer = wrappers[wrapper].build(base=optimizer, model=model)
-    steps = [Step(name, augmentations[name].facts["stage"], augmentations[name].build()) for name in tricks]
+    steps = [Step(name, augmentations[name].facts.stage, augmentations[name].build()) for name in tricks]
     precision = changes.get("precision", "fp32")
     fields = {
         "model": model,

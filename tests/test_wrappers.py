@@ -9,10 +9,10 @@ from test_compose_tricks import SMALL, TINY, config_of
 from torch import Tensor, nn
 
 from lib.core.errors import BadInput
+from lib.core.facts import WrapperOrder
 from lib.core.registry import wrappers
 from lib.engine.step import train_step
 from lib.factory import build
-from lib.optim.order import Order
 
 MOMENTUM, DECAY, LR = 0.8, 0.1, 0.05
 
@@ -220,7 +220,7 @@ def test_adaptive_clipping_bounds_each_neuron_by_its_own_weights_but_spares_the_
     assert any(clipped) and not all(clipped)
 
 
-# Order
+# WrapperOrder
 
 
 def chain(optimizer) -> list[str]:
@@ -245,12 +245,12 @@ def test_wrappers_stand_in_the_same_order_whatever_the_order_of_the_flags():
 
 def test_every_wrapper_has_a_place_and_climbers_have_the_climbers():
     for entry in wrappers.entries():
-        assert isinstance(entry.facts["order"], Order)
-        assert (entry.facts["order"] is Order.CLIMB) == bool(entry.facts.get("climbs"))
+        assert isinstance(entry.facts.order, WrapperOrder)
+        assert (entry.facts.order is WrapperOrder.PERTURB) == bool(entry.facts.perturbs)
 
 
 def test_two_climbers_are_refused():
-    with pytest.raises(BadInput, match="looksam and sam are two ways to climb"):
+    with pytest.raises(BadInput, match="looksam and sam are two ways to perturb the weights"):
         run_with(["looksam", "sam"])
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .pipeline import Augmentation, Loss
 from .policy import NUMBER, Drawn
-from .stage import Stage
 
 DEEPEST = 3  # where the depth is drawn
 WEAKEST = 0.1  # severity; the strongest is the field

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .policy import (
@@ -24,7 +25,6 @@ from .policy import (
     Range,
     magnitudes,
 )
-from .stage import Stage
 
 LEVELS = 10
 

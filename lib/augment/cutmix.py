@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .mixing import below, box, draws, paste
 from .pipeline import Mix
-from .stage import Stage
 
 
 @augmentations.register("cutmix", stage=Stage.MIX, paper="Yun et al. 2019, arXiv:1905.04899")

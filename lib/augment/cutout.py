@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .erase import erased, noise, rectangle, within
 from .pipeline import Augmentation
-from .stage import Stage
 
 
 @augmentations.register("cutout", stage=Stage.ERASE, paper="DeVries & Taylor 2017, arXiv:1708.04552")

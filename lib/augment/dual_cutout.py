@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .cutout import Cutout
 from .pipeline import Loss
-from .stage import Stage
 
 
 @augmentations.register("dual_cutout", stage=Stage.ERASE)

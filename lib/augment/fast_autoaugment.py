@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .policy import ENHANCEMENTS, NUMBER, Drawn, Policy, Range, magnitudes
-from .stage import Stage
 
 GEOMETRY = {
     "shear_x": Range(0, 0.3, signed=True),

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .mixing import draws, paste
 from .pipeline import Mix
-from .stage import Stage
 
 
 @augmentations.register("fmix", stage=Stage.MIX, paper="Harris et al. 2020, arXiv:2002.12047")

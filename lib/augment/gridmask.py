@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.contracts import Epoch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .erase import erased, rectangle
 from .pipeline import Augmentation
-from .stage import Stage
 
 
 @augmentations.register("gridmask", stage=Stage.ERASE, paper="Chen et al. 2020, arXiv:2001.04086")
@@ -21,7 +22,7 @@ class GridMask(Augmentation):
     unit_min: int = 24  # smallest side of the grid's units in pixels (d)
     unit_max: int = 32  # largest side
     prob: float = 1.0  # of masking an image
-    ramp: int = 0  # epochs in which prob rises from 0, as in the paper; 0 is at once
+    ramp: Epoch = 0  # epochs in which prob rises from 0, as in the paper; 0 is at once
 
     def __post_init__(self):
         super().__post_init__()

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .pipeline import Augmentation
-from .stage import Stage
 
 
 @augmentations.register(

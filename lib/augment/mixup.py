@@ -6,11 +6,11 @@ import torch
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .mixing import draws
 from .pipeline import Mix
-from .stage import Stage
 
 
 @augmentations.register("mixup", stage=Stage.MIX, paper="Zhang et al. 2017, arXiv:1710.09412")

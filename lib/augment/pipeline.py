@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from ..core.batch import Batch, Loss, PixelScale
+from ..core.contracts import Epoch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.rng import Rng
-from .stage import Stage
 
 BatchMap = Callable[[Batch, Rng], Batch]
 
@@ -18,8 +19,8 @@ BatchMap = Callable[[Batch, Rng], Batch]
 class Augmentation:
     """What every map of a batch has. A subclass says in `__call__` what it does to the batch."""
 
-    start: int = 0  # the first epoch, from 0, in which it is applied
-    stop: int | None = None  # the first epoch in which it is applied no longer; none is never
+    start: Epoch = 0  # the first epoch, from 0, in which it is applied
+    stop: Epoch | None = None  # the first epoch in which it is applied no longer; none is never
 
     def __post_init__(self):
         require(self.start >= 0, "start", "at least 0", self.start)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 
 from ..core.batch import Batch
+from ..core.contracts import PositiveTime
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .pipeline import Augmentation
-from .stage import Stage
 
 
 @augmentations.register(
@@ -22,7 +23,7 @@ from .stage import Stage
 @dataclass(frozen=True)
 class ProgressiveResizing(Augmentation):
     smallest: float = 0.5  # side in the first epoch, as a share of the full one
-    epochs: float = 0.8  # until the full side is reached: epochs, or a share of the budget
+    epochs: PositiveTime = 0.8  # until the full side is reached
     multiple: int = 4  # sides before that are multiples of it
 
     def __post_init__(self):

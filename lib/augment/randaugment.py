@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .policy import (
@@ -18,7 +19,6 @@ from .policy import (
     Range,
     magnitudes,
 )
-from .stage import Stage
 
 FULL = 10  # the magnitude at the end of AutoAugment's ranges
 

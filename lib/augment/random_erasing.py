@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .erase import erased, noise, rectangle, within
 from .pipeline import Augmentation
-from .stage import Stage
 
 # The algorithm draws until a rectangle lies inside the image. A loop would have to look at the data, so 32
 # are drawn at once and the first that fits is taken; the default rectangles all miss once in some 10^5

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .pipeline import Augmentation
-from .stage import Stage
 
 # A crop that does not fit is drawn again. A loop would have to look at the data, so all are drawn at once and
 # the first that fits is taken; where none does, the whole image is. Of square images that is one in 10^9.

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .mixing import below, box, draws, paste
 from .pipeline import Mix
-from .stage import Stage
 
 
 @augmentations.register("resizemix", stage=Stage.MIX, paper="Qin et al. 2020, arXiv:2012.11101")

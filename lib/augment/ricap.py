@@ -6,11 +6,11 @@ import torch
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .mixing import below, box, draws, fetch, share, source
 from .pipeline import Mix
-from .stage import Stage
 
 
 @augmentations.register("ricap", stage=Stage.MIX, paper="Takahashi et al. 2018, arXiv:1811.09030")

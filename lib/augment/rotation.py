@@ -5,11 +5,11 @@ from typing import Literal
 
 from ..core.batch import Batch
 from ..core.errors import require
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .image_ops import rotate
 from .pipeline import Augmentation
-from .stage import Stage
 
 
 @augmentations.register("rotation", stage=Stage.GEOMETRY, aliases=("random_rotation",))

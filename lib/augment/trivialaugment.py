@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .policy import ENHANCEMENTS, FOURTEEN, NUMBER, Drawn, Policy, Range, magnitudes
-from .stage import Stage
 
 STRENGTHS = 31  # 0 to 30, all equally likely
 

@@ -169,7 +169,7 @@ def layer_of(pairs: list[tuple[str, Any, str]], source: str) -> Layer:
     for key, value, spelled in pairs:
         try:
             paths = resolve(key, value)
-        except (BadInput, ValueError) as error:
+        except ValueError as error:
             raise BadInput(f"{spelled} ({source}): {error}") from error
         layer += [(path, Setting(setting, spelled, source)) for path, setting in paths]
     return layer

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from ..core.errors import BadInput, nearest
+from ..core.errors import BadInput, nearest, where
 from ..core.fields import Field, coerce
 from ..core.registry import Entry
 from .schema import SECTIONS, Choice, Config, Section, plain
@@ -46,7 +46,7 @@ def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
     for name, section in SECTIONS.items():
         mine = {path[1:]: setting for path, setting in settings.items() if path[0] == name}
         if section.is_tricks:
-            usual = chosen["data"].entry.facts.get(name, ())
+            usual = chosen["data"].entry.facts.usual(name)
             tricks[name], off[name], changed[name] = _switch(section, mine, usual, era)
         else:
             chosen[name], constants[name], changed[name] = _fill(name, section, mine, era)
@@ -73,7 +73,7 @@ def _as_of(entry: Entry, era: str | None) -> Entry:
 
     Facts may hold defaults: of the entry's own fields, and of those that its section always has.
     """
-    return replace(entry, facts=entry.facts | entry.facts.get("compat", {}).get(era, {}))
+    return replace(entry, facts=entry.facts.as_of(era))
 
 
 def _unique(layer: Layer) -> dict[Path, Setting]:
@@ -131,8 +131,8 @@ def _fill(
 ) -> tuple[Choice | None, Any, dict[str, Any]]:
     """A section's choice, its own settings, and what of both differs from the defaults."""
     choice = _choose(section, mine, era) if section.is_choice else None
-    facts = choice.entry.facts if choice else {}
-    own = {key: replace(f, default=facts.get(key, f.default)) for key, f in section.fields.items()}
+    defaults = choice.entry.facts.defaults if choice else {}
+    own = {key: replace(f, default=defaults.get(key, f.default)) for key, f in section.fields.items()}
     values = {key: f.default for key, f in own.items()}
     options = choice.options if choice else {}
     changed = {"name": choice.entry.name} if choice and choice.entry.name != section.default else {}
@@ -161,7 +161,7 @@ def _choose(section: Section, mine: dict[Path, Setting], era: str | None) -> Cho
     setting = mine.get(("name",))
     try:
         entry = section.registry[coerce(setting.value, str) if setting else section.default]
-    except (BadInput, ValueError) as error:
+    except ValueError as error:
         raise BadInput(f"{setting}: {error}") from error
     if entry.placeholders:
         raise BadInput(
@@ -203,7 +203,7 @@ def _switch(
     for entry in section.registry.entries():
         if on.get(entry.name):
             entry = _as_of(entry, era)
-            defaults = {key: entry.facts.get(key, f.default) for key, f in entry.fields.items()}
+            defaults = {key: entry.facts.defaults.get(key, f.default) for key, f in entry.fields.items()}
             options = defaults | given.get(entry.name, {})
             tricks[entry.name] = Choice(section.registry.kind, entry, options)
             differs = {key: value for key, value in options.items() if value != defaults[key]}
@@ -214,7 +214,5 @@ def _switch(
 
 
 def _typed(setting: Setting, known: Field) -> Any:
-    try:
-        return coerce(setting.value, known.type)
-    except ValueError as error:
-        raise BadInput(f"{setting}: {error}") from error
+    with where(str(setting)):
+        return known.parse(setting.value)

@@ -8,6 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from ..core.contracts import EPOCH, TIME, rule, split, unit_of
 from ..core.errors import BadInput, nearest
 from ..core.fields import Field
 from ..core.registry import REGISTRIES, Entry, Registry, augmentations, models
@@ -40,12 +41,13 @@ usage: python train.py [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETT
   --dry-run                      the whole configuration and what it amounts to, without training
   --help                         this text; with --model NAME it shows that model's settings
 
+A TIME is in {TIME.about}. An EPOCH is the {EPOCH.about}.
 In names of settings - and _ are the same."""
 
 
 def help_text(config: Config) -> str:
     """Every setting, by section."""
-    lines = [USAGE.format(kinds=", ".join(KINDS))]
+    lines = [USAGE.format(kinds=", ".join(KINDS), TIME=TIME, EPOCH=EPOCH)]
     for name, section in SECTIONS.items():
         lines += ["", f"{name}: {section.help}"]
         if section.is_choice:
@@ -80,7 +82,8 @@ def _option_rows(section: str, entry: Entry) -> list[str]:
 
 def _field_rows(prefix: str, field: Field) -> list[str]:
     flag = f"{prefix}{_flag(field.name)} {_type_name(field.type)}"
-    return _row(flag, f"{field.help} ({value_text(field.default)})")
+    limits = "" if unit_of(field.type) else rule(field.type)
+    return _row(flag, f"{field.help} ({value_text(field.default)}{limits and '; ' + limits})")
 
 
 def _row(left: str, text: str) -> list[str]:
@@ -95,6 +98,9 @@ def _flag(name: str) -> str:
 
 
 def _type_name(kind: Any) -> str:
+    if unit := unit_of(kind):
+        return unit.name + (",..." if typing.get_origin(kind) is tuple else "")
+    kind, _ = split(kind)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
         return "|".join(map(str, args))
@@ -134,13 +140,13 @@ def listing(kind: str = "models", *filters: str) -> str:
     columns = {"name": _names}
     if registry is models:
         macs = json.loads(MACS.read_text())
-        columns["parameters"] = lambda entry: count_text(entry.facts.get("params"))
+        columns["parameters"] = lambda entry: count_text(entry.facts.params)
         columns["MACs"] = lambda entry: macs_text(macs.get(entry.name))
     if registry is augmentations:
-        entries.sort(key=lambda entry: entry.facts["stage"])  # and by name within a stage
-        columns["stage"] = lambda entry: entry.facts["stage"].name.lower()
+        entries.sort(key=lambda entry: entry.facts.stage)  # and by name within a stage
+        columns["stage"] = lambda entry: entry.facts.stage.name.lower()
     columns["settings"] = lambda entry: " ".join(entry.fields)
-    columns["paper"] = lambda entry: entry.facts.get("paper", entry.about)
+    columns["paper"] = lambda entry: entry.facts.paper or entry.about
     table = [tuple(columns), *(tuple(cell(entry) for cell in columns.values()) for entry in entries)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     return "\n".join(
@@ -160,7 +166,7 @@ def _has_size(entry: Entry, size: str) -> bool:
         limit = float(size[1:].rstrip("kKmMgG")) * {"k": 1e3, "m": 1e6, "g": 1e9}.get(size[-1].lower(), 1)
     except ValueError:
         raise BadInput(f"--list: {size!r} is no size; write <5M or >500k") from None
-    params = entry.facts.get("params")
+    params = entry.facts.params
     return params is not None and (params < limit if size[0] == "<" else params > limit)
 
 

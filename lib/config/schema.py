@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ..core.errors import BadInput
+from ..core.errors import where
 from ..core.fields import Field, fields_of
 from ..core.registry import (
     Entry,
@@ -99,10 +99,8 @@ class Choice:
 
     def build(self, **given) -> Any:
         """The object itself; `given` is what the program supplies."""
-        try:
+        with where(f"{self.kind} {self.entry.name}"):
             return self.entry.build(**given, **self.options)
-        except ValueError as error:
-            raise BadInput(f"{self.kind} {self.entry.name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ class Config:
         """The run folder."""
         if self.run.output_dir:
             return Path(self.run.output_dir)
-        usual = self.chosen["data"].entry.facts.get("augment", ())
+        usual = self.chosen["data"].entry.facts.augment
         tricks = [name for section in self.tricks.values() for name in section if name not in usual]
         name = self.run.name or "-".join([self.chosen["model"].entry.name, *tricks])
         data, name = (

@@ -1,12 +1,27 @@
-"""What a user can get wrong ends in one line: what is wrong, where, and what to do instead."""
+"""User errors: reported as one line that says what is wrong, where, and how to fix it; exit code 2."""
 
+import contextlib
 import difflib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
-class BadInput(Exception):
-    """Something cannot be used as asked; the program prints the line and exits with 2."""
+class BadInput(ValueError):
+    """A user error. The program prints its message as one line and exits with code 2."""
+
+
+@contextlib.contextmanager
+def where(place: str) -> Iterator[None]:
+    """Turn a ValueError into a BadInput whose message starts with `place`.
+
+    A BadInput already says where it comes from, and passes unchanged.
+    """
+    try:
+        yield
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"{place}: {error}") from error
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -17,13 +32,17 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def require(holds: bool, argument: str, rule: str, value: object) -> None:
-    """Refuse an argument: raises ValueError that names the argument, the rule and the value got."""
+    """Check a rule that no annotation can state, such as one over two arguments.
+
+    Raises:
+        ValueError: it does not hold; the message names the argument, the rule and the value.
+    """
     if not holds:
         raise ValueError(f"{argument} must be {rule}, got {value!r}")
 
 
 def exit_code(command: Callable[..., int | None], *arguments) -> int:
-    """Run a command: its exit code, 0 where it gives none; for bad input 2, after one line that says what."""
+    """Run a command and return its exit code: its own, or 0 for None, or 2 after a user error."""
     try:
         return command(*arguments) or 0
     except BadInput as error:
@@ -32,5 +51,5 @@ def exit_code(command: Callable[..., int | None], *arguments) -> int:
 
 
 def complain(error: BadInput) -> None:
-    """Say in one line what is wrong; what a library had to say may hold line breaks."""
+    """Print a user error as one line; messages of libraries may contain line breaks."""
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,21 +1,24 @@
 """The fields of a registered thing: the parameters of a function or class, with types, defaults and help.
 
-A field's help is the comment behind it in the source, so that a parameter is described in one place only.
+A field's help is the comment at the end of its line in the source, so that a parameter is described once. It
+is shown to people; no program logic reads it.
 """
 
+import ast
 import inspect
-import re
+import io
 import sys
-import types
+import textwrap
+import tokenize
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
 
+from .contracts import alternatives, check, split
 from .errors import nearest
 
-PACKAGE = __package__.rpartition(".")[0] + "."  # of this project; no help is read from another's source
 FLOAT32_MAX = 3.4e38  # weights and what they are multiplied by are float32
 REQUIRED = inspect.Parameter.empty
 
@@ -23,17 +26,27 @@ REQUIRED = inspect.Parameter.empty
 @dataclass(frozen=True)
 class Field:
     name: str
-    type: Any  # an annotation that `coerce` knows
+    type: Any  # an annotation that `coerce` knows, with its bounds and unit
     default: Any  # REQUIRED where there is none
     help: str
+
+    def parse(self, value: Any) -> Any:
+        """`value`, from YAML or the command line, as this field's type and within its bounds.
+
+        Raises:
+            ValueError: it cannot be read so, or the message names the field, the rule and the value.
+        """
+        parsed = coerce(value, self.type)
+        check(self.name, parsed, self.type)
+        return parsed
 
 
 @cache
 def fields_of(build: Callable) -> dict[str, Field]:
-    """The parameters of `build`, in order. What a `partial` has bound is part of its name, hence no field."""
+    """The parameters of `build`, in order. An argument that a `partial` has bound is not a field."""
     bound = build.keywords if isinstance(build, partial) else {}
     target = build.func if isinstance(build, partial) else build
-    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     parameters = inspect.signature(target).parameters
     return {
         name: Field(name, hints.get(name, str), parameter.default, _comment(target, name))
@@ -57,17 +70,30 @@ def about(build: Callable) -> str:
 
 
 def _comment(target: Callable, name: str) -> str:
-    """The comment behind the parameter `name`, searched in the class and its bases."""
-    line = re.compile(rf"^\s*{name}\s*:[^#\n]*#\s*(.+)$", re.MULTILINE)
-    for owner in target.__mro__ if inspect.isclass(target) else (target,):
-        if owner.__module__.startswith(PACKAGE) and (found := line.search(_source(owner))):
-            return found[1].strip()
+    """The comment at the end of the line of parameter `name`, searched in the class and its bases."""
+    target = inspect.unwrap(target)
+    for owner in target.__mro__[:-1] if inspect.isclass(target) else (target,):
+        if name in (found := _comments(owner)):
+            return found[name]
     return ""
 
 
 @cache
-def _source(owner: Callable) -> str:
-    return inspect.getsource(owner)
+def _comments(owner: Callable) -> dict[str, str]:
+    """By annotated name in the source of a class or function, the comment that ends its line."""
+    try:
+        source = textwrap.dedent(inspect.getsource(owner))
+    except (OSError, TypeError):  # not written in Python
+        return {}
+    lines = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.arg) and node.annotation:
+            lines.setdefault(node.lineno, node.arg)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            lines.setdefault(node.end_lineno, node.target.id)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
+    return {name: comments[line].lstrip("# ") for line, name in lines.items() if line in comments}
 
 
 def coerce(value: Any, kind: Any) -> Any:
@@ -79,11 +105,12 @@ def coerce(value: Any, kind: Any) -> Any:
     Raises:
         ValueError: it cannot be read as that type; the message says what was expected.
     """
+    kind, _ = split(kind)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if type(None) in args and str(value).lower() in ("none", "null"):
+    if len(kinds := alternatives(kind)) > 1:
+        if type(None) in kinds and str(value).lower() in ("none", "null"):
             return None
-        return _first_that_fits(value, [a for a in args if a is not type(None)])
+        return _first_that_fits(value, [k for k in kinds if k is not type(None)])
     if origin is Literal:
         if value not in args:
             choices = [str(a) for a in args]

@@ -20,7 +20,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from .contracts import validated
 from .errors import BadInput, nearest
+from .facts import AugmentationFacts, DatasetFacts, Facts, InitFacts, ModelFacts, SurgeryFacts, WrapperFacts
 from .fields import Field, about, coerce, fields_of, module_of
 from .files import write_atomic
 
@@ -40,8 +42,9 @@ class Entry:
     about: str  # the first line of its documentation
     module: str  # where it is written
     aliases: tuple[str, ...]
-    facts: dict[str, Any]  # given at its registration: paper, parameter count...
-    parameters: dict[str, Field]  # all that its function takes, less what the program supplies
+    facts: Facts  # stated at its registration: paper, parameter count...
+    parameters: dict[str, Field]  # the arguments that the user may set
+    given: tuple[str, ...]  # the arguments that the program supplies, of those it offers
     arguments: dict[str, Any] = field(default_factory=dict)  # what stands in the placeholders
 
     @cached_property
@@ -56,8 +59,11 @@ class Entry:
         return {name: f for name, f in self.parameters.items() if name not in supplied}
 
     def build(self, **arguments) -> Any:
-        """The thing itself."""
-        return REGISTRIES[self.kind].function(self.form)(**self.arguments, **arguments)
+        """The thing itself. What the program offers to every entry of a kind goes to those that name it."""
+        registry = REGISTRIES[self.kind]
+        unused = set(registry.given) - set(self.given)
+        arguments = {name: value for name, value in arguments.items() if name not in unused}
+        return registry.function(self.form)(**self.arguments, **arguments)
 
     def match(self, name: str) -> "Entry | None":
         """The entry of one `name` of this form, or None."""
@@ -78,27 +84,44 @@ class Registry:
     Args:
         kind: what an entry is, for messages.
         package: the package (or module) whose import fills the registry.
-        given: arguments that the program supplies to every entry, so they are no options of the user's.
+        given: arguments that the program offers to every entry, so they are no options of the user's.
+        facts: the type of the facts that a registration states.
     """
 
-    def __init__(self, kind: str, package: str, given: tuple[str, ...] = ()):
-        self.kind, self.package, self.given = kind, package, given
+    def __init__(self, kind: str, package: str, given: tuple[str, ...] = (), facts: type[Facts] = Facts):
+        self.kind, self.package, self.given, self.facts = kind, package, given, facts
         self._functions: dict[str, Callable] = {}
         self._entries: dict[str, Entry] = {}  # of what this process has imported
 
     def register(self, name: str, build: Callable | None = None, *, aliases: tuple[str, ...] = (), **facts):
-        """Add `build` under `name`: `register("x", f)`, or as a decorator above `f`."""
+        """Add `build` under `name`: `register("x", f)`, or as a decorator above `f`.
+
+        Returns:
+            `build`, which from now on checks its arguments against their annotations.
+        Raises:
+            ValueError: the name is taken.
+            TypeError: a fact is missing or is not one of this kind.
+        """
         if build is None:
             return lambda decorated: self.register(name, decorated, aliases=aliases, **facts)
         taken = {spelling for entry in self._entries.values() for spelling in (entry.name, *entry.aliases)}
         for spelling in (name, *aliases):
             if spelling in taken:
                 raise ValueError(f"{self.kind} {spelling!r} is registered twice")
-        parameters = {key: f for key, f in fields_of(build).items() if key not in self.given}
-        self._functions[name] = build
-        origin = about(build), module_of(build)
-        self._entries[name] = Entry(self.kind, name, name, *origin, tuple(aliases), facts, parameters)
-        return build
+        parameters, stated = fields_of(build), self.facts(**facts)
+        self._functions[name] = validated(build)
+        self._entries[name] = Entry(
+            kind=self.kind,
+            form=name,
+            name=name,
+            about=about(build),
+            module=module_of(build),
+            aliases=tuple(aliases),
+            facts=stated,
+            parameters={key: f for key, f in parameters.items() if key not in self.given},
+            given=tuple(key for key in parameters if key in self.given),
+        )
+        return self._functions[name]
 
     def __getitem__(self, name: str) -> Entry:
         """The entry called `name`, by its name, an alias or a form.
@@ -172,15 +195,15 @@ def _index() -> dict[str, dict[str, Entry]]:
     return entries
 
 
-models = Registry("model", "models", given=("num_classes", "in_channels", "image_size"))
-datasets = Registry("dataset", "data", given=("root", "offline"))
-surgeries = Registry("surgery", "surgery", given=("model", "shape"))
-initialisations = Registry("initialisation", "init", given=("model", "shape", "images"))
-augmentations = Registry("augmentation", "augment")
+models = Registry("model", "models", given=("num_classes", "in_channels", "image_size"), facts=ModelFacts)
+datasets = Registry("dataset", "data", given=("root", "offline"), facts=DatasetFacts)
+surgeries = Registry("surgery", "surgery", given=("model", "shape"), facts=SurgeryFacts)
+initialisations = Registry("initialisation", "init", given=("model", "shape", "images"), facts=InitFacts)
+augmentations = Registry("augmentation", "augment", facts=AugmentationFacts)
 selections = Registry("selection", "select", given=("learner",))
 losses = Registry("loss", "losses")
 optimizers = Registry("optimizer", "optim", given=("params",))
-wrappers = Registry("wrapper", "optim", given=("base", "model"))
+wrappers = Registry("wrapper", "optim", given=("base", "model"), facts=WrapperFacts)
 schedules = Registry("schedule", "optim")
 averages = Registry("average", "optim", given=("model", "steps_per_epoch", "total"))
 distillations = Registry("distillation", "distill")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.batch import Batch, Loss
+from ..core.contracts import Time
 from ..core.errors import require
 from ..core.registry import distillations
 
@@ -22,7 +23,7 @@ class DKD:
     alpha: float = 1.0  # weight of the target class's part
     beta: float = 8.0  # weight of the other classes' part; the paper fits it to the teacher
     temperature: float = 4.0  # what both networks' logits are divided by
-    warmup: float = 0.08  # a linear rise of both weights: epochs, or a share of the budget (20 of 240 there)
+    warmup: Time = 0.08  # a linear rise of both weights (20 of 240 there)
 
     def __post_init__(self):
         require(self.alpha >= 0, "alpha", "at least 0", self.alpha)

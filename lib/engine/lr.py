@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..optim.schedules import in_epochs
+from ..core.budget import in_epochs
 
 
 class Stepper(Protocol):

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..augment.pipeline import Normalize
 from ..config.schema import Config
 from ..core.dist import ALONE, World
-from ..core.errors import BadInput
+from ..core.errors import BadInput, where
 from ..data.base import Dataset, Split, data_root, fraction, hold_out
 from ..data.files import Files
 from ..data.label_noise import mislabelled
@@ -68,14 +68,12 @@ def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Spl
 
 def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:
     """What is trained on, thinned out and with its wrong labels, and what is held out, which has neither."""
-    data, mistaken = config.data, config.chosen["data"].entry.facts.get("mistaken")
-    try:
+    data, mistaken = config.data, config.chosen["data"].entry.facts.mistaken
+    with where("data"):
         part, held_out = hold_out(split, data.val, num_classes)
         part = fraction(part, data.fraction)
         part = long_tailed(part, data.imbalance, num_classes)
         part = mislabelled(part, data.label_noise, data.noise_type, num_classes, mistaken)
-    except ValueError as error:
-        raise BadInput(f"data: {error}") from error
     return part, held_out
 
 
@@ -84,9 +82,9 @@ def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> N
     mean, std = dataset.mean, dataset.std
     if config.data.normalize == "legacy":
         entry = config.chosen["data"].entry
-        if "legacy" not in entry.facts:
+        if entry.facts.legacy is None:
             raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
-        mean, std = entry.facts["legacy"]
+        mean, std = entry.facts.legacy
     mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
     return Normalize(mean, std)
 

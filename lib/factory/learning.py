@@ -7,7 +7,7 @@ from torch import nn
 from ..augment.pipeline import Step
 from ..config.schema import Config
 from ..core.batch import Loss
-from ..core.errors import BadInput
+from ..core.errors import where
 from ..engine.lr import Stepper
 from .model import in_order, only_one
 
@@ -23,16 +23,14 @@ def build_loss(config: Config, steps: list[Step]) -> Loss:
 
 def build_optimizer(config: Config, model: nn.Module) -> Stepper:
     """The base optimizer inside its wrappers, which stand in an order of their own."""
-    try:
+    with where("optim"):
         groups = config.settings["optim"](model)
-    except ValueError as error:
-        raise BadInput(f"optim: {error}") from error
     optimizer = config.chosen["optim"].build(params=groups)
     for group in optimizer.param_groups:
         if "decay_scale" in group:
             group["weight_decay"] *= group["decay_scale"]
     wrappers = config.tricks["wrap"]
-    only_one(wrappers, "climbs", "climb before the one step")
-    for _, choice in in_order(wrappers, "order"):
+    only_one(wrappers, "perturbs", "perturb the weights before a step")
+    for _, choice in in_order(wrappers):
         optimizer = choice.build(base=optimizer, model=model)
     return optimizer

@@ -29,12 +29,12 @@ def build_model(
     init = Rng(config.train.seed, "init")
     init.seed_noise()
     model = config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
-    for name, choice in in_order(config.tricks["surgery"], "order"):
+    for name, choice in in_order(config.tricks["surgery"]):
         init.fold(name).seed_noise()
         model = _operate(config, choice, model, shape)
     only_one(config.tricks["init"], "draws", "draw all weights")
     noise = partial(init.fold("images").uniform, NOISE, *shape, like=torch.empty(0))
-    for name, choice in in_order(config.tricks["init"], "turn"):
+    for name, choice in in_order(config.tricks["init"]):
         init.fold(name).seed_noise()
         model = choice.build(model=model, shape=shape, images=images or noise)
     return model
@@ -46,18 +46,18 @@ def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int,
         return choice.build(model=model, shape=shape)
     except BadInput as error:
         options, facts = config.chosen["model"].options, choice.entry.facts
-        own = [f"--model.{name.replace('_', '-')}" for name in facts.get("own", ()) if name in options]
+        own = [f"--model.{name.replace('_', '-')}" for name in facts.own if name in options]
         hint = f"; it has an option of its own, {own[0]}" if own else ""
         raise BadInput(f"{error}{hint}") from error
 
 
-def in_order(choices: dict[str, Choice], fact: str) -> list[tuple[str, Choice]]:
-    """The tricks in the order that a fact of each decides, whatever that of the flags."""
-    return sorted(choices.items(), key=lambda item: (item[1].entry.facts[fact], item[0]))
+def in_order(choices: dict[str, Choice]) -> list[tuple[str, Choice]]:
+    """The tricks in the order that their facts give, then by name; the order of the flags does not matter."""
+    return sorted(choices.items(), key=lambda item: (item[1].entry.facts.order, item[0]))
 
 
 def only_one(choices: dict[str, Choice], fact: str, what: str) -> None:
     """Refuse two tricks that are alternatives."""
-    names = [name for name, choice in choices.items() if choice.entry.facts.get(fact)]
+    names = [name for name, choice in choices.items() if getattr(choice.entry.facts, fact)]
     if len(names) > 1:
         raise BadInput(f"{' and '.join(names)} are two ways to {what}; choose one of them")

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from ..augment.pipeline import BatchMap, Normalize, Share, Step, pipeline
-from ..augment.stage import Stage
 from ..config.schema import Config
 from ..core.batch import Batch
 from ..core.dist import ALONE, World
-from ..core.errors import BadInput
+from ..core.errors import where
+from ..core.facts import Stage
 from ..core.precision import LossScaler
 from ..core.rng import Rng
 from ..data.base import Dataset
@@ -79,7 +79,7 @@ def build(
     teachers = build_teachers(config, dataset, normalize)
     steps, dealing = build_steps(config, normalize), []
     if world.size > 1:
-        dealing.append(Step("share", Stage.SHARE, Share(rank=world.rank, size=world.size)))
+        dealing.append(Step("share", Stage.SHARD, Share(rank=world.rank, size=world.size)))
     if teachers:
         dealing.append(Step("teacher", Stage.TEACH, Teach(models=teachers, precision=train.precision)))
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
@@ -140,7 +140,7 @@ def _unsplit(config: Config) -> list[str]:
     images = images_kept(config) // config.train.accumulate
     found = []
     for name, choice in config.tricks["surgery"].items():
-        field = choice.entry.facts.get("splits")
+        field = choice.entry.facts.splits
         if field and images < 2 * (size := choice.options[field]):
             smaller = f"--{name}-{field} of at most {images // 2}".replace("_", "-")
             found.append(
@@ -165,11 +165,9 @@ def build_schedule(config: Config) -> Schedule:
     """`(epoch, epochs) -> factor`, tried over the whole budget so that a bad point in time shows at once."""
     schedule = config.settings["schedule"](config.chosen["schedule"].build())
     epochs = config.train.epochs
-    try:
+    with where(f"schedule {config.chosen['schedule'].entry.name}"):
         for tenth in range(10):
             schedule(epochs * tenth / 10, epochs)
-    except ValueError as error:
-        raise BadInput(f"schedule {config.chosen['schedule'].entry.name}: {error}") from error
     return schedule
 
 
@@ -177,9 +175,7 @@ def build_steps(config: Config, normalize: Normalize) -> list[Step]:
     """All that is done to a batch: the normalisation, and the augmentations that are on."""
     steps = [Step("normalize", Stage.NORMALIZE, normalize)]
     for name, choice in config.tricks["augment"].items():
-        try:
-            step = Step(name, choice.entry.facts["stage"], choice.build().within(config.train.epochs))
-        except ValueError as error:
-            raise BadInput(f"augmentation {name}: {error}") from error
+        with where(f"augmentation {name}"):
+            step = Step(name, choice.entry.facts.stage, choice.build().within(config.train.epochs))
         steps.append(step)
     return steps

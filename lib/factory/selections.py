@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..config.schema import Choice, Config
-from ..core.errors import BadInput
+from ..core.errors import BadInput, where
+from ..core.facts import InitOrder
 from ..core.registry import models
 from ..engine.step import Selector
-from ..init.turn import Turn
 from ..select.learner import Learner
 
 
@@ -32,10 +32,8 @@ def images_kept(config: Config) -> int:
     kept = config.train.batch_size
     # Nothing is looked at here, so nobody has to learn.
     for name, selection in build_selections(config, learner=lambda name: None).items():
-        try:
+        with where(f"selection {name}"):
             kept = selection.kept(kept)
-        except ValueError as error:
-            raise BadInput(f"selection {name}: {error}") from error
     return kept
 
 
@@ -49,7 +47,7 @@ def beside(config: Config, name: str) -> Config:
     mine, entry = config.chosen["model"], models[name]
     common = mine.options if entry.module == mine.entry.module else {}
     options = {key: common.get(key, field.default) for key, field in entry.fields.items()}
-    drawn = {name: c for name, c in config.tricks["init"].items() if c.entry.facts["turn"] is Turn.DATA}
+    drawn = {name: c for name, c in config.tricks["init"].items() if c.entry.facts.order is InitOrder.DATA}
     optim = replace(config.settings["optim"], stem_epochs=None, stem_falls=False)
     return replace(
         config,

@@ -38,7 +38,7 @@ def _teacher(config: Config, path: str, dataset: Dataset, here: Normalize) -> nn
             "give a teacher of the same data"
         )
     # Where the facts do not tell, other options may mean other images.
-    same = "shape" in mine.entry.facts or (mine.entry, mine.options) == (theirs.entry, theirs.options)
+    same = bool(mine.entry.facts.shape) or (mine.entry, mine.options) == (theirs.entry, theirs.options)
     learned = dataset if same else build_dataset(source.config)
     shape, expected = (d.train.shape for d in (learned, dataset))
     if shape != expected or learned.classes != dataset.classes:

@@ -44,7 +44,7 @@ def try_out(
     with augmenting(shape):
         batch = prepare(batch, Rng(0))
     if wanted != shape == tuple(batch.x.shape[1:]):
-        cuts = [f"{e.name}-{e.facts['cuts']}" for e in augmentations.entries() if "cuts" in e.facts]
+        cuts = [f"{e.name}-{e.facts.cuts}" for e in augmentations.entries() if e.facts.cuts]
         flags = " or ".join(f"--{cut} {wanted[1]}".replace("_", "-") for cut in cuts)
         raise BadInput(
             f"training images are {shape[1]} pixels wide, but {wanted[1]} where they are evaluated, and "

@@ -1,18 +1,14 @@
 """A grid at a small scale, for a trial: fewer epochs on fewer images, and all points in time move along."""
 
 import math
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..config.compose import Path
 from ..config.schema import SECTIONS, Config
-from ..core.errors import BadInput, require
+from ..core.contracts import EPOCH, TIME, unit_of
+from ..core.errors import BadInput
 from ..core.fields import Field
-
-# How the help of a field tells that it is a time: one that may be a share of the budget, or whole epochs.
-SHARE = re.compile(r"epochs,? or (as )?(a share|shares) of the budget")
-COUNT = re.compile(r"^(the first epoch|epochs in which)")
 
 
 def scaled(config: Config, scale: float) -> dict[str, Any]:
@@ -20,10 +16,8 @@ def scaled(config: Config, scale: float) -> dict[str, Any]:
 
     Its steps are the square of the share, and it is evaluated once, in the end.
     """
-    try:
-        require(0 < scale < 1, "scale", "above 0 and below 1", scale)
-    except ValueError as error:
-        raise BadInput(f"--{error}") from error
+    if not 0 < scale < 1:
+        raise BadInput(f"--scale must be above 0 and below 1, got {scale}")
     epochs = float(f"{config.train.epochs * scale:.4g}")
     times = {".".join(path): moved for path, moved in _times(config, epochs)}
     once = {"run.evaluate_every": max(1, math.ceil(epochs))}
@@ -33,7 +27,7 @@ def scaled(config: Config, scale: float) -> dict[str, Any]:
 def _fraction(config: Config, scale: float) -> float:
     """The share of the images, with a batch of them at least."""
     data = config.chosen["data"]
-    images = data.entry.facts.get("train") or data.options.get("size")
+    images = data.entry.facts.train or data.options.get("size")
     held = config.data.val if config.data.val < 1 or not images else config.data.val / images
     batch = config.train.batch_size / (images * (1 - held)) if images else 0.0
     wanted = max(config.data.fraction * scale, 1.1 * batch)  # a tenth more: classes are rounded one by one
@@ -78,11 +72,11 @@ def _spans(config: Config) -> Iterator[tuple[Path, int, int | None]]:
 def _moved(field: Field, value: Any, before: float, after: float) -> Any:
     if value is None:
         return None
-    if SHARE.search(field.help):
+    if unit_of(field.type) == TIME:
         if isinstance(value, tuple | list):
             return [_moved(field, item, before, after) for item in value]
         # As a share, for what lies below 1 is read as one.
         return value if value < 1 else float(f"{value / before:.6g}") if value < before else after
-    if COUNT.search(field.help):
+    if unit_of(field.type) == EPOCH:
         return math.floor(value * after / before)
     return value

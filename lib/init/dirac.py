@@ -9,11 +9,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from ..core.facts import InitOrder
 from ..core.registry import initialisations
-from .turn import Turn
 
 
-@initialisations.register("dirac", turn=Turn.IDENTITY, paper="Zagoruyko & Komodakis 2017, arXiv:1706.00388")
+@initialisations.register(
+    "dirac", order=InitOrder.IDENTITY, paper="Zagoruyko & Komodakis 2017, arXiv:1706.00388"
+)
 @torch.no_grad()
 def dirac(model: nn.Module, shape: tuple[int, int, int], images: Callable[[], Tensor]) -> nn.Module:
     """Dirac: the first filters of a convolution pass its inputs on, where it keeps their size."""

@@ -9,13 +9,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ..core.facts import InitOrder
 from ..core.registry import initialisations
 from .layers import draw, fans, layers
-from .turn import Turn
 
 
 @initialisations.register(
-    "kaiming", aliases=("he",), turn=Turn.DRAW, draws=True, paper="He et al. 2015, arXiv:1502.01852"
+    "kaiming", aliases=("he",), order=InitOrder.DRAW, paper="He et al. 2015, arXiv:1502.01852"
 )
 def kaiming(
     model: nn.Module,

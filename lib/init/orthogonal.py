@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import require
+from ..core.facts import InitOrder
 from ..core.registry import initialisations
 from .layers import layers
-from .turn import Turn
 
 
-@initialisations.register("orthogonal", turn=Turn.DRAW, draws=True, paper="Saxe et al. 2013, arXiv:1312.6120")
+@initialisations.register("orthogonal", order=InitOrder.DRAW, paper="Saxe et al. 2013, arXiv:1312.6120")
 @torch.no_grad()
 def orthogonal(
     model: nn.Module,

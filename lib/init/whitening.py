@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import require
+from ..core.facts import InitOrder
 from ..core.registry import initialisations
 from ..graph.trace import trace
-from .turn import Turn
 
 AT_ONCE = 250  # images: the patches of all would take gigabytes
 
 
-@initialisations.register("whitening", turn=Turn.DATA, paper="Jordan 2024, arXiv:2404.00498")
+@initialisations.register("whitening", order=InitOrder.DATA, paper="Jordan 2024, arXiv:2404.00498")
 @torch.no_grad()
 def whitening(
     model: nn.Module,

@@ -8,13 +8,13 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from ..core.facts import InitOrder
 from ..core.registry import initialisations
 from .layers import draw, fans, layers
-from .turn import Turn
 
 
 @initialisations.register(
-    "xavier", aliases=("glorot",), turn=Turn.DRAW, draws=True, paper="Glorot & Bengio 2010, AISTATS"
+    "xavier", aliases=("glorot",), order=InitOrder.DRAW, paper="Glorot & Bengio 2010, AISTATS"
 )
 def xavier(
     model: nn.Module,

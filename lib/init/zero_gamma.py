@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from ..core.facts import InitOrder
 from ..core.registry import initialisations
 from ..graph.branches import residual_branches
-from .turn import Turn
 
 
-@initialisations.register("zero_gamma", turn=Turn.ZERO, paper="Goyal et al. 2017, arXiv:1706.02677")
+@initialisations.register("zero_gamma", order=InitOrder.ZERO, paper="Goyal et al. 2017, arXiv:1706.02677")
 def zero_gamma(model: nn.Module, shape: tuple[int, int, int], images: Callable[[], Tensor]) -> nn.Module:
     """Zero gamma: the BatchNorm scale at the end of each residual branch starts at 0."""
     norms = [norm for branch in residual_branches(model, shape) for norm in branch.norms if norm.affine]

@@ -131,7 +131,6 @@ for accuracy, (widths, convolutions, count) in PLANS.items():
         partial(AirBench, widths=widths, convolutions=convolutions),
         params=count,
         paper="Jordan 2024, arXiv:2404.00498",
-        year=2024,
     )
 
 # What picks the images that airbench96 learns from, in its author's airbench96_faster.
@@ -140,5 +139,4 @@ models.register(
     partial(AirBench, widths=(32, 64, 64), convolutions=2, bn_momentum=0.1, shift_patches=False),
     params=146_112,
     paper="Jordan 2024, airbench96_faster",
-    year=2024,
 )

@@ -19,7 +19,7 @@ def pool() -> nn.MaxPool2d:
     return nn.MaxPool2d(2, ceil_mode=True)  # ceil: three halvings of the 7 pixels of a 28 px image leave 0
 
 
-@models.register("alexnet", params=2_472_266, paper="Krizhevsky et al. 2012", year=2012)
+@models.register("alexnet", params=2_472_266, paper="Krizhevsky et al. 2012")
 class AlexNet(nn.Module):
     def __init__(
         self,

@@ -112,5 +112,4 @@ for modules, count in {1: 1_121_946, 2: 1.9e6}.items():
         partial(ResidualAttentionNetwork, modules=modules),
         params=count,
         paper="Wang et al. 2017, arXiv:1704.06904",
-        year=2017,
     )

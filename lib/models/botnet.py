@@ -58,7 +58,7 @@ def unit(in_channels: int, channels: int, stride: int, size: int | None) -> Resi
     return ResidualUnit(residual, projection(in_channels, channels * 4, stride))
 
 
-@models.register("botnet", params=18_809_674, paper="Srinivas et al. 2021, arXiv:2101.11605", year=2021)
+@models.register("botnet", params=18_809_674, paper="Srinivas et al. 2021, arXiv:2101.11605")
 class BoTNet(nn.Module):
     def __init__(
         self,

@@ -155,7 +155,7 @@ for (depth, convolutions), count in COUNTS.items():
     sizes = {"depth": depth, "width": width, "heads": heads, "mlp_ratio": mlp_ratio}
     build = partial(CCT, **sizes, convolutions=convolutions)
     name = f"cct_{depth}_3x{convolutions}_32"
-    facts = {"paper": "Hassani et al. 2021, arXiv:2104.05704", "year": 2021}
+    facts = {"paper": "Hassani et al. 2021, arXiv:2104.05704"}
     models.register(name, partial(build, sine=False), aliases=ALIASES.get(depth, ()), params=count, **facts)
     fixed = width * (32 // 2**convolutions) ** 2
     models.register(f"{name}_sine", partial(build, sine=True), params=count - fixed, **facts)

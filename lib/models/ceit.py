@@ -89,7 +89,7 @@ class ClassTokenAttention(nn.Module):
         return x + self.mlp(x)
 
 
-@models.register("ceit_32", params=5_635_370, paper="Yuan et al. 2021, arXiv:2103.11816", year=2021)
+@models.register("ceit_32", params=5_635_370, paper="Yuan et al. 2021, arXiv:2103.11816")
 class CeiT(nn.Module):
     def __init__(
         self,

@@ -158,5 +158,4 @@ for number, (widths, blocks, count) in PLANS.items():
         partial(CoAtNet, widths=widths, blocks=blocks),
         params=count,
         paper="Dai et al. 2021, arXiv:2106.04803",
-        year=2021,
     )

@@ -143,5 +143,4 @@ for size, (heads, count) in PLANS.items():
         partial(ConViT, heads=heads),
         params=count,
         paper="d'Ascoli et al. 2021, arXiv:2103.10697",
-        year=2021,
     )

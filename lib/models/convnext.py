@@ -95,5 +95,4 @@ for size, (width, blocks, count) in PLANS.items():
         partial(ConvNeXt, widths=(width, 2 * width, 4 * width, 8 * width), blocks=blocks),
         params=count,
         paper="Liu et al. 2022, arXiv:2201.03545",
-        year=2022,
     )

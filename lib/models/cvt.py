@@ -90,9 +90,7 @@ class Embedding(nn.Module):
         return self.norm(x).to(x.dtype)
 
 
-@models.register(
-    "cvt", aliases=("cvt_13",), params=19_616_330, paper="Wu et al. 2021, arXiv:2103.15808", year=2021
-)
+@models.register("cvt", aliases=("cvt_13",), params=19_616_330, paper="Wu et al. 2021, arXiv:2103.15808")
 class CvT(nn.Module):
     def __init__(
         self,

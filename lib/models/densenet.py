@@ -158,7 +158,7 @@ def densenet(
     return DenseNet(num_classes, in_channels, (layers,) * 3, growth, bottleneck, dropout, checkpointing)
 
 
-FACTS = {"paper": "Huang et al. 2016, arXiv:1608.06993", "year": 2016}
+FACTS = {"paper": "Huang et al. 2016, arXiv:1608.06993"}
 # depth, growth -> parameters; those without bottlenecks are the paper's, in millions
 BC_COUNTS = {(100, 12): 769_162, (190, 40): 25_624_430, (250, 24): 15_324_406}
 COUNTS = {(100, 12): 7.0e6, (100, 24): 27.2e6}

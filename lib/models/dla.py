@@ -78,9 +78,7 @@ class Stage(nn.Module):
         return self.tree(x, self.halve(x))
 
 
-@models.register(
-    "dla34", aliases=("dla",), params=15_232_314, paper="Yu et al. 2017, arXiv:1707.06484", year=2017
-)
+@models.register("dla34", aliases=("dla",), params=15_232_314, paper="Yu et al. 2017, arXiv:1707.06484")
 class DLA34(nn.Module):
     def __init__(
         self,

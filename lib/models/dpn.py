@@ -90,5 +90,4 @@ for depth, (_, count) in PLANS.items():
         aliases=ALIASES[depth],
         params=count,
         paper="Chen et al. 2017, arXiv:1707.01629",
-        year=2017,
     )

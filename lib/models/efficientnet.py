@@ -82,5 +82,4 @@ models.register(
     aliases=("EfficientNetB0", "efficientnetb0"),
     params=4_020_358,
     paper="Tan & Le 2019, arXiv:1905.11946",
-    year=2019,
 )

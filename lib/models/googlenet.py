@@ -49,7 +49,7 @@ def halve() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, 2, ceil_mode=True)  # ceil: the last window reaches over the border
 
 
-@models.register("googlenet", params=5_983_402, paper="Szegedy et al. 2014, arXiv:1409.4842", year=2014)
+@models.register("googlenet", params=5_983_402, paper="Szegedy et al. 2014, arXiv:1409.4842")
 class GoogLeNet(nn.Module):
     def __init__(
         self,

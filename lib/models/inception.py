@@ -100,7 +100,7 @@ def module_c(in_channels: int) -> Branches:
     )
 
 
-@models.register("inceptionv3", params=21_806_058, paper="Szegedy et al. 2015, arXiv:1512.00567", year=2015)
+@models.register("inceptionv3", params=21_806_058, paper="Szegedy et al. 2015, arXiv:1512.00567")
 class InceptionV3(nn.Module):
     def __init__(
         self,

@@ -149,7 +149,7 @@ def reduction_b() -> Branches:
     )
 
 
-@models.register("inceptionv4", params=41_158_186, paper="Szegedy et al. 2016, arXiv:1602.07261", year=2016)
+@models.register("inceptionv4", params=41_158_186, paper="Szegedy et al. 2016, arXiv:1602.07261")
 def inceptionv4(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -213,9 +213,7 @@ def residual_reduction_b() -> Branches:
     )
 
 
-@models.register(
-    "inception_resnet_v2", params=54_321_834, paper="Szegedy et al. 2016, arXiv:1602.07261", year=2016
-)
+@models.register("inception_resnet_v2", params=54_321_834, paper="Szegedy et al. 2016, arXiv:1602.07261")
 def inception_resnet_v2(
     num_classes: int = 10,
     in_channels: int = 3,

@@ -10,7 +10,7 @@ from ..core.errors import require
 from ..core.registry import models
 
 
-@models.register("lenet", aliases=("LeNet",), params=62_006, paper="LeCun et al. 1998", year=1998)
+@models.register("lenet", aliases=("LeNet",), params=62_006, paper="LeCun et al. 1998")
 class LeNet(nn.Module):
     def __init__(
         self,

@@ -109,12 +109,10 @@ models.register(
     aliases=("mobilenetv1",),
     params=3_217_226,
     paper="Howard et al. 2017, arXiv:1704.04861",
-    year=2017,
 )
 models.register(
     "mobilenetv2",
     MobileNetV2,
     params=2_236_682,
     paper="Sandler et al. 2018, arXiv:1801.04381",
-    year=2018,
 )

@@ -144,5 +144,4 @@ for size, (channels, widths, expansion, count) in PLANS.items():
         partial(MobileViT, channels=channels, widths=widths, expansion=expansion),
         params=count,
         paper="Mehta & Rastegari 2021, arXiv:2110.02178",
-        year=2021,
     )

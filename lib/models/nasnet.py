@@ -188,7 +188,7 @@ class CellNet(nn.Module):
         return self.head(now.mean((2, 3)))
 
 
-@models.register("nasnet", params=3.3e6, paper="Zoph et al. 2017, arXiv:1707.07012", year=2017)
+@models.register("nasnet", params=3.3e6, paper="Zoph et al. 2017, arXiv:1707.07012")
 def nasnet(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -211,7 +211,6 @@ def nasnet(
     aliases=("pnasneta", "pnasnetb"),
     params=3.2e6,
     paper="Liu et al. 2017, arXiv:1712.00559",
-    year=2017,
 )
 def pnasnet(
     num_classes: int = 10,

@@ -126,5 +126,4 @@ for size, (widths, blocks, start, count) in PLANS.items():
         partial(PoolFormer, widths=widths, blocks=blocks, start=start),
         params=count,
         paper="Yu et al. 2021, arXiv:2111.11418",
-        year=2021,
     )

@@ -120,7 +120,7 @@ class PreActResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-@models.register("resnet_preact", params=1_730_522, paper="He et al. 2016, arXiv:1603.05027", year=2016)
+@models.register("resnet_preact", params=1_730_522, paper="He et al. 2016, arXiv:1603.05027")
 def resnet_preact(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -166,7 +166,6 @@ for depth, (_, _, count) in IMAGENET_PLANS.items():
         aliases=(f"PreActResNet{depth}", *(("preact_resnet",) if depth == 18 else ())),
         params=count,
         paper="He et al. 2016, arXiv:1603.05027",
-        year=2016,
     )
 for depth, (unit, count) in CIFAR_PLANS.items():
     old_names = (f"resnet_preact_{depth}", f"preresnet{depth}")
@@ -176,5 +175,4 @@ for depth, (unit, count) in CIFAR_PLANS.items():
         aliases=old_names if unit == "basic" else (f"resnet_preact_{depth}_bottleneck",),
         params=count,
         paper="He et al. 2016, arXiv:1603.05027",
-        year=2016,
     )

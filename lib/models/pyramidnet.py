@@ -126,8 +126,8 @@ def pyramidnet_shakedrop(
     return PyramidNet(num_classes, in_channels, image_size, depth, alpha, True, shakedrop, shakedrop_gate)
 
 
-FACTS = {"paper": "Han et al. 2016, arXiv:1610.02915", "year": 2016}
-SHAKEDROP_FACTS = {"paper": "Yamada et al. 2018, arXiv:1802.02375", "year": 2018}
+FACTS = {"paper": "Han et al. 2016, arXiv:1610.02915"}
+SHAKEDROP_FACTS = {"paper": "Yamada et al. 2018, arXiv:1802.02375"}
 
 for alpha, count in {48: 1_772_706, 84: 3_904_446, 270: 28_485_477}.items():
     build = partial(PyramidNet, depth=110, alpha=alpha, bottleneck=False)

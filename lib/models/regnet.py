@@ -87,7 +87,7 @@ class RegNet(nn.Module):
 X_200 = partial(RegNet, depth=13, first_width=24, slope=36.44, multiplier=2.49, group_width=8, gated=False)
 X_400 = partial(RegNet, depth=22, first_width=24, slope=24.48, multiplier=2.54, group_width=16, gated=False)
 Y_400 = partial(RegNet, depth=16, first_width=48, slope=27.89, multiplier=2.09, group_width=8, gated=True)
-FACTS = {"paper": "Radosavovic et al. 2020, arXiv:2003.13678", "year": 2020}
+FACTS = {"paper": "Radosavovic et al. 2020, arXiv:2003.13678"}
 
 models.register("regnetx_200mf", X_200, aliases=("RegNetX_200MF", "regnet"), params=2_319_482, **FACTS)
 models.register("regnetx_400mf", X_400, aliases=("RegNetX_400MF",), params=4_776_362, **FACTS)

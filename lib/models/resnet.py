@@ -79,12 +79,10 @@ for depth, count in COUNTS.items():
         partial(ResNet, depth=depth, bottleneck=False),
         params=count,
         paper="He et al. 2015, arXiv:1512.03385",
-        year=2015,
     )
 models.register(
     "resnet164_bottleneck",
     partial(ResNet, depth=164, bottleneck=True),
     params=1.7e6,
     paper="He et al. 2015, arXiv:1512.03385; 2016, arXiv:1603.05027",
-    year=2016,
 )

@@ -22,7 +22,7 @@ class Residual(nn.Module):
         return x + self.branch(x)
 
 
-@models.register("resnet9", params=6_573_120, paper="Page 2018 (DAWNBench)", year=2018)
+@models.register("resnet9", params=6_573_120, paper="Page 2018 (DAWNBench)")
 class ResNet9(nn.Module):
     def __init__(
         self,

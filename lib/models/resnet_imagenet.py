@@ -64,5 +64,4 @@ for depth, (_, _, count) in PLANS.items():
         aliases=(f"ResNet{depth}",),
         params=count,
         paper="He et al. 2015, arXiv:1512.03385",
-        year=2015,
     )

@@ -96,5 +96,4 @@ for (cardinality, width), count in COUNTS.items():
         aliases=(f"ResNeXt{plan}", f"norm_resnext{plan}", *(("resnext",) if plan == "29_2x64d" else ())),
         params=count,
         paper="Xie et al. 2016, arXiv:1611.05431",
-        year=2016,
     )

@@ -138,12 +138,11 @@ def sk_resnext29(
     return ResNeXt(num_classes, in_channels, image_size, 29, cardinality, width, transform=SelectiveKernels)
 
 
-# kind -> its paper, its year, and for each cardinality and width the parameters
+# kind -> its paper, and for each cardinality and width the parameters
 VARIANTS = {
-    "se": ("Hu et al. 2017, arXiv:1709.01507", 2017, {(8, 64): 34_948_506, (16, 64): 68_677_018}),
+    "se": ("Hu et al. 2017, arXiv:1709.01507", {(8, 64): 34_948_506, (16, 64): 68_677_018}),
     "cbam": (
         "Woo et al. 2018, arXiv:1807.06521",
-        2018,
         {
             (8, 64): 34_949_406,
             (16, 64): 68_677_918,
@@ -152,11 +151,11 @@ VARIANTS = {
             (16, 32): 25_659_678,
         },
     ),
-    "ge": ("Hu et al. 2018, arXiv:1810.12348", 2018, {(8, 64): 36_329_802, (16, 64): 70_058_314}),
-    "sk": ("Li et al. 2019, arXiv:1903.06586", 2019, {(16, 32): 27_877_578, (16, 64): 78_649_834}),
+    "ge": ("Hu et al. 2018, arXiv:1810.12348", {(8, 64): 36_329_802, (16, 64): 70_058_314}),
+    "sk": ("Li et al. 2019, arXiv:1903.06586", {(16, 32): 27_877_578, (16, 64): 78_649_834}),
 }
 
-for kind, (paper, year, counts) in VARIANTS.items():
+for kind, (paper, counts) in VARIANTS.items():
     network = sk_resnext29 if kind == "sk" else partial(gated_resnext29, gate=kind)
     for (cardinality, width), count in counts.items():
         models.register(
@@ -164,5 +163,4 @@ for kind, (paper, year, counts) in VARIANTS.items():
             partial(network, cardinality=cardinality, width=width),
             params=count,
             paper=paper,
-            year=year,
         )

@@ -45,7 +45,7 @@ def add_identity(convolution: nn.Conv2d) -> None:
         convolution.weight[passing, passing, 1, 1] += 1
 
 
-@models.register("rir", params=10.3e6, paper="Targ et al. 2016, arXiv:1603.08029", year=2016)
+@models.register("rir", params=10.3e6, paper="Targ et al. 2016, arXiv:1603.08029")
 class RiR(nn.Module):
     def __init__(
         self,

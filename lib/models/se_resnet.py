@@ -138,7 +138,7 @@ class SEPreActResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-FACTS = {"paper": "Hu et al. 2017, arXiv:1709.01507", "year": 2017}
+FACTS = {"paper": "Hu et al. 2017, arXiv:1709.01507"}
 
 for depth, (_, _, count) in PLANS.items():
     models.register(f"seresnet{depth}", partial(SEResNet, depth=depth), params=count, **FACTS)

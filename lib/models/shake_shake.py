@@ -127,5 +127,4 @@ for width, count in COUNTS.items():
         partial(ShakeResNet, depth=26, width=width),
         params=count,
         paper="Gastaldi 2017, arXiv:1705.07485",
-        year=2017,
     )

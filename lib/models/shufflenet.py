@@ -91,5 +91,4 @@ for groups, (_, count) in PLANS.items():
         aliases=ALIASES[groups],
         params=count,
         paper="Zhang et al. 2017, arXiv:1707.01083",
-        year=2017,
     )

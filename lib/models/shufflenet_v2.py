@@ -93,5 +93,4 @@ for name, (widths, last, count) in PLANS.items():
         aliases=("shufflenetv2",) if name == "0_5" else (),
         params=count,
         paper="Ma et al. 2018, arXiv:1807.11164",
-        year=2018,
     )

@@ -66,5 +66,4 @@ for depth, counts in COUNTS.items():
             partial(spp_resnext, depth=depth, pooling=pooling),
             params=count,
             paper="Xie et al. 2016, arXiv:1611.05431; He et al. 2014, arXiv:1406.4729",
-            year=2016,
         )

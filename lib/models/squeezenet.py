@@ -32,7 +32,7 @@ def pool() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, 2, ceil_mode=True)  # ceil: the last window reaches over the border
 
 
-@models.register("squeezenet", params=734_986, paper="Iandola et al. 2016, arXiv:1602.07360", year=2016)
+@models.register("squeezenet", params=734_986, paper="Iandola et al. 2016, arXiv:1602.07360")
 class SqueezeNet(nn.Module):
     def __init__(
         self,

@@ -37,9 +37,7 @@ def imagenet(
     return with_survival(ImageNetResNet(num_classes, in_channels, image_size, depth), survival)
 
 
-@models.register(
-    "stochastic_depth_resnet110", params=1.7e6, paper="Huang et al. 2016, arXiv:1603.09382", year=2016
-)
+@models.register("stochastic_depth_resnet110", params=1.7e6, paper="Huang et al. 2016, arXiv:1603.09382")
 def cifar(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -56,5 +54,4 @@ for depth, (_, _, count) in PLANS.items():
         partial(imagenet, depth=depth),
         params=count,
         paper="Huang et al. 2016, arXiv:1603.09382",
-        year=2016,
     )

@@ -162,5 +162,4 @@ for size, (width, blocks, count) in PLANS.items():
         aliases=ALIASES.get(size, ()),
         params=count,
         paper="Liu et al. 2021, arXiv:2103.14030",
-        year=2021,
     )

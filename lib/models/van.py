@@ -129,5 +129,4 @@ for size, (widths, blocks, count) in PLANS.items():
         partial(VAN, widths=widths, blocks=blocks),
         params=count,
         paper="Guo et al. 2022, arXiv:2202.09741",
-        year=2022,
     )

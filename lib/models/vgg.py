@@ -59,5 +59,4 @@ for depth, (_, count) in PLANS.items():
         aliases=ALIASES.get(depth, ()),
         params=count,
         paper="Simonyan & Zisserman 2014, arXiv:1409.1556",
-        year=2014,
     )

@@ -89,7 +89,7 @@ class ViT(nn.Module):
         return self.head(self.norm(x[:, 0]))
 
 
-FACTS = {"paper": "Dosovitskiy et al. 2020, arXiv:2010.11929", "year": 2020}
+FACTS = {"paper": "Dosovitskiy et al. 2020, arXiv:2010.11929"}
 
 models.register(
     "vit",

@@ -63,7 +63,7 @@ class WideResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-FACTS = {"paper": "Zagoruyko & Komodakis 2016, arXiv:1605.07146", "year": 2016}
+FACTS = {"paper": "Zagoruyko & Komodakis 2016, arXiv:1605.07146"}
 COUNTS = {
     (16, 8): 10_961_370,
     (16, 10): 17_116_634,

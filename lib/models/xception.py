@@ -44,7 +44,7 @@ class Block(nn.Module):
         return self.residual(x) + self.shortcut(x)
 
 
-@models.register("xception", params=20_827_442, paper="Chollet 2016, arXiv:1610.02357", year=2016)
+@models.register("xception", params=20_827_442, paper="Chollet 2016, arXiv:1610.02357")
 class Xception(nn.Module):
     def __init__(
         self,

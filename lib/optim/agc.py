@@ -5,8 +5,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.errors import require
+from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
-from .order import Order
 from .param_groups import head_of
 from .wrapper import GradientMap
 
@@ -14,7 +14,7 @@ from .wrapper import GradientMap
 @wrappers.register(
     "agc",
     aliases=("adaptive_gradient_clipping",),
-    order=Order.CLIP,
+    order=WrapperOrder.CLIP,
     paper="Brock et al. 2021, arXiv:2102.06171",
 )
 class AdaptiveGradientClipping(GradientMap):

@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from ..core.budget import in_epochs
+from ..core.contracts import PositiveTime
 from ..core.errors import require
 from ..core.registry import schedules
-from .schedules import Cosine, in_epochs
+from .schedules import Cosine
 
 
 @schedules.register("sgdr", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
@@ -14,7 +16,7 @@ from .schedules import Cosine, in_epochs
 class SGDR:
     """Cosines one after another, each longer than the last: the rate restarts warm."""
 
-    first: float = 10.0  # length of the first cosine, in epochs or as a share of the budget
+    first: PositiveTime = 10.0  # length of the first cosine
     growth: float = 2.0  # each one is that much longer than the one before
     end: float = 0.0  # the last factor of every cosine
 
@@ -36,7 +38,7 @@ class SGDR:
 class Cyclic:
     """A rate that goes up and down in straight lines, again and again."""
 
-    half: float = 0.1  # length of a rise, and of a fall: epochs, or a share of the budget
+    half: PositiveTime = 0.1  # length of a rise, and of a fall
     start: float = 0.1  # the lowest factor, from which every cycle rises
     policy: Literal["triangular", "triangular2", "exp_range"] = "triangular"  # whether the peaks get lower
     gamma: float = 0.99  # with exp_range: what the height is multiplied by, each epoch
@@ -59,7 +61,7 @@ class Cyclic:
 class OneCycle:
     """Up to the base rate, and down again to the end of the budget."""
 
-    peak: float = 0.3  # when the rate is highest: epochs, or a share of the budget
+    peak: PositiveTime = 0.3  # when the rate is highest
     start: float = 0.04  # the first factor
     end: float = 0.0  # the last factor
     shape: Literal["linear", "cosine"] = "linear"  # of the way up and the way down

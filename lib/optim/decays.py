@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from ..core.budget import in_epochs
+from ..core.contracts import PositiveTime, Time
 from ..core.errors import require
 from ..core.registry import schedules
-from .schedules import in_epochs
 
 
 @schedules.register("polynomial", aliases=("poly",), paper="Chen et al. 2016, arXiv:1606.00915")
@@ -50,7 +51,7 @@ class Exponential:
 class Step:
     """A drop every so many epochs."""
 
-    period: float = 0.3  # time between two drops: epochs, or a share of the budget
+    period: PositiveTime = 0.3  # time between two drops
     gamma: float = 0.1  # what the rate is multiplied by
 
     def __post_init__(self):
@@ -84,13 +85,15 @@ class HyperbolicTangent:
 
 # The warm-up that is in its name is the section's own field, here with a default.
 @schedules.register(
-    "wsd", warmup=0.05, paper="Hu et al. 2024, arXiv:2404.06395; shapes: Hägele et al. 2024, arXiv:2405.18392"
+    "wsd",
+    defaults={"warmup": 0.05},
+    paper="Hu et al. 2024, arXiv:2404.06395; shapes: Hägele et al. 2024, arXiv:2405.18392",
 )
 @dataclass(frozen=True)
 class WarmupStableDecay:
     """Warm-up, stable, decay: the base rate almost to the end, so that a budget may be prolonged."""
 
-    cooldown: float = 0.1  # length of the fall at the end: epochs, or a share of the budget
+    cooldown: Time = 0.1  # length of the fall at the end
     end: float = 0.0  # the last factor
     shape: Literal["linear", "cosine", "sqrt"] = "linear"  # of the fall; sqrt is 1 - sqrt(share of it)
 

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
-from .order import Order
 from .wrapper import GradientMap
 
 
 @wrappers.register(
     "gradient_centralization",
     aliases=("gradient_centralisation", "gc"),
-    order=Order.CENTRE,
+    order=WrapperOrder.CENTRE,
     paper="Yong et al. 2020, arXiv:2004.01461",
 )
 class GradientCentralization(GradientMap):

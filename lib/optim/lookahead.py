@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.errors import require
+from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
-from .order import Order
 from .wrapper import Wrapper
 
 
-@wrappers.register("lookahead", order=Order.SLOW, paper="Zhang et al. 2019, arXiv:1907.08610")
+@wrappers.register("lookahead", order=WrapperOrder.SLOW, paper="Zhang et al. 2019, arXiv:1907.08610")
 class Lookahead(Wrapper):
     """Every few steps, go back a part of the way that the weights have come."""
 

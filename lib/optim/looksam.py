@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.errors import require
+from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
-from .order import Order
 from .sam import SAM
 
 
-@wrappers.register("looksam", climbs=True, order=Order.CLIMB, paper="Liu et al. 2022, arXiv:2203.02714")
+@wrappers.register("looksam", order=WrapperOrder.PERTURB, paper="Liu et al. 2022, arXiv:2203.02714")
 class LookSAM(SAM):
     """SAM that climbs every few steps only, and in between reuses what the last climb has shown."""
 

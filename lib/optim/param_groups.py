@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from ..core.contracts import Time
 from ..core.errors import require
 
 if TYPE_CHECKING:  # settings are read without torch
@@ -24,7 +25,7 @@ class ParamGroups:
     bias_lr_of: Literal["all", "norm"] = "all"  # which biases these are: all, or those of norm layers only
     layer_lr_decay: float = 1.0  # each block learns at so many times the rate of the next one; 1 for none
     even_decay: bool = False  # weight decay over the rate's factors, so that all weights shrink alike
-    stem_epochs: float | None = None  # epochs, or a share of the budget, until the first block is frozen
+    stem_epochs: Time | None = None  # time after which the first block is frozen
     stem_falls: bool = False  # until then its rate falls to 0 in a straight line, whatever the schedule
 
     def __post_init__(self):

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.errors import require
+from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
-from .order import Order
 from .wrapper import Wrapper
 
 
-@wrappers.register("sam", climbs=True, order=Order.CLIMB, paper="Foret et al. 2020, arXiv:2010.01412")
+@wrappers.register("sam", order=WrapperOrder.PERTURB, paper="Foret et al. 2020, arXiv:2010.01412")
 class SAM(Wrapper):
     """Climb by rho along the gradient, take the gradient there, and step from home with it."""
 
@@ -57,7 +57,7 @@ class SAM(Wrapper):
         torch._foreach_add_(params, torch._foreach_mul(gradients, self.rho / (steepness + 1e-12)))
 
 
-@wrappers.register("asam", climbs=True, order=Order.CLIMB, paper="Kwon et al. 2021, arXiv:2102.11600")
+@wrappers.register("asam", order=WrapperOrder.PERTURB, paper="Kwon et al. 2021, arXiv:2102.11600")
 class ASAM(SAM):
     """SAM in a neighbourhood that scales with each weight, so rescaling a layer changes nothing."""
 

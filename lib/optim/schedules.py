@@ -11,15 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..core.budget import in_epochs
+from ..core.contracts import PositiveTime, Time
 from ..core.errors import require
 from ..core.registry import schedules
 
 Schedule = Callable[[float, float], float]
-
-
-def in_epochs(point: float, epochs: float) -> float:
-    """A point in time: a number of epochs, or a share of the budget if it is below 1."""
-    return point * epochs if point < 1 else point
 
 
 @schedules.register("constant")
@@ -36,7 +33,7 @@ class Constant:
 class MultiStep:
     """The same rate between given times, and at each of them a drop."""
 
-    milestones: tuple[float, ...] = (0.3, 0.6, 0.8)  # when the rate drops: epochs, or shares of the budget
+    milestones: tuple[PositiveTime, ...] = (0.3, 0.6, 0.8)  # when the learning rate drops
     gamma: float = 0.2  # what it is multiplied by
 
     def __post_init__(self):
@@ -68,7 +65,7 @@ class Cosine:
 class PiecewiseLinear:
     """Straight lines between given factors at given times."""
 
-    points: tuple[float, ...] = (0.0, 0.2)  # the knots before the end: epochs, or shares of the budget
+    points: tuple[Time, ...] = (0.0, 0.2)  # the knots before the end
     factors: tuple[float, ...] = (0.0, 1.0, 0.0)  # the factors at the knots and at the end of the budget
 
     def __post_init__(self):
@@ -87,13 +84,16 @@ class PiecewiseLinear:
 
 # `warmup` is the default of the section's own field below, here the 20 epochs of 200 of older projects.
 schedules.register(
-    "warmcosine", Cosine, warmup=0.1, paper="Goyal et al. 2017, arXiv:1706.02677, section 2.2; 1608.03983"
+    "warmcosine",
+    Cosine,
+    defaults={"warmup": 0.1},
+    paper="Goyal et al. 2017, arXiv:1706.02677, section 2.2; 1608.03983",
 )
 
 
 @dataclass(frozen=True)
 class Warmup:
-    warmup: float = 0.0  # a rise to the schedule: epochs, or a share of the budget
+    warmup: Time = 0.0  # a rise to the schedule
     warmup_start: float = 0.0  # the factor that it starts from
     warmup_shape: Literal["linear", "exponential"] = "linear"  # of the rise: the same step, or the same ratio
 

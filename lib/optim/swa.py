@@ -10,10 +10,11 @@ import math
 
 from torch import nn
 
+from ..core.budget import in_epochs
+from ..core.contracts import Time
 from ..core.errors import require
 from ..core.registry import averages
 from .average import WeightAverage
-from .schedules import in_epochs
 
 
 @averages.register("swa", paper="Izmailov et al. 2018, arXiv:1803.05407")
@@ -29,7 +30,7 @@ class SWA(WeightAverage):
         model: nn.Module,
         steps_per_epoch: int,
         total: int,
-        start: float = 0.75,  # the first weights taken are those after it: epochs, or a share of the budget
+        start: Time = 0.75,  # the first weights taken are those after it
     ):
         epochs = total / steps_per_epoch
         point = in_epochs(start, epochs)

@@ -99,7 +99,7 @@ def _options(path: tuple[str, ...], settings: Mapping[str, Any]) -> dict[str, An
 
 
 def _is_on(path: tuple[str, ...], run: RunRecord) -> bool:
-    usual = path[1] in datasets[run.result["dataset"]].facts.get(path[0], ())
+    usual = path[1] in datasets[run.result["dataset"]].facts.usual(path[0])
     return bool(run.settings.get(".".join(path), usual)) or bool(_options(path, run.settings))
 
 
@@ -117,7 +117,6 @@ def _value(path: tuple[str, ...], run: RunRecord) -> Any:
     entry = (
         section.registry[run.settings.get(f"{path[0]}.name", section.default)] if section.registry else None
     )
-    facts = entry.facts if entry else {}
-    facts = facts | facts.get("compat", {}).get(run.settings.get("train.compat"), {})
+    defaults = entry.facts.as_of(run.settings.get("train.compat")).defaults if entry else {}
     field = section.fields.get(path[-1]) or (entry.fields.get(path[-1]) if entry else None)
-    return facts.get(path[-1], field.default if field else None)
+    return defaults.get(path[-1], field.default if field else None)

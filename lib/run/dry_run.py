@@ -45,8 +45,8 @@ def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], Split
     """The model, the shape of its images, and the training ones; where facts can stand in, without pixels."""
     facts = config.chosen["data"].entry.facts
     # How many images each class has matters only where classes are thinned out.
-    if "shape" in facts and (facts.get("balanced") or config.data.imbalance == 1):
-        shape, classes, images = facts["shape"], facts["num_classes"], facts["train"]
+    if facts.shape and (facts.balanced or config.data.imbalance == 1):
+        shape, classes, images = facts.shape, facts.num_classes, facts.train
         split = Split(torch.empty(images, 0), torch.arange(images) % classes)
     else:
         dataset = build_dataset(config)

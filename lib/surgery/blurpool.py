@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import require
+from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.trace import Call, Trace, trace
 from .graft import before, behind
-from .order import Order
 from .weight_standardization import StandardizedConv2d
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
@@ -44,7 +44,7 @@ class Blur(nn.Module):
         return blurred / covered.to(blurred.dtype)
 
 
-@surgeries.register("blurpool", order=Order.STRIDES, paper="Zhang 2019, arXiv:1904.11486")
+@surgeries.register("blurpool", order=SurgeryOrder.STRIDES, paper="Zhang 2019, arXiv:1904.11486")
 def blurpool(
     model: nn.Module,
     shape: tuple[int, int, int],

@@ -3,14 +3,14 @@
 from torch import nn
 
 from ..core.errors import require
+from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import PASSED
 from ..graph.trace import Trace, trace
 from .graft import before
-from .order import Order
 
 
-@surgeries.register("dropout", order=Order.HEAD, paper="Srivastava et al. 2014, JMLR 15")
+@surgeries.register("dropout", order=SurgeryOrder.HEAD, paper="Srivastava et al. 2014, JMLR 15")
 def dropout(
     model: nn.Module,
     shape: tuple[int, int, int],

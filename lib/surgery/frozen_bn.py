@@ -6,11 +6,11 @@ The layers behind take up what a scale would learn; the shifts, which nothing el
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
-from .order import Order
 
 
-@surgeries.register("frozen_bn", order=Order.SCALES, paper="Page 2018 (DAWNBench)")
+@surgeries.register("frozen_bn", order=SurgeryOrder.SCALES, paper="Page 2018 (DAWNBench)")
 def frozen_bn(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     """Frozen BatchNorm scales: they stay at their initial value, and no optimizer sees them."""
     scales = [m.weight for m in model.modules() if isinstance(m, _BatchNorm) and m.affine]

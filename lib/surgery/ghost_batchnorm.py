@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import require
+from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from .graft import replace_each
-from .order import Order
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
@@ -29,7 +29,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
 @surgeries.register(
     "ghost_batchnorm",
-    order=Order.NORMS,
+    order=SurgeryOrder.NORMS,
     splits="size",  # the option that says into how large parts a micro-batch is split
     paper="Hoffer et al. 2017, arXiv:1705.08741",
 )

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import require
+from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import residual_branches
 from .graft import behind
-from .order import Order
 
 
 class SqueezeExcite(nn.Module):
@@ -23,7 +23,7 @@ class SqueezeExcite(nn.Module):
         return x * gate.to(x.dtype)[:, :, None, None]
 
 
-@surgeries.register("squeeze_excite", order=Order.BRANCHES, paper="Hu et al. 2017, arXiv:1709.01507")
+@surgeries.register("squeeze_excite", order=SurgeryOrder.BRANCHES, paper="Hu et al. 2017, arXiv:1709.01507")
 def squeeze_excite(
     model: nn.Module,
     shape: tuple[int, int, int],

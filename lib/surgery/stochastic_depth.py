@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import require
+from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import residual_branches
 from .graft import behind
-from .order import Order
 
 # Noise of this kind by its name in a network, and the attribute that holds its rate.
 OWN = {"DropPath": ("rate", "drop_prob"), "StochasticDepth": ("p",)}
@@ -34,7 +34,7 @@ class DropBranch(nn.Module):
 
 @surgeries.register(
     "stochastic_depth",
-    order=Order.DROPS,
+    order=SurgeryOrder.DROPS,
     own=("drop_path", "drop_path_rate", "stochastic_depth_prob", "survival"),  # options of models
     paper="Huang et al. 2016, arXiv:1603.09382",
 )

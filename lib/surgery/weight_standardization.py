@@ -7,10 +7,10 @@ is the raw weight, under its old name in the state.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.trace import Trace, trace
 from .graft import replace_each
-from .order import Order
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
 # Nothing behind a gate or another layer takes up the scale of what is in front of it.
@@ -32,7 +32,9 @@ class StandardizedConv2d(nn.Conv2d):
         return self._conv_forward(x, self.standardized, self.bias)
 
 
-@surgeries.register("weight_standardization", order=Order.WEIGHTS, paper="Qiao et al. 2019, arXiv:1903.10520")
+@surgeries.register(
+    "weight_standardization", order=SurgeryOrder.WEIGHTS, paper="Qiao et al. 2019, arXiv:1903.10520"
+)
 def weight_standardization(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     """Weight standardisation: convolutions in front of norms use weights of mean 0 and variance 1."""
     found = [m for m in normalized(trace(model, shape)) if m.weight.requires_grad and m.weight[0].numel() > 1]

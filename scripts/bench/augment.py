@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lib.augment.pipeline import Normalize, Step, pipeline
-from lib.augment.stage import Stage
 from lib.core.batch import Batch
+from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from scripts.bench import augment_others as others
@@ -102,7 +102,7 @@ def compared(x: Tensor, batches: tuple[Tensor, ...], skip: bool) -> list[Row]:
 
 def ours(names: tuple[str, ...], batches: tuple[Tensor, ...]) -> Callable[[], int]:
     normalize = Normalize(MEAN, STD)
-    steps = [Step(name, augmentations[name].facts["stage"], augmentations[name].build()) for name in names]
+    steps = [Step(name, augmentations[name].facts.stage, augmentations[name].build()) for name in names]
     prepare = pipeline([Step("normalize", Stage.NORMALIZE, normalize), *steps])
     B = len(batches[0])
     y, index = torch.eye(10)[torch.arange(B) % 10], torch.arange(B)

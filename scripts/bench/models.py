@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.core.fields import coerce
 from lib.core.precision import autocast
 from lib.core.registry import models
 from lib.factory import build_device
@@ -81,7 +80,7 @@ def chosen(patterns: list[str], option: str) -> dict[str, Build]:
     if not key:
         return {name: entry.build for name, entry in entries.items()}
     return {
-        name: partial(entry.build, **{key: coerce(value, entry.fields[key].type)})
+        name: partial(entry.build, **{key: entry.fields[key].parse(value)})
         for name, entry in entries.items()
         if key in entry.fields
     }

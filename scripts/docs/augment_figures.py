@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.augment.pipeline import Normalize
-from lib.augment.stage import Stage
 from lib.core.batch import Batch
+from lib.core.facts import Stage
 from lib.core.registry import Entry, augmentations
 from lib.core.rng import Rng
 from lib.data.base import channel_statistics
@@ -32,7 +32,7 @@ def picture(entry: Entry) -> bytes:
 
 def augmentation_rows(entry: Entry) -> list[Row]:
     """The images as they are, and several draws of the augmentation; one where all draws are the same."""
-    before, drawn = batch_for(entry.facts["stage"]), []
+    before, drawn = batch_for(entry.facts.stage), []
     for draw in range(DRAWS):
         after = augmented(entry, before, draw, epoch=EPOCHS[draw])
         if not any(same(after, other) for other in drawn):

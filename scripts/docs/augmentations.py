@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.augment.pipeline import Augmentation, Mix
-from lib.augment.stage import Stage
 from lib.config.help import value_text
+from lib.core.facts import Stage
 from lib.core.fields import Field, fields_of
 from lib.core.files import write_atomic
 from lib.core.registry import REGISTRIES, Entry, Registry, augmentations, test_views
@@ -17,7 +17,7 @@ from scripts.docs.augment_figures import picture
 DOC = Path(__file__).parents[2] / "docs" / "augmentations.md"
 UNREGISTERED = {
     Stage.NORMALIZE: "uint8 pixels become floats of mean 0 and variance 1",
-    Stage.SHARE: "of several processes each goes on with its own part of the batch",
+    Stage.SHARD: "of several processes each goes on with its own part of the batch",
     Stage.TEACH: "the teachers of a distillation add their logits",
 }
 PICTURES = DOC.with_suffix("")  # the folder beside it
@@ -38,7 +38,7 @@ def entries_of(registry: Registry) -> list[Entry]:
 
 def page() -> str:
     """docs/augmentations.md: the rules, then a section for each augmentation in the order of the stages."""
-    entries = sorted(entries_of(augmentations), key=lambda entry: entry.facts["stage"])
+    entries = sorted(entries_of(augmentations), key=lambda entry: entry.facts.stage)
     return "\n".join(
         [
             HEAD,
@@ -61,7 +61,7 @@ def order_table(entries: list[Entry]) -> list[str]:
     """The stages in their order, each with what is registered for it."""
     lines = ["| stage | augmentations |", "|---|---|"]
     for stage in Stage:
-        names = [f"[{e.name}](#{e.name})" for e in entries if e.facts["stage"] is stage]
+        names = [f"[{e.name}](#{e.name})" for e in entries if e.facts.stage is stage]
         lines.append(f"| {stage.name.lower()} | {', '.join(names) or UNREGISTERED[stage]} |")
     return lines
 
@@ -71,7 +71,7 @@ def compat_table() -> list[str]:
     lines = ["", "| `--compat` | of | differs |", "|---|---|---|"]
     for registry in REGISTRIES.values():
         for entry in registry.entries():
-            for era, facts in entry.facts.get("compat", {}).items():
+            for era, facts in entry.facts.compat.items():
                 differs = ", ".join(f"{key} `{value_text(value)}`" for key, value in facts.items())
                 lines.append(f"| {era} | {registry.kind} {entry.name} | {differs} |")
     return lines
@@ -79,7 +79,7 @@ def compat_table() -> list[str]:
 
 def section(entry: Entry, level: str = "##") -> list[str]:
     """One entry: what it is, its command line, its fields and its picture."""
-    stage, paper = entry.facts.get("stage"), entry.facts.get("paper")
+    stage, paper = entry.facts.stage, entry.facts.paper
     told = [f"stage: {stage.name.lower()}"] if stage else []
     told += [f"also `--{'`, `--'.join(map(flag, entry.aliases))}`"] if entry.aliases else []
     told += [f"paper: {paper}"] if paper else []
@@ -106,7 +106,7 @@ def own(fields: dict[str, Field]) -> dict[str, Field]:
 
 
 def default_of(entry: Entry, field: Field) -> Any:
-    return entry.facts.get(field.name, field.default)
+    return entry.facts.defaults.get(field.name, field.default)
 
 
 def command(entry: Entry, fields: dict[str, Field]) -> str:

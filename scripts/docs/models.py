@@ -59,8 +59,8 @@ TABLE = "| name | also | parameters | MACs | options | paper |\n|---|---|---:|--
 
 def _row(entry: Entry, macs: int | None) -> str:
     name = entry.name.replace("<", "&lt;").replace(">", "&gt;")
-    count = count_text(entry.facts.get("params"))
-    options, paper = " ".join(entry.fields), entry.facts.get("paper", "")
+    count = count_text(entry.facts.params)
+    options, paper = " ".join(entry.fields), entry.facts.paper
     cells = [name, ", ".join(entry.aliases), count, macs_text(macs), options, paper]
     return f"| {' | '.join(cells)} |\n"
 

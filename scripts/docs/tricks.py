@@ -84,7 +84,7 @@ def augmentations(costs: Costs) -> list[str]:
     lines = ["[The augmentations](augmentations.md) have a page with their flags and pictures.", ""]
     lines += ["| augmentation | stage | paper | a step, times the bare one |", "|---|---|---|---|"]
     for entry in entries_of(APART):
-        stage, paper = entry.facts["stage"].name.lower(), entry.facts.get("paper", "")
+        stage, paper = entry.facts.stage.name.lower(), entry.facts.paper
         link = f"[{entry.name}](augmentations.md#{entry.name})"
         lines.append(f"| {link} | {stage} | {paper} | {cost(f'{APART}.{entry.name}', costs)} |")
     return lines
@@ -123,14 +123,16 @@ def told(name: str, entry: Entry, costs: Costs) -> list[str]:
     # What a partial has bound is no field: it is what the name stands for.
     bound = getattr(SECTIONS[name].registry.function(entry.form), "keywords", {})
     facts += [f"that is, `{key}` {value_text(value)}" for key, value in bound.items()]
-    facts += [f"paper: {entry.facts['paper']}"] if "paper" in entry.facts else []
+    facts += [f"paper: {entry.facts.paper}"] if entry.facts.paper else []
     if name not in bench_tricks.UNTIMED:
         facts.append(f"a step: {cost(f'{name}.{entry.name}', costs)}")
     owner = f"{name}.{entry.name}" if SECTIONS[name].is_tricks else name
     fields = [replace(f, default=default_of(entry, f)) for f in entry.fields.values()]
     # A fact may be the default of a setting that its section always has, as warm-up is.
     own = [
-        replace(f, default=entry.facts[key]) for key, f in SECTIONS[name].fields.items() if key in entry.facts
+        replace(f, default=entry.facts.defaults[key])
+        for key, f in SECTIONS[name].fields.items()
+        if key in entry.facts.defaults
     ]
     rows = table(owner, [*fields, *own])
     return [f"### {plain(entry.name)}", "", entry.about, "", " · ".join(facts), *rows]
