@@ -11,9 +11,9 @@ from lib.core.errors import exit_code
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
-        return exit_code(dist.one_voice(run), argv)
+        return exit_code(dist.main_process_only(run), argv)
     except KeyboardInterrupt:
-        if dist.world().leads:
+        if dist.world().is_main:
             print("interrupted; the same command resumes at the last checkpoint", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `--list models | head`: the reader has seen enough
@@ -35,12 +35,12 @@ def run(argv: list[str]) -> int:
 
         return launch(command.config())
     elif command.action == "seeds":
-        dist.alone("--seeds")
+        dist.require_single_process("--seeds")
         from lib.grid.packed import train_seeds
 
         return train_seeds(command)
     elif command.action == "evaluate":
-        dist.alone("--evaluate")
+        dist.require_single_process("--evaluate")
         config = command.config()
         from lib.run.evaluate_run import assess
 

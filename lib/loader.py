@@ -20,7 +20,7 @@ from .core.batch import Batch
 from .core.errors import require
 from .core.registry import datasets
 from .core.rng import Rng
-from .data.resident import mixed, sent
+from .data.resident import epoch_order, to_device
 from .data.selection import Selection
 from .factory import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
 from .run.predict import Images, evaluate, predict
@@ -106,7 +106,9 @@ class Loader:
         """
         require(number >= 0 and number == int(number), "number", "a whole number from 0", number)
         number, steps, size = int(number), len(self), self.batch_size
-        order = sent(mixed(self._selection.drawn(self.seed, number), self.seed, number), self.device)
+        order = to_device(
+            epoch_order(self._selection.drawn(self.seed, number), self.seed, number), self.device
+        )
         parts = (order[place * size : (place + 1) * size] for place in range(steps))
         batches = self._data.each(parts, number)
         return (self._batch(batch, number * steps + place) for place, batch in enumerate(batches))

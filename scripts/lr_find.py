@@ -153,7 +153,7 @@ def lr_find(argv: list[str]) -> Finding:
     parser.add_argument("--max-lr", "--max_lr", type=float, default=10.0, help="the last rate")
     parser.add_argument("--steps", "--num-iter", "--num_iter", type=int, default=100, help="steps in all")
     options, rest = parser.parse_known_args(argv)
-    dist.alone("the LR finder")
+    dist.require_single_process("the LR finder")
     command = parse(rest)
     if command.action != "train":
         raise BadInput(f"--{command.action} is a matter of train.py; leave it out here")

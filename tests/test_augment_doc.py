@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 
 from lib.config.cli import parse
-from lib.core.registry import augmentations, test_views
+from lib.core.registry import augmentations, tta
 from scripts.docs.augment_figures import LIMIT
 from scripts.docs.augmentations import DOC, PICTURES, page
 from scripts.docs.drawings import CLASSES, drawings
 
-NAMES = [*augmentations.names(), *test_views.names()]
+NAMES = [*augmentations.names(), *tta.names()]
 RENEW = "run python -m scripts.docs.augmentations"
 
 

@@ -44,16 +44,16 @@ def test_a_run_pays_for_each_pass_and_once_for_each_look_of_a_teacher():
     student, teacher = network(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
     cost = Cost(student, [teacher])
     images = torch.zeros(6, 3, 8, 8)
-    cost.taught(images)
+    cost.count_teacher(images)
     for part in images.split(2):  # micro-batches
-        cost.trained(part)
+        cost.count_backward(part)
     assert cost.read() == 6 * (2 * (2 * CONV + 3 * DENSE) + 2 * (3 * 8 * 8 * 5))
     assert cost.read() == 0
 
 
 def test_smaller_images_cost_less():
     cost = Cost(network())
-    cost.trained(torch.zeros(1, 3, 4, 4))
+    cost.count_backward(torch.zeros(1, 3, 4, 4))
     assert cost.read() == 2 * (2 * CONV // 4 + 3 * DENSE)
 
 

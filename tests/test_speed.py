@@ -215,7 +215,7 @@ def test_a_frozen_whitening_spares_the_first_filters_the_gradient_of_their_input
     run, operations = recipe("94_sgd"), []
     for epoch in (2.5, 3):
         freeze(run.optimizer, epoch, run.epochs)
-        run.cost.trained(torch.empty(1, 3, 32, 32))
+        run.cost.count_backward(torch.empty(1, 3, 32, 32))
         operations.append(run.cost.read())
     assert operations[0] == pytest.approx(707.8e6, rel=1e-4)
     assert operations[0] - operations[1] == 2 * 24 * 64 * 3 * 3 * 31 * 31

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchvision.transforms.functional import ten_crop
 
 import train
-from lib.core.registry import test_views as views_registry
+from lib.core.registry import tta as views_registry
 
 VIEWS = views_registry.names()
 every = pytest.mark.parametrize("name", VIEWS)

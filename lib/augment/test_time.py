@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.errors import require
-from ..core.registry import test_views
+from ..core.registry import tta
 
 # Images (B, C, H, W) to their views of the same shape, each with its weight; the weights add up to 1.
 ViewsOf = Callable[[Tensor], Iterator[tuple[float, Tensor]]]
@@ -28,7 +28,7 @@ class MeanOfViews(nn.Module):
         return sum(weight * self.model(view).float() for weight, view in self.views(x))
 
 
-@test_views.register("tta_flip")
+@tta.register("tta_flip")
 def tta_flip(model: nn.Module) -> MeanOfViews:
     """The image and its mirror image."""
 
@@ -38,7 +38,7 @@ def tta_flip(model: nn.Module) -> MeanOfViews:
     return MeanOfViews(model, views)
 
 
-@test_views.register("tta_shifts", paper="Jordan 2024, arXiv:2404.00498")
+@tta.register("tta_shifts", paper="Jordan 2024, arXiv:2404.00498")
 def tta_shifts(
     model: nn.Module,
     pixels: int = 1,  # by which two of the views are moved, up left and down right
@@ -71,7 +71,7 @@ class WhereUnsure(nn.Module):
         return logits.index_copy(0, unsure, self.better(x[unsure])) if len(unsure) else logits
 
 
-@test_views.register("tta_unsure", paper="Hiverge 2025, cifar10-speedrun")
+@tta.register("tta_unsure", paper="Hiverge 2025, cifar10-speedrun")
 def tta_unsure(
     model: nn.Module,
     below: float = 0.8,  # the probability of an image's likeliest class under which more views are looked at
@@ -86,7 +86,7 @@ def tta_unsure(
     return WhereUnsure(model, tta_shifts(model, pixels), below)
 
 
-@test_views.register("tta_ten_crop", aliases=("ten_crop",), paper="Krizhevsky et al. 2012")
+@tta.register("tta_ten_crop", aliases=("ten_crop",), paper="Krizhevsky et al. 2012")
 def tta_ten_crop(
     model: nn.Module,
     padding: int = 4,  # pixels added on every side, mirrored from within

@@ -29,7 +29,7 @@ from ..core.registry import (
     schedules,
     selections,
     surgeries,
-    test_views,
+    tta,
     wrappers,
 )
 from ..optim.param_groups import ParamGroups
@@ -71,7 +71,7 @@ SECTIONS = {
     "average": Section("averages of the weights: --<name> switches one on", averages),
     "distill": Section("distillation from a --teacher: --<name> switches one on", distillations),
     "teachers": Section("the teachers of a distillation", settings=TeacherSettings),
-    "views": Section("test-time views: --<name> evaluates their mean in the end", test_views),
+    "views": Section("test-time views: --<name> evaluates their mean in the end", tta),
     "train": Section("how the gradient is computed, and for how long", settings=TrainSettings),
     "evaluate": Section("what else is measured in the end", settings=EvaluateSettings),
     "run": Section("where and how the run is carried out", settings=RunSettings),

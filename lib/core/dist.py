@@ -47,10 +47,10 @@ class World:
     local_size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
-    def add_up(self, tensors: Sequence["Tensor"]) -> None:
+    def all_reduce(self, tensors: Sequence["Tensor"]) -> None:
         """Put the sum over the processes in the place of each tensor; all are of one type."""
         if self.size == 1:
             return
@@ -65,7 +65,7 @@ class World:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def whole(self, share: "Tensor", count: int) -> "Tensor":
+    def all_gather(self, share: "Tensor", count: int) -> "Tensor":
         """The `count` rows of which each process has every `size`-th, from its own rank on.
 
         Shares are of one length: where `count` is no multiple, the last row of some is left out.
@@ -80,7 +80,7 @@ class World:
             dist.all_gather(shares, share.contiguous())
         return torch.stack(shares, 1).flatten(0, 1)[:count]
 
-    def align(self, tensors: Sequence["Tensor"]) -> None:
+    def broadcast(self, tensors: Sequence["Tensor"]) -> None:
         """Put the first process's values in the place of each tensor."""
         if self.size == 1:
             return
@@ -92,14 +92,14 @@ class World:
                 dist.broadcast(held, 0)
             tensor.copy_(held)
 
-    def first(self, make: Callable[[], T]) -> T:
+    def on_main(self, make: Callable[[], T]) -> T:
         """What the first process makes, in all of them; if that is bad input, it is in all of them."""
         if self.size == 1:
             return make()
         import torch.distributed as dist
 
         held: list[Any] = [None]
-        if self.leads:
+        if self.is_main:
             try:
                 held = [make()]
             except BadInput as error:
@@ -141,7 +141,7 @@ class World:
         return [part.to(device) for turn in rounds for part in turn if part is not None]
 
 
-ALONE = World()
+SINGLE = World()
 
 
 def world() -> World:
@@ -150,7 +150,7 @@ def world() -> World:
     rank, size, local_rank, local_size = (
         int(os.environ.get(name) or name.endswith("SIZE")) for name in names
     )
-    return World(rank, size, local_rank, local_size) if size > 1 else ALONE
+    return World(rank, size, local_rank, local_size) if size > 1 else SINGLE
 
 
 def join(device: "torch.device") -> None:
@@ -171,7 +171,7 @@ def join(device: "torch.device") -> None:
         )  # fmt: skip
 
 
-def one_voice(command: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
+def main_process_only(command: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
     """The command as one of several processes runs it, of which the first one prints.
 
     The first that fails says why. Mostly all fail alike; but it need not be the one that prints, for a GPU or
@@ -182,7 +182,7 @@ def one_voice(command: Callable[[list[str]], int]) -> Callable[[list[str]], int]
 
     def run(argv: list[str]) -> int:
         with contextlib.ExitStack() as stack:
-            if not world().leads:
+            if not world().is_main:
                 silence = stack.enter_context(open(os.devnull, "w"))
                 stack.enter_context(contextlib.redirect_stdout(silence))
             try:
@@ -204,7 +204,7 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def alone(what: str) -> None:
+def require_single_process(what: str) -> None:
     """Refuse to do something in several processes, where each would do the same."""
     if world().size > 1:
         raise BadInput(f"{what} runs in one process; leave torchrun out")

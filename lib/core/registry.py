@@ -207,7 +207,7 @@ wrappers = Registry("wrapper", "optim", given=("base", "model"), facts=WrapperFa
 schedules = Registry("schedule", "optim")
 averages = Registry("average", "optim", given=("model", "steps_per_epoch", "total"))
 distillations = Registry("distillation", "distill")
-test_views = Registry("view", "augment", given=("model",))
+tta = Registry("view", "augment", given=("model",))
 corruptions = Registry("corruption", "corruptions", given=("x", "severity", "rng"))
 
 REGISTRIES = {
@@ -225,7 +225,7 @@ REGISTRIES = {
         schedules,
         averages,
         distillations,
-        test_views,
+        tta,
         corruptions,
     )
 }

@@ -49,17 +49,17 @@ class Resident:
     def _order_of(self, epoch: int) -> Tensor:
         """The permutation of one epoch, kept while the epoch lasts."""
         if epoch != self._epoch:
-            order = mixed(torch.arange(len(self.split)), self.seed, epoch)
-            self._epoch, self._order = epoch, sent(order, self.split.x.device)
+            order = epoch_order(torch.arange(len(self.split)), self.seed, epoch)
+            self._epoch, self._order = epoch, to_device(order, self.split.x.device)
         return self._order
 
 
-def mixed(places: Tensor, seed: int, epoch: int) -> Tensor:
+def epoch_order(places: Tensor, seed: int, epoch: int) -> Tensor:
     """The places (n,) in the order in which an epoch has them; both on the CPU."""
     return places[Rng(seed, "order", epoch).permutation(len(places))]
 
 
-def sent(places: Tensor, device: torch.device) -> Tensor:
+def to_device(places: Tensor, device: torch.device) -> Tensor:
     """A copy on the device."""
     if device.type == "cuda":
         places = places.pin_memory()  # else the copy would wait for all the steps that are queued there

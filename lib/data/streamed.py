@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..core.batch import Batch
-from ..core.dist import ALONE, World
+from ..core.dist import SINGLE, World
 from .base import check_batch
 from .files import Files
-from .resident import mixed, sent
+from .resident import epoch_order, to_device
 
 
 class Streamed:
@@ -30,7 +30,7 @@ class Streamed:
         BadInput: the batch is larger than the split.
     """
 
-    def __init__(self, split: Files, num_classes: int, batch_size: int, seed: int, world: World = ALONE):
+    def __init__(self, split: Files, num_classes: int, batch_size: int, seed: int, world: World = SINGLE):
         check_batch(batch_size, len(split))
         self.split, self.batch_size, self.seed, self.world = split, batch_size, seed, world
         self._one_hot = torch.eye(num_classes, device=split.y.device)
@@ -52,9 +52,9 @@ class Streamed:
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, mixed(torch.arange(len(self.split)), self.seed, epoch)
+            self._epoch, self._order = epoch, epoch_order(torch.arange(len(self.split)), self.seed, epoch)
         index = self._order[place * self.batch_size : (place + 1) * self.batch_size]
-        return self._batch(self._images_of(step), sent(index, self.split.y.device), epoch)
+        return self._batch(self._images_of(step), to_device(index, self.split.y.device), epoch)
 
     def of(self, index: Tensor, epoch: int) -> Batch:
         """The batch of the images at `index` (B,), read at once and by this process."""
@@ -79,7 +79,7 @@ class Streamed:
                 self._ahead = iter(())  # ends the processes that read what is not asked for
                 shares = _shares(step, len(self.split), self.batch_size, self.seed, self.world)
                 self._ahead = self.split.read(shares, self.split.training)
-            self._images, self._step = self.world.whole(next(self._ahead), self.batch_size), step
+            self._images, self._step = self.world.all_gather(next(self._ahead), self.batch_size), step
         return self._images
 
 
@@ -92,6 +92,6 @@ def _shares(step: int, images: int, batch_size: int, seed: int, world: World) ->
     share.clamp_(max=batch_size - 1)  # all shares are of one length
     epoch, first = divmod(step, images // batch_size)
     for number in count(epoch):
-        parts = mixed(torch.arange(images), seed, number).split(batch_size)[: images // batch_size]
+        parts = epoch_order(torch.arange(images), seed, number).split(batch_size)[: images // batch_size]
         yield from (part[share] for part in parts[first:])
         first = 0

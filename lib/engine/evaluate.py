@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..core.dist import ALONE, World
+from ..core.dist import SINGLE, World
 from ..core.precision import Precision, autocast
 from ..core.rng import Rng
 from ..data.base import Split
@@ -43,7 +43,7 @@ def evaluate(
     split: Split,
     normalize: Callable[[Tensor], Tensor],
     precision: Precision,
-    world: World = ALONE,
+    world: World = SINGLE,
 ) -> Evaluation:
     """Accuracy and loss of `model` on `split`; leaves its modules in the modes they were in.
 
@@ -75,7 +75,7 @@ def refresh_statistics(
     split: Split,
     normalize: Callable[[Tensor], Tensor],
     precision: Precision,
-    world: World = ALONE,
+    world: World = SINGLE,
 ) -> None:
     """Measure BatchNorm's statistics anew, on every image of `split` once.
 
@@ -103,7 +103,7 @@ def refresh_statistics(
             model(x)
     statistics = [t for norm in norms for t in (norm.running_mean, norm.running_var)]
     torch._foreach_mul_(statistics, len(mine) / len(parts))
-    world.add_up(statistics)
+    world.all_reduce(statistics)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     for module, training in modes.items():

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..core.budget import in_epochs
 
 
-class Stepper(Protocol):
+class OptimizerLike(Protocol):
     """An optimizer, or a wrapper around one."""
 
     param_groups: list[dict]
@@ -19,13 +19,13 @@ class Stepper(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-def tell_time(optimizer: Stepper, step: int, total: int) -> None:
+def tell_time(optimizer: OptimizerLike, step: int, total: int) -> None:
     """Tell the optimizer that this is step number `step` (from 0) of `total`."""
     for group in optimizer.param_groups:
         group["time"] = (step, total)
 
 
-def set_lr(optimizer: Stepper, factor: float, epoch: float = 0.0, epochs: float = 1.0) -> None:
+def set_lr(optimizer: OptimizerLike, factor: float, epoch: float = 0.0, epochs: float = 1.0) -> None:
     """Set the rates of a point in time, at which the schedule has this factor."""
     for group in optimizer.param_groups:
         # A group that learns at another rate than the rest, or for a shorter time, has a factor of its own.
@@ -33,7 +33,7 @@ def set_lr(optimizer: Stepper, factor: float, epoch: float = 0.0, epochs: float 
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0) * own
 
 
-def freeze(optimizer: Stepper, epoch: float, epochs: float) -> None:
+def freeze(optimizer: OptimizerLike, epoch: float, epochs: float) -> None:
     """Let the groups that learn at first only have gradients in their time, and none after it."""
     for group in optimizer.param_groups:
         if "learns_until" in group:
@@ -45,7 +45,7 @@ def _end(group: dict, epochs: float) -> float:
     return in_epochs(group["learns_until"], epochs)
 
 
-def current_lr(optimizer: Stepper) -> float:
+def current_lr(optimizer: OptimizerLike) -> float:
     """The rate of what has no factor of its own."""
     group = optimizer.param_groups[0]
     return group["lr"] / group.get("lr_scale", 1.0)

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..core.batch import Batch, Loss
-from ..core.dist import ALONE, World
+from ..core.dist import SINGLE, World
 from ..core.precision import LossScaler, Precision, autocast
 from ..core.rng import Rng
 from ..data.base import Split
 from ..graph.cost import Cost
 from .log import Clock
-from .lr import Stepper, freeze, set_lr, tell_time
+from .lr import OptimizerLike, freeze, set_lr, tell_time
 
 
 class Batches(Protocol):
@@ -65,7 +65,7 @@ class Run:
     data: Batches
     prepare: Callable[[Batch, Rng], Batch]  # augments the batch
     loss: Loss
-    optimizer: Stepper
+    optimizer: OptimizerLike
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
     averages: dict[str, Average]
     views: dict[str, Callable[..., nn.Module]]  # `(model=...)` to test-time views of it, for the end
@@ -79,7 +79,7 @@ class Run:
     cost: Cost
     normalize: Callable[[Tensor], Tensor]  # what evaluation does to pixels
     splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
-    world: World = ALONE  # the processes that train together
+    world: World = SINGLE  # the processes that train together
     selections: dict[str, Selector] = field(default_factory=dict)
     deal: Callable[[Batch, Rng], Batch] = as_it_is  # gives each process its share, and asks the teachers
 
@@ -112,14 +112,14 @@ def train_step(run: Run, step: int) -> Tensor:
     images = len(batch)  # in the shares of all processes
     with torch.no_grad(), run.clock("data"):
         batch = run.deal(batch, rng)
-        run.cost.taught(batch.x)
-    loss = learn(run, batch, images, step)
+        run.cost.count_teacher(batch.x)
+    loss = optimizer_step(run, batch, images, step)
     for average in run.averages.values():
         average.update(run.model, step)
     return loss
 
 
-def learn(run: Run, batch: Batch, images: int, step: int) -> Tensor:
+def optimizer_step(run: Run, batch: Batch, images: int, step: int) -> Tensor:
     """Let the optimizer take a step by the mean loss of so many images, of which `batch` is a share."""
     noise = _noise(run, step)
     epoch = step / run.data.steps_per_epoch
@@ -136,7 +136,7 @@ def learn(run: Run, batch: Batch, images: int, step: int) -> Tensor:
             with torch.enable_grad(), autocast(part.x.device, run.precision):
                 share = run.loss(run.model(part.x), part).sum() / images
             run.scaler.backward(share)
-            run.cost.trained(part.x)
+            run.cost.count_backward(part.x)
             loss += share.detach()
         _add_up(run, loss)
         run.scaler.finish(run.params, run.clip)
@@ -146,12 +146,12 @@ def learn(run: Run, batch: Batch, images: int, step: int) -> Tensor:
 
 
 @torch.no_grad()
-def look(run: Run, batch: Batch, step: int) -> Tensor:  # (B,)
+def forward_losses(run: Run, batch: Batch, step: int) -> Tensor:  # (B,)
     """The losses of a batch, in train mode and without a step."""
     _noise(run, step).seed_noise()
     with autocast(batch.x.device, run.precision):
         losses = run.loss(run.model(batch.x), batch)
-    run.cost.looked(batch.x)
+    run.cost.count_forward(batch.x)
     return losses
 
 
@@ -173,4 +173,4 @@ def _add_up(run: Run, loss: Tensor) -> None:
     statistics = [t for norm in norms for t in (norm.running_mean, norm.running_var)]
     if statistics:
         torch._foreach_div_(statistics, run.world.size)
-    run.world.add_up([loss, *(p.grad for p in run.params if p.grad is not None), *statistics])
+    run.world.all_reduce([loss, *(p.grad for p in run.params if p.grad is not None), *statistics])

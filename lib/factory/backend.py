@@ -3,7 +3,7 @@
 import torch
 
 from ..config.schema import Config
-from ..core.dist import ALONE, World
+from ..core.dist import SINGLE, World
 from ..core.errors import BadInput
 from .selections import images_kept
 
@@ -25,7 +25,7 @@ def check_world(config: Config, world: World) -> None:
         raise BadInput("train.sync_bn sends messages from within the model, which train.compile cannot take")
 
 
-def build_device(name: str, world: World = ALONE) -> torch.device:
+def build_device(name: str, world: World = SINGLE) -> torch.device:
     """The device that is asked for, or the best there is for `auto`; for several processes one each."""
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:

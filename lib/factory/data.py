@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..augment.pipeline import Normalize
 from ..config.schema import Config
-from ..core.dist import ALONE, World
+from ..core.dist import SINGLE, World
 from ..core.errors import BadInput, where
 from ..data.base import Dataset, Split, data_root, fraction, hold_out
 from ..data.files import Files
@@ -25,7 +25,7 @@ def build_dataset(config: Config) -> Dataset:
 
 
 def build_data(
-    config: Config, dataset: Dataset, device: torch.device, world: World = ALONE
+    config: Config, dataset: Dataset, device: torch.device, world: World = SINGLE
 ) -> tuple[Resident | Streamed, dict[str, Split | Files]]:
     """The training batches, and what is evaluated: test, and val where a part of train is held out."""
     part, splits = build_splits(config, dataset)

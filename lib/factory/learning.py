@@ -8,7 +8,7 @@ from ..augment.pipeline import Step
 from ..config.schema import Config
 from ..core.batch import Loss
 from ..core.errors import where
-from ..engine.lr import Stepper
+from ..engine.lr import OptimizerLike
 from .model import in_order, only_one
 
 
@@ -21,7 +21,7 @@ def build_loss(config: Config, steps: list[Step]) -> Loss:
     return loss
 
 
-def build_optimizer(config: Config, model: nn.Module) -> Stepper:
+def build_optimizer(config: Config, model: nn.Module) -> OptimizerLike:
     """The base optimizer inside its wrappers, which stand in an order of their own."""
     with where("optim"):
         groups = config.settings["optim"](model)

@@ -11,7 +11,7 @@ from torch import nn
 from ..augment.pipeline import BatchMap, Normalize, Share, Step, pipeline
 from ..config.schema import Config
 from ..core.batch import Batch
-from ..core.dist import ALONE, World
+from ..core.dist import SINGLE, World
 from ..core.errors import where
 from ..core.facts import Stage
 from ..core.precision import LossScaler
@@ -38,7 +38,7 @@ def build(
     config: Config,
     device: torch.device,
     note: Callable[[str], None],
-    world: World = ALONE,
+    world: World = SINGLE,
     dataset: Dataset | None = None,
 ) -> Run:
     """Everything that training needs, on its device.
@@ -71,7 +71,9 @@ def build(
     model.to(device, memory_format=layout)
 
     if world.size > 1:
-        world.align(list(model.state_dict().values()))  # other hardware may round initial weights differently
+        world.broadcast(
+            list(model.state_dict().values())
+        )  # other hardware may round initial weights differently
         if train.sync_bn:
             synchronise(model, world)
 

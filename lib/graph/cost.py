@@ -66,15 +66,15 @@ class Cost:
         self._beside.append(Cost(model))
         return self._beside[-1]
 
-    def taught(self, x: Tensor) -> None:
+    def count_teacher(self, x: Tensor) -> None:
         """The teachers look at a finished batch, once a step."""
         self._taught[x.shape[1:]] += len(x)
 
-    def trained(self, x: Tensor) -> None:
+    def count_backward(self, x: Tensor) -> None:
         """A forward and a backward pass."""
         self._trained[x.shape[1:]] += len(x)
 
-    def looked(self, x: Tensor) -> None:
+    def count_forward(self, x: Tensor) -> None:
         """A forward pass that no backward pass follows."""
         self._looked[x.shape[1:]] += len(x)
 

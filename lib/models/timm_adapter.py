@@ -1,7 +1,7 @@
 """Every model of timm (Wightman 2019, github.com/huggingface/pytorch-image-models), as `timm/<name>`.
 
 Most of them are made for 224 pixels, of which their first layers leave 56, or 14 with patches of 16. At less
-than 128 pixels the patches of a transformer shrink until the image has 8 on its side. Elsewhere a first 7x7
+than 128 pixels the patches of a transformer shrink until the image has 8 on its side. Otherwise a first 7x7
 convolution becomes a 3x3 one, its stride goes, and the max-pool behind it too; patches of 4 are halved. A
 network that cannot do with that, because its parts know the size of their maps, stays as timm makes it.
 """

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..core.errors import require
 from ..core.registry import optimizers
-from .foreach import OwnOptimizer
+from .foreach import ForeachOptimizer
 from .optimizers import check
 
 
 @optimizers.register("adabound", paper="Luo et al. 2019, arXiv:1902.09843")
-class AdaBound(OwnOptimizer):
+class AdaBound(ForeachOptimizer):
     """Adam with bounds on each weight's rate that close in on SGD's; the decay is a part of the gradient."""
 
     decoupled = False

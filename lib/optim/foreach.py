@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 
-class OwnOptimizer(Optimizer):
+class ForeachOptimizer(Optimizer):
     """An optimizer that says in `move` how parameters of one group move."""
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:

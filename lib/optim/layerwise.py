@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ..core.errors import require
 from ..core.registry import optimizers
-from .foreach import OwnOptimizer
+from .foreach import ForeachOptimizer
 from .optimizers import check
 
 
 @optimizers.register("lars", paper="You et al. 2017, arXiv:1708.03888")
-class LARS(OwnOptimizer):
+class LARS(ForeachOptimizer):
     """SGD at a rate for each layer: `trust` times the norm of its weights over that of its gradient.
 
     You et al. 2017, arXiv:1708.03888, algorithm 1.
@@ -88,7 +88,7 @@ class LARC(LARS):
 
 
 @optimizers.register("lamb", paper="You et al. 2019, arXiv:1904.00962")
-class LAMB(OwnOptimizer):
+class LAMB(ForeachOptimizer):
     """Adam whose step in each layer has the norm of the layer's weights, times lr.
 
     You et al. 2019, arXiv:1904.00962, algorithm 2, with the identity for the scaling function.

@@ -15,13 +15,13 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from ..core.errors import require
 from ..core.registry import optimizers
-from .foreach import OwnOptimizer
+from .foreach import ForeachOptimizer
 from .optimizers import check
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0 of the quintics that stay near 1
 
 
-class HiddenMuon(OwnOptimizer):
+class HiddenMuon(ForeachOptimizer):
     """Muon proper. A group's `matrices` say how many each of its parameters holds, one below the other."""
 
     def __init__(

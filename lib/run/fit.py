@@ -40,7 +40,7 @@ def fit(
     """
     record = Record(run, config, folder, device, log)
     start = record.resume()
-    scalars = Scalars(folder.path, config.run.tensorboard and run.world.leads, start)
+    scalars = Scalars(folder.path, config.run.tensorboard and run.world.is_main, start)
     losses = Losses()
     # Of this process, so in its first row alone: imports, data, first weights, compilation.
     once = {"seconds_start": time.perf_counter() - began}
@@ -55,7 +55,7 @@ def fit(
                 continue
             train_loss, steps = losses.mean()
             # The loss was, before the last step; and no such weights are to stand over a good checkpoint.
-            if not run.world.first(lambda: _finite(run)):
+            if not run.world.on_main(lambda: _finite(run)):
                 raise Diverged(step, lr, math.nan)
             epoch = math.ceil((step + 1) / run.data.steps_per_epoch)
             row = {"epoch": epoch, "step": step + 1, "lr": lr, "train_loss": train_loss}
@@ -119,7 +119,7 @@ class Losses:
 
 def _progress(start: int, run: Run) -> Iterable[int]:
     """The steps that are left, with a bar on a terminal and none in a pipe."""
-    off = None if run.world.leads else True
+    off = None if run.world.is_main else True
     return tqdm(
         range(start, run.total), initial=start, total=run.total, unit="step", disable=off, leave=False
     )

@@ -7,7 +7,7 @@ from ..config.help import outcome
 from ..config.schema import Config
 from ..core import dist
 from ..core.errors import BadInput
-from ..store.run_folder import Elsewhere, RunFolder
+from ..store.run_folder import NullRunFolder, RunFolder
 
 if TYPE_CHECKING:  # takes seconds to import
     from ..data.base import Dataset
@@ -25,7 +25,7 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
 
         # They meet before the first of them looks into the folder: what it finds there holds for all.
         dist.join(build_device(config.run.device, world))
-    if (code := world.first(lambda: _complete(config))) is not None:
+    if (code := world.on_main(lambda: _complete(config))) is not None:
         return code
 
     import torch  # takes seconds, which what stands above need not wait for
@@ -34,14 +34,14 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
     from ..factory import build, build_device
     from .fit import fit
 
-    folder = RunFolder(config) if world.leads else Elsewhere()
+    folder = RunFolder(config) if world.is_main else NullRunFolder()
     device = build_device(config.run.device, world)
     notes = [f"note: {note}" for note in config.notes]
     try:
         # Before the folder is claimed: what cannot be built leaves nothing behind.
         run = build(config, device, notes.append, world, dataset)
-        world.first(folder.claim)
-        log = Log(folder.path / "log.txt") if world.leads else lambda line: None
+        world.on_main(folder.claim)
+        log = Log(folder.path / "log.txt") if world.is_main else lambda line: None
         for note in notes:
             log(note)
         result = fit(run, config, folder, device, log, began)

@@ -39,7 +39,7 @@ class Record:
 
     def resume(self) -> int:
         """Continue from the folder's checkpoint, and return the step to start with."""
-        path, first = self.folder.checkpoint, self.run.world.first
+        path, first = self.folder.checkpoint, self.run.world.on_main
         state = first(lambda: checkpoint.load(path) if path.exists() else None)
         if not state:
             return 0
@@ -117,7 +117,7 @@ class Record:
 
     def save(self, step: int) -> None:
         path = self.folder.checkpoint
-        if self.run.world.leads:
+        if self.run.world.is_main:
             checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
 
     def predict(self) -> dict[str, float]:
@@ -175,7 +175,7 @@ class Record:
             "peak_memory_mb": max((row["peak_memory_mb"] for row in self.rows), default=None),
             "environment": self.environment,
         }
-        if self.rows and self.run.world.leads:
+        if self.rows and self.run.world.is_main:
             title = f"{result['model']} on {result['dataset']}"
             self.folder.write_curves(draw_curves(self.rows, title))
         self.folder.write_json("result.json", result)

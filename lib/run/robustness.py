@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..core.dist import ALONE, World
+from ..core.dist import SINGLE, World
 from ..core.precision import Precision
 from ..core.registry import corruptions
 from ..core.rng import Rng
@@ -27,11 +27,13 @@ def robustness(
     split: Split,
     normalize: Callable[[Tensor], Tensor],
     precision: Precision,
-    world: World = ALONE,
+    world: World = SINGLE,
 ) -> dict[str, Accuracies]:
     """The accuracies of each network. All see the same pixels, which on one device are those of every run."""
     found: dict[str, Accuracies] = {network: {} for network in models}
-    for name in tqdm(corruptions.names(), "corruptions", disable=None if world.leads else True, leave=False):
+    for name in tqdm(
+        corruptions.names(), "corruptions", disable=None if world.is_main else True, leave=False
+    ):
         for severity in SEVERITIES:
             part = corrupted(split, name, severity)
             for network, model in models.items():

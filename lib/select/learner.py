@@ -6,9 +6,9 @@ from typing import Any
 from torch import nn
 
 from ..core.batch import Loss
-from ..core.dist import ALONE
+from ..core.dist import SINGLE
 from ..core.precision import LossScaler
-from ..engine.lr import Stepper
+from ..engine.lr import OptimizerLike
 from ..engine.step import Run
 from ..graph.cost import Cost
 
@@ -17,7 +17,7 @@ from ..graph.cost import Cost
 class Learner:
     model: nn.Module
     loss: Loss
-    optimizer: Stepper
+    optimizer: OptimizerLike
     scaler: LossScaler
     cost: Cost
 
@@ -25,7 +25,7 @@ class Learner:
         """The run as this network has it: whole batches at once, in one process, and nothing else beside."""
         mine = {"model": self.model, "loss": self.loss, "optimizer": self.optimizer}
         mine |= {"scaler": self.scaler, "cost": self.cost}
-        return replace(run, **mine, averages={}, selections={}, accumulate=1, world=ALONE)
+        return replace(run, **mine, averages={}, selections={}, accumulate=1, world=SINGLE)
 
     def state_dict(self) -> dict[str, Any]:
         parts = {"model": self.model, "optimizer": self.optimizer, "scale": self.scaler}

@@ -20,7 +20,7 @@ from torch import Tensor
 from ..core.batch import Batch
 from ..core.errors import require
 from ..core.registry import selections
-from ..engine.step import Run, learn, look
+from ..engine.step import Run, forward_losses, optimizer_step
 from .learner import Learner
 
 
@@ -48,9 +48,9 @@ class Proxy:
     def __call__(self, batch: Batch, run: Run, step: int) -> Batch:
         count = self.kept(len(batch) // batch.views)
         picked = torch.empty(count, dtype=torch.int64, device=batch.x.device)
-        if run.world.leads:
+        if run.world.is_main:
             picked = self._pick(batch, self.learner.within(run), step, count)
-        run.world.align([picked])  # that all pick the same; and one alone has to look
+        run.world.broadcast([picked])  # that all pick the same; and one alone has to look
         return batch.take(samples(picked, batch.views))
 
     def _pick(self, batch: Batch, run: Run, step: int, count: int) -> Tensor:  # (count,) images
@@ -65,9 +65,9 @@ class Proxy:
 
         picking = replace(run, loss=loss)
         if step % self.every == 0:
-            learn(picking, batch, count * batch.views, step)
+            optimizer_step(picking, batch, count * batch.views, step)
         else:
-            look(picking, batch, step)
+            forward_losses(picking, batch, step)
         return found[0]
 
     def state_dict(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class RunFolder:
         write_atomic(self.path / name, json.dumps(content, indent=2) + "\n")
 
 
-class Elsewhere:
+class NullRunFolder:
     """Stands for the folder in a process that leaves it to the first one: it is never written to."""
 
     path = checkpoint = Path("run folder")

@@ -18,13 +18,13 @@ class _Total(torch.autograd.Function):
     def forward(ctx, x: Tensor, world: World) -> Tensor:
         ctx.world = world
         total = x.clone()
-        world.add_up([total])
+        world.all_reduce([total])
         return total
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         total = gradient.clone()
-        ctx.world.add_up([total])
+        ctx.world.all_reduce([total])
         return total, None
 
 

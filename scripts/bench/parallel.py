@@ -15,7 +15,7 @@ import torch
 
 from lib.config.cli import parse
 from lib.core import dist
-from lib.core.dist import ALONE, World
+from lib.core.dist import SINGLE, World
 from lib.core.errors import BadInput, exit_code, require
 from lib.engine.step import Run, train_step
 from lib.factory import build, build_device
@@ -26,7 +26,7 @@ WARM = 2  # steps that allocate memory and choose kernels
 
 
 def main(argv: list[str]) -> int:
-    return exit_code(dist.one_voice(bench), argv)
+    return exit_code(dist.main_process_only(bench), argv)
 
 
 def bench(argv: list[str]) -> int:
@@ -51,10 +51,10 @@ def bench(argv: list[str]) -> int:
     for name in options.models.split(","):
         one, all_of_them = duel(name, options, device, world, threads)
         rows.append({"model": name, "one": one, "all": all_of_them, "ratio": one / all_of_them})
-        if world.leads:
+        if world.is_main:
             told = f"{1e3 * one:.1f} ms alone, {1e3 * all_of_them:.1f} ms together"
             print(f"{name}: {told}, ratio {one / all_of_them:.3f}", file=sys.stderr, flush=True)
-    if world.leads:
+    if world.is_main:
         numbers = {"processes": world.size, "batch": options.batch, "rows": rows}
         benchmark_page.publish(page(rows, options, device, world), numbers, device, options.write)
     return 0
@@ -66,10 +66,10 @@ def duel(
     """Median seconds of a step of the first process alone, and of one of all together."""
     line = f"--model {name} --dataset synthetic --data.size {max(40, 4 * options.batch)} --bs {options.batch}"
     config = parse([*line.split(), *options.tricks.split()]).config()
-    together, alone = (build(config, device, _ignore, processes) for processes in (world, ALONE))
+    together, alone = (build(config, device, _ignore, processes) for processes in (world, SINGLE))
     seconds: dict[str, list[float]] = {"one": [], "all": []}
     for step in range(WARM + options.steps):
-        if world.leads:
+        if world.is_main:
             if device.type == "cpu":
                 torch.set_num_threads(threads * world.size)
             seconds["one"].append(timed(alone, step))

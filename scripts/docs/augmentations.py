@@ -11,7 +11,7 @@ from lib.config.help import value_text
 from lib.core.facts import Stage
 from lib.core.fields import Field, fields_of
 from lib.core.files import write_atomic
-from lib.core.registry import REGISTRIES, Entry, Registry, augmentations, test_views
+from lib.core.registry import REGISTRIES, Entry, Registry, augmentations, tta
 from scripts.docs.augment_figures import picture
 
 DOC = Path(__file__).parents[2] / "docs" / "augmentations.md"
@@ -26,7 +26,7 @@ COMMON = fields_of(Augmentation)  # what every augmentation has, told once
 
 def main() -> None:
     write_atomic(DOC, page())
-    for entry in (*entries_of(augmentations), *entries_of(test_views)):
+    for entry in (*entries_of(augmentations), *entries_of(tta)):
         drawn = picture(entry)
         write_atomic(PICTURES / f"{entry.name}.png", drawn)
         print(f"{entry.name:<32}{len(drawn):>8,} bytes", file=sys.stderr)
@@ -52,7 +52,7 @@ def page() -> str:
             "",
             *(line for entry in entries for line in section(entry)),
             VIEWS,
-            *(line for entry in entries_of(test_views) for line in section(entry, "###")),
+            *(line for entry in entries_of(tta) for line in section(entry, "###")),
         ]
     )
 

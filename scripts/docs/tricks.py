@@ -186,7 +186,7 @@ def together(pairs: Pairs) -> list[str]:
     ]  # fmt: skip
     lines += [f"| `{one}` | `{other}` | {plain(reason)} |" for one, other, reason in pairs.refused]
     if pairs.alone:
-        lines += [ALONE, *(f"- `{trick}`: {plain(reason)}" for trick, reason in pairs.alone.items())]
+        lines += [SINGLE, *(f"- `{trick}`: {plain(reason)}" for trick, reason in pairs.alone.items())]
     return lines
 
 
@@ -210,7 +210,7 @@ Of {pairs} pairs {works} train; {refused} are refused before the first step, wit
 that it has no place for, and says so.
 """
 
-ALONE = """
+SINGLE = """
 These were refused by that model even alone, and are in no pair:
 """
 
