@@ -285,7 +285,7 @@ def test_images_that_grow_are_shown_to_the_proxy_at_the_size_that_they_have():
 
 def test_only_the_first_of_several_processes_looks_and_the_others_are_told(monkeypatch):
     told, run = [], run_of(PROXY)
-    monkeypatch.setattr(World, "align", lambda self, tensors: told.extend(tensors))
+    monkeypatch.setattr(World, "broadcast", lambda self, tensors: told.extend(tensors))
     batch = run.prepare(run.data.at(0), Rng(0, 0, 0))
     select, before = run.selections["proxy"], state_of(run)
     monkeypatch.setattr(lib.select.proxy.Proxy, "_pick", None)
