@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from references import crops, cutmix_weight, cutouts, random_erasing_box, rectangle
 from scipy import stats
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from lib.core.batch import Batch, PixelScale
 from lib.core.facts import Stage
 from lib.core.registry import Entry, augmentations
 from lib.core.rng import Rng
+from tests.helpers.references import crops, cutmix_weight, cutouts, random_erasing_box, rectangle
 
 
 def per_stage(*stages: Stage) -> list[str]:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
-from references import moving_average
 from torch import Tensor, nn
 
 import lib.engine.evaluate
@@ -20,6 +18,8 @@ import train
 from lib.core.registry import averages
 from lib.data.base import Split
 from lib.engine.evaluate import refresh_statistics
+from tests.helpers.references import moving_average
+from tests.helpers.runs import TINY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
 
 import lib.data.cifar
 import lib.run.fit
 import lib.store.checkpoint
 import train
+from tests.helpers.runs import TINY
 
 TRAIN = Path(train.__file__)
 

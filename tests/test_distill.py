@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
 from torch import Tensor, nn
 
 import lib.run.fit
@@ -24,6 +23,7 @@ from lib.distill.dkd import parts
 from lib.engine.step import Run, train_step
 from lib.engine.teacher import Renormalized, Teach
 from lib.factory import build
+from tests.helpers.runs import TINY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

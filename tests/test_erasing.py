@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from references import cutouts, rectangle
 from scipy import stats
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from lib.core.rng import Rng
 from lib.engine.step import Run, train_step
 from lib.factory import build as build_run
 from lib.losses.cross_entropy import cross_entropy
+from tests.helpers.references import cutouts, rectangle
 
 BLACK, WHITE = torch.tensor([-2.0, -1.5, -1.0]), torch.tensor([2.0, 2.5, 3.0])
 

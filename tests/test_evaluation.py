@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 from PIL import Image
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from lib.engine.metrics import (
 from lib.report.confusion import confusion_text
 from lib.run.robustness import corrupted, corruption_error, robustness
 from scripts import predict
+from tests.helpers.runs import TINY
 
 
 def sure(*confidences: float, K: int = 2) -> Tensor:

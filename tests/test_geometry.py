@@ -10,7 +10,6 @@ import pytest
 import torch
 import torchvision.transforms.functional as theirs
 from PIL import Image, ImageEnhance
-from references import crops
 from scipy import stats
 from test_image_ops import from_pil, pictures, to_pil
 from torch import Tensor
@@ -21,6 +20,7 @@ from lib.augment.policy import NUMBER
 from lib.core.batch import Batch
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
+from tests.helpers.references import crops
 
 NAMES = ("affine", "color_jitter", "random_resized_crop", "rotation", "translate", "vertical_flip")
 PILLOWS = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR}

@@ -5,8 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-from conftest import TINY
-from run_records import write_runs
 
 import scripts.grid
 from lib.config.cli import parse
@@ -19,6 +17,8 @@ from lib.grid.job import Job, backends, done, last_line, outcome, worth_repeatin
 from lib.grid.scale import scaled
 from lib.grid.spec import read_grid, read_seeds
 from lib.grid.timing import time_row
+from tests.helpers.run_records import write_runs
+from tests.helpers.runs import TINY
 
 ROOT = Path(__file__).parent.parent
 

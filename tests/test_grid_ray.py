@@ -13,7 +13,7 @@ import pytest
 import scripts.grid
 
 HERE = Path(__file__).parent
-TRAIN = (sys.executable, str(HERE / "grid_train.py"))
+TRAIN = (sys.executable, str(HERE / "helpers" / "grid_train.py"))
 LAUNCHER = f"import sys, scripts.grid; sys.exit(scripts.grid.main(sys.argv[1:], train={TRAIN}))"
 GRID = "base: {epochs: 10}\naxes: {lr: [0.1, 0.2, 0.3]}\nseeds: 0..3\n"
 HEAD, OTHER = "127.0.0.2", "127.0.0.3"

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 
 import scripts.grid
 import train
@@ -21,9 +20,10 @@ from lib.grid import child, claim
 from lib.grid.job import Job, Options
 from lib.grid.local import environment
 from lib.grid.spec import read_grid
+from tests.helpers.runs import TINY
 
 ROOT = Path(__file__).parent.parent
-FAKE = (sys.executable, str(ROOT / "tests/grid_train.py"))
+FAKE = (sys.executable, str(ROOT / "tests/helpers/grid_train.py"))
 REAL = Options.train
 LAUNCHER = """\
 import signal, sys, scripts.grid

@@ -12,18 +12,17 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import grid_train
 import pytest
-import slurm_cluster
 
 import lib.grid.slurm
 import scripts.grid
 from lib.grid.claim import claim
 from lib.grid.job import Job
 from lib.grid.slurm import Watch
+from tests.helpers import grid_train, slurm_cluster
 
 HERE = Path(__file__).parent
-TRAIN = (sys.executable, str(HERE / "grid_train.py"))
+TRAIN = (sys.executable, str(HERE / "helpers" / "grid_train.py"))
 GRID = "base: {epochs: 5}\naxes: {lr: [0.1, 0.2, 0.3]}\nseeds: [0]\n"
 
 
@@ -36,7 +35,7 @@ def queue(tmp_path, monkeypatch):
     tools = Path("tools")
     tools.mkdir()
     for name in ("sbatch", "squeue", "scontrol"):
-        words = shlex.join([sys.executable, "-S", str(HERE / "fake_slurm.py"), name])
+        words = shlex.join([sys.executable, "-S", str(HERE / "helpers" / "fake_slurm.py"), name])
         (tools / name).write_text(f'#!/bin/sh\nexec {words} "$@"\n')
         (tools / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools.absolute()}:{os.environ['PATH']}")

@@ -7,14 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from references import (
-    crop_paste_weight,
-    cutmix_weight,
-    low_frequency_map,
-    rectangle,
-    resizemix_weight,
-    ricap_weights,
-)
 from scipy import stats
 from test_augment import MIXES, Marked, batch_of, build, example, images, numbered_pixels, same
 from torch import Tensor, nn
@@ -29,6 +21,14 @@ from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.factory.trial import try_sizes
+from tests.helpers.references import (
+    crop_paste_weight,
+    cutmix_weight,
+    low_frequency_map,
+    rectangle,
+    resizemix_weight,
+    ricap_weights,
+)
 
 SIDE = 32
 either = pytest.mark.parametrize("per_sample", [False, True])

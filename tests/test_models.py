@@ -11,13 +11,13 @@ from typing import Literal, get_args, get_origin
 import pytest
 import torch
 import torch.nn.functional as F
-from model_references import build, close, images
 from torch import Tensor, nn
 
 from lib.config.help import MACS
 from lib.core.errors import BadInput
 from lib.core.fields import REQUIRED
 from lib.core.registry import Entry, models
+from tests.helpers.model_references import build, close, images
 
 
 def function_of(entry: Entry) -> tuple[Callable, dict]:

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from model_references import Weights, build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
 from lib.models.attention import AttentionModule
@@ -13,6 +12,7 @@ from lib.models.botnet import Attention as RelativeAttention
 from lib.models.cct import SequencePool, sine_positions
 from lib.models.ceit import LocalFeedForward
 from lib.models.cvt import Projection
+from tests.helpers.model_references import Weights, build, close, copy_by_shape, images, scramble
 
 # Plain forms, which use up the tensors of a network in their order.
 

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from model_references import Weights, build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,6 +14,7 @@ from lib.models.airbench import partial_identity, whitening
 from lib.models.layers import DropPath
 from lib.models.rir import add_identity
 from scripts.bench.counterparts import COUNTERPARTS
+from tests.helpers.model_references import Weights, build, close, copy_by_shape, images, scramble
 
 # Equal to the models of other libraries, once these have the stem and the strides of small images.
 

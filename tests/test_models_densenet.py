@@ -3,10 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from model_references import Weights, build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
 from scripts.bench.counterparts import COUNTERPARTS
+from tests.helpers.model_references import Weights, build, close, copy_by_shape, images, scramble
 
 
 def densenet(network: nn.Module, x: Tensor, layers: int) -> Tensor:

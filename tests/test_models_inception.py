@@ -7,13 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from model_references import build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
 from lib.core.registry import models
 from lib.models.dpn import DualPathUnit
 from lib.models.inception_v4 import Residual, pooled
 from scripts.bench.counterparts import COUNTERPARTS
+from tests.helpers.model_references import build, close, copy_by_shape, images, scramble
 
 
 @pytest.mark.parametrize(

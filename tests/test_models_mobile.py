@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from model_references import Weights, build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
 from lib.models import nasnet, regnet, shufflenet, shufflenet_v2
 from lib.models.layers import DropPath, SqueezeExcite
 from scripts.bench.counterparts import COUNTERPARTS
+from tests.helpers.model_references import Weights, build, close, copy_by_shape, images, scramble
 
 # Other libraries, with the strides of small images.
 

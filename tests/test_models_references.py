@@ -4,7 +4,9 @@ from functools import partial
 
 import pytest
 import torch
-from model_references import (
+
+from scripts.bench.counterparts import COUNTERPARTS, timm_preact_resnet
+from tests.helpers.model_references import (
     build,
     close,
     copy_by_shape,
@@ -16,8 +18,6 @@ from model_references import (
     shake_resnet,
     wide_resnet,
 )
-
-from scripts.bench.counterparts import COUNTERPARTS, timm_preact_resnet
 
 # timm's first unit pre-activates its shortcut only where that is a projection.
 TIMMS_FIRST_UNIT = {"preact_stage": (False, True, True, True)}

@@ -3,12 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from model_references import Weights, build, close, images, scramble
 from torch import Tensor, nn
 
 from lib.models.resnext_attention import GATES, GatherExcite, SelectiveKernels
 from lib.models.spp_resnext import WINDOWS, PyramidPooling
 from scripts.bench.counterparts import COUNTERPARTS, timm_cbam, timm_resnext, timm_se
+from tests.helpers.model_references import Weights, build, close, images, scramble
 
 
 def copy_less_ones(source: nn.Module, target: nn.Module) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from model_references import build, close, copy_by_shape, images, scramble
 from torch import Tensor, nn
 
 from lib.core.registry import models
@@ -18,6 +17,7 @@ from lib.models.poolformer import ImageNorm, Pooling
 from lib.models.swin import WindowAttention
 from lib.models.van import LargeKernelAttention
 from scripts.bench.counterparts import COUNTERPARTS, timm_convnext, timm_mobilevit, timm_model
+from tests.helpers.model_references import build, close, copy_by_shape, images, scramble
 
 SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (1, 2, 4, 8), "depths": (2, 2, 2, 1)}
 

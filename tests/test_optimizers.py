@@ -4,7 +4,6 @@ import copy
 from functools import partial
 
 import numpy as np
-import optim_references as references
 import pytest
 import torch
 from test_compose_tricks import SMALL, TINY, config_of
@@ -20,6 +19,7 @@ from lib.factory import build
 from lib.optim.muon import orthogonalized
 from lib.optim.param_groups import ParamGroups, block_numbers, head_of, hidden_matrices
 from lib.store import checkpoint
+from tests.helpers import optim_references as references
 
 SHAPES = [(), (3,), (4, 3), (2, 5), (6, 2, 3, 3)]
 OPTIMIZERS = [*optimizers.names(), "timm/lamb", "timm/adopt"]

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
 
 import lib.grid.packed
 import lib.run.fit
@@ -23,6 +22,7 @@ from lib.factory import build
 from lib.grid.fork import Forked, asked, fork
 from lib.grid.packed import room, single
 from scripts.bench.vmapped import vmapped
+from tests.helpers.runs import TINY
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")

@@ -8,10 +8,10 @@ from urllib.parse import unquote
 from zlib import crc32
 
 import pytest
-from browser import Browser, chromium
 
 from lib.report.page.forest import round_steps
 from scripts.page import main
+from tests.helpers.browser import Browser, chromium
 
 ACCURACIES = {"none": [80.0, 81.0, 83.0], "cutout": [82.5, 84.0, 84.5], "mixup": [79.0, 85.0, 70.25]}
 NASTY = '<script>bad()</script><img src=x onerror="bad()">\'"&${data}'

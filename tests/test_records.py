@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import TINY
 
 import train
 from lib.core.errors import BadInput
 from lib.report.records import read_records
 from scripts import keep
+from tests.helpers.runs import TINY
 
 DOC = (Path(__file__).parent.parent / "docs" / "records.md").read_text()
 

@@ -12,7 +12,7 @@ from lib.report.records import read_records
 from lib.report.render import FORMATS, cells, render
 from lib.report.table import summarise
 from scripts.table import main
-from tests.run_records import write_run, write_runs
+from tests.helpers.run_records import write_run, write_runs
 
 ODD = "a|b&c_<i>50%"  # a folder may be called so
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY
 
 import lib.run.fit
 import lib.store.checkpoint
 import train
+from tests.helpers.runs import TINY
 
 # Everything that has a state or draws random numbers, and an end within an epoch: steps 4, 8 and 10.
 TRICKS = (

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TINY
 
 import lib.store.checkpoint
 import train
@@ -16,6 +15,7 @@ from lib.config.cli import parse
 from lib.factory import build
 from lib.store.saved_run import Saved
 from scripts import soup
+from tests.helpers.runs import TINY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

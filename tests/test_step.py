@@ -5,7 +5,6 @@ from typing import get_args
 
 import pytest
 import torch
-from references import softmax_regression_gradient
 from torch import Tensor, nn
 
 import lib.engine.evaluate
@@ -23,6 +22,7 @@ from lib.engine.log import Clock
 from lib.engine.lr import set_lr
 from lib.engine.step import Run, train_step
 from lib.graph.cost import Cost
+from tests.helpers.references import softmax_regression_gradient
 
 K, SIDE = 3, 8
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from lib.core.errors import BadInput
 from lib.report.records import read_records
 from lib.report.table import summarise
 from scripts.table import main
-from tests.run_records import write_predictions, write_run, write_runs
+from tests.helpers.run_records import write_predictions, write_run, write_runs
 
 NONE, CUTOUT, MIXUP = [80.0, 82.0, 81.5], [83.0, 84.5, 84.0], [80.5, 81.0, 82.5]
 
