@@ -268,7 +268,7 @@ def test_several_processes_do_not_train_several_seeds(monkeypatch, capfd):
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
     with pytest.raises(lib.grid.packed.BadInput, match="--seeds runs in one process; leave torchrun out"):
-        train.run(["--config", "small.yaml", "--seeds", "0..2"])
+        lib.__main__.run(["--config", "small.yaml", "--seeds", "0..2"])
 
 
 def test_a_run_for_each_core_less_if_the_user_gives_them_threads(monkeypatch):

@@ -32,16 +32,17 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def code_version() -> str:
-    """The commit of the code, marked where files differ from it; "unknown" outside a git checkout."""
+    """The commit of the checkout, marked where files differ; outside of one, the installed version."""
     try:
+        _git("ls-files", "--error-unmatch", "__init__.py")  # an environment may lie within another checkout
         changed = _git("status", "--porcelain", "--", ".", "../train.py")
         return f"{_git('rev-parse', 'HEAD')[:12]}{'+changes' if changed else ''}"
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+        return _version("cifar-tricks-zoo") or "unknown"
 
 
 def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
