@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lib.core.precision import Overflow
 from lib.core.registry import optimizers, wrappers
 from lib.optim.param_groups import ParamGroups
 
@@ -160,16 +161,17 @@ def test_a_saved_wrapper_goes_on_as_if_nothing_had_happened(name):
 
 
 @pytest.mark.parametrize("name", wrappers.names())
-def test_a_wrapper_takes_no_step_without_gradients(name):
+def test_a_wrapper_takes_no_step_when_the_gradient_overflows(name):
     w, calls = torch.ones(3, requires_grad=True), []
     optimizer = wrap(name, [w], base=sgd([w], momentum=0.9))
 
-    def overflown() -> Tensor:
+    def overflowing() -> Tensor:
         calls.append(1)
-        w.grad = None
-        return torch.tensor(5.0)
+        w.grad = torch.full((3,), torch.inf)
+        raise Overflow
 
-    assert optimizer.step(overflown) == 5
+    with pytest.raises(Overflow):
+        optimizer.step(overflowing)
     assert torch.equal(w, torch.ones(3))
     assert len(calls) == 1
     optimizer.step(closure_of(optimizer, w))  # and then goes on
@@ -177,16 +179,19 @@ def test_a_wrapper_takes_no_step_without_gradients(name):
 
 
 @pytest.mark.parametrize("name", CLIMBING)
-def test_a_climber_takes_no_step_when_the_gradient_overflows_at_the_top(name):
+def test_no_step_is_taken_when_the_gradient_overflows_at_the_perturbed_weights(name):
     w, calls = torch.ones(3, requires_grad=True), []
     optimizer = wrap(name, [w], base=sgd([w], momentum=0.9))
 
-    def overflows_above() -> Tensor:
+    def overflowing() -> Tensor:
         calls.append(w.detach().clone())
-        w.grad = torch.ones(3) if len(calls) == 1 else None
+        w.grad = torch.ones(3)
+        if len(calls) == 2:
+            raise Overflow
         return torch.tensor(5.0)
 
-    optimizer.step(overflows_above)
+    with pytest.raises(Overflow):
+        optimizer.step(overflowing)
     assert len(calls) == 2 and not torch.equal(calls[1], calls[0])
     assert torch.equal(w, torch.ones(3))
     assert not optimizer.base.state

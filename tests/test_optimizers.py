@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lib.config.schema import SECTIONS
 from lib.core.errors import BadInput
+from lib.core.precision import Overflow
 from lib.core.registry import models, optimizers, wrappers
 from lib.engine.lr import current_lr, set_lr
 from lib.engine.step import train_step
@@ -308,9 +309,13 @@ def test_an_overflow_moves_neither_weights_nor_state(name):
         with_gradients(params, t)
         optimizer.step()
     before = copy.deepcopy((bits([p.detach() for p in params]), bits(optimizer.state_dict())))
-    for p in params:
-        p.grad = None
-    optimizer.step()
+
+    def overflowing() -> Tensor:
+        with_gradients(params, 2)
+        raise Overflow
+
+    with pytest.raises(Overflow):
+        optimizer.step(overflowing)
     assert bits([p.detach() for p in params]) == before[0]
     assert bits(optimizer.state_dict()) == before[1]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lib.core.errors import BadInput
 from lib.core.facts import WrapperOrder
+from lib.core.precision import Overflow
 from lib.core.registry import wrappers
 from lib.engine.step import train_step
 from lib.factory import build
@@ -142,22 +143,23 @@ def test_looksam_that_climbs_at_every_step_is_sam():
     assert_same(one, values_of(other))
 
 
-def test_looksam_climbs_again_after_an_overflow_at_the_top():
+def test_looksam_perturbs_again_after_an_overflow_at_the_perturbed_weights():
     model = Net()
     optimizer, calls = wrapped("looksam", model), []
     before = values_of(model)
 
-    def overflows_above() -> Tensor:
+    def overflowing() -> Tensor:
         loss = Closure(model)()
         calls.append(loss)
         if len(calls) == 2:
-            model.zero_grad()
+            raise Overflow
         return loss
 
-    optimizer.step(overflows_above)
+    with pytest.raises(Overflow):
+        optimizer.step(overflowing)
     assert_same(model, before)
     assert optimizer.steps == 0 and optimizer.kept is None and not optimizer.base.state
-    optimizer.step(overflows_above)
+    optimizer.step(overflowing)
     assert len(calls) == 4 and optimizer.steps == 1
 
 
@@ -179,9 +181,16 @@ def test_lookahead_counts_no_step_that_an_overflow_has_skipped():
     model = Net()
     optimizer = wrapped("lookahead", model)
     optimizer.step(Closure(model))
-    model.zero_grad()
-    optimizer.step(lambda: torch.zeros(()))
+    before = values_of(model)
+
+    def overflowing() -> Tensor:
+        Closure(model)()
+        raise Overflow
+
+    with pytest.raises(Overflow):
+        optimizer.step(overflowing)
     assert optimizer.steps == 1
+    assert_same(model, before)
 
 
 def test_centralized_gradients_have_mean_zero_for_each_neuron():

@@ -16,10 +16,16 @@ def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractC
     return torch.autocast(device.type, {"bf16": torch.bfloat16, "fp16": torch.float16}[precision])
 
 
-class LossScaler:
-    """Keeps small fp16 gradients from vanishing (Micikevicius et al. 2017, arXiv:1710.03740, section 3.2).
+class Overflow(Exception):
+    """The scaled fp16 gradient is not finite: this step must be skipped, and the loss scale is now lower."""
 
-    With other precisions the scale is 1 and stays so.
+
+class LossScaler:
+    """Scales the loss so that small fp16 gradients do not vanish.
+
+    The dynamic scale of Micikevicius et al. 2017, arXiv:1710.03740. With other precisions it is always 1.
+    `torch.amp.GradScaler` does the same, but refuses closures, which SAM needs. Here an overflow is an
+    exception that leaves the closure, so no optimizer needs to know about it.
     """
 
     growth_interval = 2000  # gradients without overflow before the scale doubles
@@ -33,16 +39,18 @@ class LossScaler:
         (loss * self.scale if self.dynamic else loss).backward()
 
     def finish(self, params: list[Tensor], clip: float | None) -> None:
-        """Unscale the gradients, drop them all if one overflowed, then clip their common norm."""
+        """Unscale the gradients, then clip their common norm.
+
+        Raises:
+            Overflow: a gradient is infinite or NaN.
+        """
         gradients = [p.grad for p in params if p.grad is not None]
         if self.dynamic:
             torch._foreach_div_(gradients, self.scale)
             # The one synchronisation with the device: whether to step at all is a decision of the host.
             if not torch.isfinite(nn.utils.get_total_norm(gradients)):
-                for p in params:
-                    p.grad = None
                 self.scale, self.good_steps = self.scale / 2, 0
-                return
+                raise Overflow
             self.good_steps += 1
             if self.good_steps % self.growth_interval == 0:
                 self.scale *= 2

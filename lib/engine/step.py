@@ -6,6 +6,7 @@ project.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from ..core.batch import Batch, Loss
 from ..core.dist import SINGLE, World
-from ..core.precision import LossScaler, Precision, autocast
+from ..core.precision import LossScaler, Overflow, Precision, autocast
 from ..core.rng import Rng
 from ..data.base import Split
 from ..graph.cost import Cost
@@ -120,15 +121,20 @@ def train_step(run: Run, step: int) -> Tensor:
 
 
 def optimizer_step(run: Run, batch: Batch, images: int, step: int) -> Tensor:
-    """Let the optimizer take a step by the mean loss of so many images, of which `batch` is a share."""
+    """Let the optimizer take a step by the mean loss of so many images, of which `batch` is a share.
+
+    A step whose gradient overflows is skipped: it changes no weight and no state of the optimizer.
+    """
     noise = _noise(run, step)
     epoch = step / run.data.steps_per_epoch
     tell_time(run.optimizer, step, run.total)
     freeze(run.optimizer, epoch, run.epochs)
     set_lr(run.optimizer, run.schedule(epoch, run.epochs), epoch, run.epochs)
 
+    losses: list[Tensor] = []  # of each call of the closure; the first is that of the weights before the step
+
     def closure() -> Tensor:
-        """Leave the gradient of the batch's mean loss in every `p.grad`, or None there on fp16 overflow."""
+        """Leave the gradient of the batch's mean loss in every `p.grad`, or raise Overflow."""
         noise.seed_noise()  # dropout and shake-shake draw the same on every call
         run.optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=batch.x.device)
@@ -139,10 +145,13 @@ def optimizer_step(run: Run, batch: Batch, images: int, step: int) -> Tensor:
             run.cost.count_backward(part.x)
             loss += share.detach()
         _add_up(run, loss)
+        losses.append(loss)
         run.scaler.finish(run.params, run.clip)
         return loss
 
-    return run.optimizer.step(closure)
+    with suppress(Overflow):
+        run.optimizer.step(closure)
+    return losses[0]
 
 
 @torch.no_grad()

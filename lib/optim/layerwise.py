@@ -3,7 +3,7 @@
 Tensors of one dimension (the scales of norm layers, biases) are not adapted, as in most recipes for large
 batches: a bias begins at norm 0, which says nothing of the step that it needs. timm's classes decide this by
 whether a group decays, so that without decay they adapt nothing, and with it biases too; and timm's LAMB
-counts a step that an fp16 overflow has left without gradients. Hence they are written out here.
+counts a step of a parameter without a gradient. Hence they are written out here.
 """
 
 import torch

@@ -59,13 +59,14 @@ class Lookahead(Wrapper):
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         """A step of the base, and every few of them one of the slow weights."""
-        loss = self.base.step(closure)
-        moved = any(p.grad is not None for p in self.params)  # after an fp16 overflow nothing has
-        self.steps += moved
-        if moved and self.steps % self.every == 0:
-            self._meet(1 - (1 - self.alpha) * (self._spent() ** self.ramp if self.ramp else 1))
-        if self.finish and self._spent() == 1:
-            self._meet(0.0)
+        try:
+            loss = self.base.step(closure)
+            self.steps += 1
+            if self.steps % self.every == 0:
+                self._meet(1 - (1 - self.alpha) * (self._spent() ** self.ramp if self.ramp else 1))
+        finally:  # a last step that an fp16 overflow skips ends on the slow weights too
+            if self.finish and self._spent() == 1:
+                self._meet(0.0)
         return loss
 
     def _spent(self) -> float:

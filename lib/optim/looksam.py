@@ -41,13 +41,9 @@ class LookSAM(SAM):
         """One gradient or two, and one step; returns the loss at home."""
         loss = closure()
         params = [p for p in self.params if p.grad is not None]
-        if not params:  # fp16 overflow: nothing to climb or step
-            return loss
         if self.steps % self.every == 0:
             at_home = [p.grad for p in params]
             self._gradient_at_the_top(closure, params)
-            if any(p.grad is None for p in params):  # it overflowed up there: climb again at the next step
-                return loss
             self._keep(params, at_home)
         else:
             self._reuse(params)

@@ -1,16 +1,13 @@
 """The base optimizers: torch's where torch has one, timm's by name for the rest."""
 
-from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from ..core.errors import BadInput, nearest, require
 from ..core.registry import optimizers
 from .lookahead import Lookahead
-from .wrapper import Wrapper
 
 
 def check(lr: float, weight_decay: float, betas: tuple[float, float] | None = None) -> None:
@@ -124,7 +121,7 @@ def timm_optimizer(
     momentum: float | None = None,  # for those that have one; none leaves timm's default
     betas: tuple[float, float] | None = None,  # likewise
     eps: float | None = None,  # likewise
-) -> Wrapper:
+) -> Optimizer:
     """Any optimizer of timm's, by timm's name."""
     # timm and torchvision take seconds to import, so only who asks for them pays.
     import timm.optim
@@ -139,19 +136,9 @@ def timm_optimizer(
     options = {key: value for key, value in given.items() if value is not None}
     optimizer_class = timm.optim.get_optimizer_class(name, bind_defaults=True)
     try:
-        return _IdleWithoutGradients(optimizer_class(params, lr=lr, weight_decay=weight_decay, **options))
+        return optimizer_class(params, lr=lr, weight_decay=weight_decay, **options)
     except TypeError as error:  # an option that this optimizer does not have
         raise ValueError(f"timm/{name} refuses its options: {error}") from error
-
-
-class _IdleWithoutGradients(Wrapper):
-    """For optimizers that count a step even where an fp16 overflow has left no gradient."""
-
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        loss = closure() if closure else None
-        if any(p.grad is not None for p in self.params):
-            self.base.step()
-        return loss
 
 
 optimizers.register("sgd", sgd, paper="Sutskever et al. 2013 (momentum)")

@@ -32,10 +32,7 @@ class SAM(Wrapper):
     def step(self, closure: Callable[[], Tensor]) -> Tensor:
         """Two gradients and one step; returns the loss at home, not at the top."""
         loss = closure()
-        params = [p for p in self.params if p.grad is not None]
-        if not params:  # fp16 overflow: nothing to climb or step
-            return loss
-        self._gradient_at_the_top(closure, params)
+        self._gradient_at_the_top(closure, [p for p in self.params if p.grad is not None])
         self.base.step()
         return loss
 
@@ -46,9 +43,11 @@ class SAM(Wrapper):
             tensors = [*params, *self.model.buffers()]
             home = [tensor.clone() for tensor in tensors]
             self._climb(params)
-        closure()
-        with torch.no_grad():
-            torch._foreach_copy_(tensors, home)  # copied, not subtracted: w + e - e != w
+        try:
+            closure()
+        finally:  # after an fp16 overflow too
+            with torch.no_grad():
+                torch._foreach_copy_(tensors, home)  # copied, not subtracted: w + e - e != w
 
     def _climb(self, params: list[Tensor]) -> None:
         """w += rho * g / |g|"""
