@@ -150,13 +150,16 @@ Built = TypeVar("Built", bound=Callable)
 
 def validated(build: Built) -> Built:
     """The function or class, which now checks its arguments against their annotations when it is called."""
+    if isinstance(build, functools.partial):
+        return functools.partial(validated(build.func), *build.args, **build.keywords)
     if inspect.isclass(build):
         if "__init__" in vars(build):
             build.__init__ = _checking(build.__init__)
         return build
-    return build if isinstance(build, functools.partial) else _checking(build)
+    return _checking(build)
 
 
+@functools.cache  # one function for all registrations that bind other arguments of it
 def _checking(function: Callable) -> Callable:
     if hasattr(function, "_contracts"):
         return function
