@@ -88,6 +88,10 @@ def test_preact_se_resnet_equals_its_reference(name, stages, blocks):
 # Gates, each alone.
 
 
+def gate_of(kind: str) -> nn.Module:
+    return (GatherExcite(32, size=8) if kind == "ge" else GATES[kind](32)).eval()
+
+
 def features(channels: int = 32, size: int = 8) -> Tensor:
     return torch.randn(3, channels, size, size, generator=torch.Generator().manual_seed(0))
 
@@ -95,7 +99,7 @@ def features(channels: int = 32, size: int = 8) -> Tensor:
 @pytest.mark.parametrize(("kind", "expected"), [("se", 0.5), ("ge", 0.5), ("cbam", 0.25)])
 def test_a_gate_with_zero_weights_is_half_open(kind, expected):
     # A gate is a sigmoid; CBAM has two, one after the other.
-    gate = GATES[kind](32, 8).eval()
+    gate = gate_of(kind)
     with torch.no_grad():
         for parameter in gate.parameters():
             parameter.zero_()
@@ -104,7 +108,7 @@ def test_a_gate_with_zero_weights_is_half_open(kind, expected):
 
 @pytest.mark.parametrize("kind", ["se", "ge", "cbam"])
 def test_a_gate_wide_open_is_the_identity(kind):
-    gate = GATES[kind](32, 8).eval()
+    gate = gate_of(kind)
     if kind == "ge":
         # It has no bias at its end: a large one behind the first sum opens it through positive weights.
         gate.norm.bias.data.fill_(100)

@@ -4,10 +4,8 @@ The first filters become the identity; where there are more filters than inputs,
 drawn, as in airbench (Jordan 2024, arXiv:2404.00498, section 3).
 """
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.facts import InitOrder
 from ..core.registry import initialisations
@@ -17,7 +15,7 @@ from ..core.registry import initialisations
     "dirac", order=InitOrder.IDENTITY, paper="Zagoruyko & Komodakis 2017, arXiv:1706.00388"
 )
 @torch.no_grad()
-def dirac(model: nn.Module, shape: tuple[int, int, int], images: Callable[[], Tensor]) -> nn.Module:
+def dirac(model: nn.Module) -> nn.Module:
     """Dirac: the first filters of a convolution pass its inputs on, where it keeps their size."""
     found = [m for m in model.modules() if type(m) is nn.Conv2d and m.weight.requires_grad and _fits(m)]
     if not found:

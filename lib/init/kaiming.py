@@ -4,10 +4,9 @@ The variance is 2 / fan, as a ReLU halves that of what it passes: fan_in keeps t
 fan_out that of the gradients.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.facts import InitOrder
 from ..core.registry import initialisations
@@ -19,8 +18,6 @@ from .layers import draw, fans, layers
 )
 def kaiming(
     model: nn.Module,
-    shape: tuple[int, int, int],
-    images: Callable[[], Tensor],
     mode: Literal["fan_in", "fan_out"] = "fan_in",  # keep the scale of activations, or that of gradients
     distribution: Literal["normal", "uniform"] = "normal",  # of the weights; normal in the paper
 ) -> nn.Module:

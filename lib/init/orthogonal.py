@@ -4,8 +4,6 @@ Each weight is a matrix of outputs by inputs, drawn uniformly among those whose 
 are fewer, are orthonormal. A convolution with groups has one matrix for each.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +17,6 @@ from .layers import layers
 @torch.no_grad()
 def orthogonal(
     model: nn.Module,
-    shape: tuple[int, int, int],
-    images: Callable[[], Tensor],
     gain: float = 1.0,  # what the matrices are multiplied by; sqrt(2) makes up for ReLUs
 ) -> nn.Module:
     """Orthogonal: convolutions and linear layers as random orthonormal matrices, biases 0."""

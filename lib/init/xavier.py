@@ -3,10 +3,9 @@
 The variance is 2 / (inputs + outputs), so that neither activations nor gradients grow from layer to layer.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.facts import InitOrder
 from ..core.registry import initialisations
@@ -18,8 +17,6 @@ from .layers import draw, fans, layers
 )
 def xavier(
     model: nn.Module,
-    shape: tuple[int, int, int],
-    images: Callable[[], Tensor],
     distribution: Literal["uniform", "normal"] = "uniform",  # of the weights; uniform in the paper
 ) -> nn.Module:
     """Xavier: convolutions and linear layers with variance 2 / (fan in + fan out), biases 0."""

@@ -1,8 +1,6 @@
 """Zero gamma (Goyal et al. 2017, arXiv:1706.02677, section 5.1): residual blocks that start as identities."""
 
-from collections.abc import Callable
-
-from torch import Tensor, nn
+from torch import nn
 
 from ..core.facts import InitOrder
 from ..core.registry import initialisations
@@ -10,7 +8,7 @@ from ..graph.branches import residual_branches
 
 
 @initialisations.register("zero_gamma", order=InitOrder.ZERO, paper="Goyal et al. 2017, arXiv:1706.02677")
-def zero_gamma(model: nn.Module, shape: tuple[int, int, int], images: Callable[[], Tensor]) -> nn.Module:
+def zero_gamma(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     """Zero gamma: the BatchNorm scale at the end of each residual branch starts at 0."""
     norms = [norm for branch in residual_branches(model, shape) for norm in branch.norms if norm.affine]
     if not norms:

@@ -21,12 +21,7 @@ def pool() -> nn.MaxPool2d:
 
 @models.register("alexnet", params=2_472_266, paper="Krizhevsky et al. 2012")
 class AlexNet(nn.Module):
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
-    ):
+    def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
         self.features = nn.Sequential(
             layer(in_channels, 64, 11, stride=4), pool(),

@@ -86,7 +86,6 @@ class ResidualAttentionNetwork(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         modules: int = 1,  # attention modules of a stage
     ):
         super().__init__()

@@ -96,7 +96,6 @@ class CvT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: nothing depends on the number of tokens
         drop_path: float = 0.0,  # probability that the last layer drops a branch of an image; linear from 0
     ):
         super().__init__()

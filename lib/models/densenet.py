@@ -145,7 +145,6 @@ class DenseNet(nn.Module):
 def densenet(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     depth: int = 100,  # 6n + 4 with bottlenecks, 3n + 4 without
     growth: int = 12,  # channels that a layer adds
     bottleneck: bool = True,  # the BC variant: 1x1 before 3x3, and transitions that halve the channels
@@ -187,7 +186,6 @@ models.register("densenet_<depth>_<growth>", partial(densenet, bottleneck=False)
 def densenet_cifar(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     dropout: float = 0.0,  # probability of a zero behind each convolution
     checkpointing: bool = False,  # memory linear in the layers, for a second computation of most of them
 ) -> DenseNet:

@@ -80,12 +80,7 @@ class Stage(nn.Module):
 
 @models.register("dla34", aliases=("dla",), params=15_232_314, paper="Yu et al. 2017, arXiv:1707.06484")
 class DLA34(nn.Module):
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
-    ):
+    def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
         self.stem = nn.Sequential(layer(in_channels, 16, 3), layer(16, 16, 3), layer(16, 32, 3))
         self.stages = nn.Sequential(

@@ -57,7 +57,6 @@ class DPN(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 92,  # 26 or 92
     ):
         super().__init__()

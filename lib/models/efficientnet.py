@@ -51,7 +51,6 @@ class EfficientNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         dropout: float = 0.2,  # probability of a zero before the classifier
         drop_path: float = 0.2,  # probability that the last unit drops its residual; linear from 0
     ):

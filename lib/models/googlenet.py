@@ -51,12 +51,7 @@ def halve() -> nn.MaxPool2d:
 
 @models.register("googlenet", params=5_983_402, paper="Szegedy et al. 2014, arXiv:1409.4842")
 class GoogLeNet(nn.Module):
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
-    ):
+    def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
         self.stem = nn.Sequential(layer(in_channels, 64, 3), layer(64, 64, 1), layer(64, 192, 3))
         self.stages = nn.Sequential(

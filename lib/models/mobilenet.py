@@ -32,12 +32,7 @@ def depthwise(channels: int, stride: int) -> nn.Conv2d:
 class MobileNet(nn.Module):
     """MobileNet (Howard et al. 2017, arXiv:1704.04861): every 3x3 convolution is depthwise, before a 1x1."""
 
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
-    ):
+    def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
         layers, width = [conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU(inplace=True)], 32
         for channels, stride in PAIRS:
@@ -80,12 +75,7 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381): inverted residuals with linear bottlenecks."""
 
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
-    ):
+    def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
         self.stem = nn.Sequential(conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU6(inplace=True))
         units, width = [], 32

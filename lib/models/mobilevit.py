@@ -98,7 +98,6 @@ class MobileViT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         channels: tuple[int, ...] = (16, 32, 64, 96, 128, 160),  # of the stem and the stages
         widths: tuple[int, ...] = (144, 192, 240),  # channels of the transformers
         expansion: int = 4,  # of the inverted residuals

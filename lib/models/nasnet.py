@@ -192,7 +192,6 @@ class CellNet(nn.Module):
 def nasnet(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     drop_path: float = 0.0,  # probability that the last cell drops an op for an image; linear from 0
 ) -> CellNet:
     """NASNet-A (6 @ 768) for CIFAR (Zoph et al. 2017, arXiv:1707.07012): three times 6 normal cells.
@@ -215,7 +214,6 @@ def nasnet(
 def pnasnet(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     drop_path: float = 0.0,  # probability that the last cell drops an op for an image; linear from 0
 ) -> CellNet:
     """PNASNet-5 for CIFAR (Liu et al. 2017, arXiv:1712.00559, table 3: N = 3, F = 48): three times 3 cells.

@@ -79,7 +79,6 @@ class PoolFormer(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         widths: tuple[int, ...] = (64, 128, 320, 512),  # channels of each stage
         blocks: tuple[int, ...] = (2, 2, 6, 2),  # blocks of each stage
         start: float = 1e-5,  # first value of the branches' factors: 1e-5 up to 24 blocks, else 1e-6

@@ -124,7 +124,6 @@ class PreActResNet(nn.Module):
 def resnet_preact(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
     block_type: Literal["basic", "bottleneck"] = "basic",  # two 3x3 convolutions, or 1x1, 3x3 and 1x1
     initial_channels: int = 16,  # channels of the first stage; each further stage has twice as many
@@ -147,7 +146,6 @@ def resnet_preact(
 def imagenet_preact(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     depth: int = 18,
     preact_stage: tuple[bool, ...] = (True, True, True, True),  # first units that pre-activate the shortcut
     remove_first_relu: bool = False,  # no ReLU before a unit's first convolution

@@ -81,7 +81,6 @@ class PyramidNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
         alpha: int = 48,  # channels that the last unit has more than the stem
         bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions, four times as wide outside
@@ -116,14 +115,21 @@ class PyramidNet(nn.Module):
 def pyramidnet_shakedrop(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     depth: int = 272,
     alpha: int = 200,
     shakedrop: bool = True,  # ShakeDrop, with a survival probability that falls linearly to 0.5
     shakedrop_gate: Literal["image", "batch"] = "image",  # one gate for each image, or one for the batch
 ) -> PyramidNet:
     """PyramidNet with bottlenecks and ShakeDrop (Yamada et al. 2018, arXiv:1802.02375), unless turned off."""
-    return PyramidNet(num_classes, in_channels, image_size, depth, alpha, True, shakedrop, shakedrop_gate)
+    return PyramidNet(
+        num_classes,
+        in_channels,
+        depth,
+        alpha,
+        bottleneck=True,
+        shakedrop=shakedrop,
+        shakedrop_gate=shakedrop_gate,
+    )
 
 
 FACTS = {"paper": "Han et al. 2016, arXiv:1610.02915"}

@@ -60,7 +60,6 @@ class RegNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 13,  # d: blocks
         first_width: int = 24,  # w_0: channels where the line starts
         slope: float = 36.44,  # w_a: channels that the line gains with each block

@@ -45,7 +45,6 @@ class ResNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
         bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions, four times as wide outside
         shortcut: Literal["A", "B"] = "A",  # where the width changes: A pads with zero channels, B projects

@@ -28,7 +28,6 @@ class ResNet9(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         width: int = 64,  # channels of the first layer; the last has eight times as many
         logit_scale: float = 0.125,  # what the logits are multiplied by
     ):

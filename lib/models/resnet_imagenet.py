@@ -35,7 +35,6 @@ class ImageNetResNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 18,  # 18, 34, 50, 101 or 152
     ):
         super().__init__()

@@ -13,7 +13,7 @@ from ..core.registry import models
 from .layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
 
 Transform = Callable[[int, int, int], nn.Module]  # channels, groups, stride -> what maps C to C channels
-Attend = Callable[[int, int], nn.Module]  # channels, height and width of the map -> what maps C to C channels
+Attend = Callable[[int], nn.Module]  # channels -> what maps C to C channels
 
 
 def grouped(channels: int, groups: int, stride: int) -> nn.Module:
@@ -35,7 +35,6 @@ class ResNeXt(nn.Module):
         self,
         num_classes: int,
         in_channels: int,
-        image_size: int,
         depth: int,
         cardinality: int,
         width: int,
@@ -46,12 +45,11 @@ class ResNeXt(nn.Module):
         blocks, rest = divmod(depth - 2, 9)
         require(blocks >= 1 and rest == 0, "depth", "9n + 2 with n >= 1", depth)
         self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
-        stages, before, inner, size = [], 64, cardinality * width, image_size
+        stages, before, inner = [], 64, cardinality * width
         for channels in (256, 512, 1024):
             for i in range(blocks):
                 stride = 2 if i == 0 and channels > 256 else 1
-                size = (size - 1) // stride + 1
-                middle, gate = transform(inner, cardinality, stride), attend(channels, size)
+                middle, gate = transform(inner, cardinality, stride), attend(channels)
                 residual = bottleneck_branch(before, middle, inner, channels).append(gate)  # figure 3c
                 stages.append(ResidualUnit(residual, projection(before, channels, stride)))
                 before = channels
@@ -68,12 +66,11 @@ class ResNeXt(nn.Module):
 def resnext29(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     cardinality: int = 8,
     width: int = 64,
 ) -> ResNeXt:
     """ResNeXt-29 for CIFAR (Xie et al. 2016, arXiv:1611.05431, section 5.3)."""
-    return ResNeXt(num_classes, in_channels, image_size, 29, cardinality, width)
+    return ResNeXt(num_classes, in_channels, 29, cardinality, width)
 
 
 # cardinality, width -> parameters

@@ -25,26 +25,18 @@ def bottleneck_mlp(channels: int, bias: bool = True) -> nn.Sequential:
     )
 
 
-class SqueezeExcite(nn.Module):
-    """A gate for each channel, from the means of all channels."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.mlp = bottleneck_mlp(channels)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        return x * self.mlp(x.mean((2, 3))).sigmoid()[:, :, None, None]
-
-
 class ChannelGate(nn.Module):
-    """CBAM's equation 2: a gate for each channel, from the means and maxima of all channels."""
+    """A gate per channel from the means of all channels and, in CBAM (equation 2), from their maxima."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, maxima: bool = False):
         super().__init__()
         self.mlp = bottleneck_mlp(channels)
+        self.maxima = maxima
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        gate = self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3)))
+        gate = self.mlp(x.mean((2, 3)))
+        if self.maxima:
+            gate = gate + self.mlp(x.amax((2, 3)))
         return x * gate.sigmoid()[:, :, None, None]
 
 
@@ -109,33 +101,45 @@ class SelectiveKernels(nn.Module):
 
 
 GATES = {
-    "se": lambda channels, size: SqueezeExcite(channels),
-    "cbam": lambda channels, size: nn.Sequential(ChannelGate(channels), SpatialGate()),
-    "ge": GatherExcite,
+    "se": ChannelGate,
+    "cbam": lambda channels: nn.Sequential(ChannelGate(channels, maxima=True), SpatialGate()),
 }
 
 
 def gated_resnext29(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # with `ge` the only size that the network takes
     cardinality: int = 8,
     width: int = 64,
-    gate: Literal["se", "cbam", "ge"] = "se",
+    gate: Literal["se", "cbam"] = "se",
 ) -> ResNeXt:
     """ResNeXt-29 for CIFAR with a gate on each residual."""
-    return ResNeXt(num_classes, in_channels, image_size, 29, cardinality, width, attend=GATES[gate])
+    return ResNeXt(num_classes, in_channels, 29, cardinality, width, attend=GATES[gate])
+
+
+def ge_resnext29(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    image_size: int = 32,  # the network takes images of this size only
+    cardinality: int = 8,
+    width: int = 64,
+) -> ResNeXt:
+    """ResNeXt-29 for CIFAR with a gather-excite gate on each residual (Hu et al. 2018, arXiv:1810.12348)."""
+
+    def gate(channels: int) -> GatherExcite:
+        return GatherExcite(channels, size=-(-image_size * 256 // channels))  # rounded up
+
+    return ResNeXt(num_classes, in_channels, 29, cardinality, width, attend=gate)
 
 
 def sk_resnext29(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     cardinality: int = 16,
     width: int = 32,
 ) -> ResNeXt:
     """ResNeXt-29 for CIFAR with selective kernels (Li et al. 2019, arXiv:1903.06586)."""
-    return ResNeXt(num_classes, in_channels, image_size, 29, cardinality, width, transform=SelectiveKernels)
+    return ResNeXt(num_classes, in_channels, 29, cardinality, width, transform=SelectiveKernels)
 
 
 # kind -> its paper, and for each cardinality and width the parameters
@@ -155,12 +159,18 @@ VARIANTS = {
     "sk": ("Li et al. 2019, arXiv:1903.06586", {(16, 32): 27_877_578, (16, 64): 78_649_834}),
 }
 
+NETWORKS = {
+    "se": partial(gated_resnext29, gate="se"),
+    "cbam": partial(gated_resnext29, gate="cbam"),
+    "ge": ge_resnext29,
+    "sk": sk_resnext29,
+}
+
 for kind, (paper, counts) in VARIANTS.items():
-    network = sk_resnext29 if kind == "sk" else partial(gated_resnext29, gate=kind)
     for (cardinality, width), count in counts.items():
         models.register(
             f"{kind}_resnext29_{cardinality}x{width}d",
-            partial(network, cardinality=cardinality, width=width),
+            partial(NETWORKS[kind], cardinality=cardinality, width=width),
             params=count,
             paper=paper,
         )

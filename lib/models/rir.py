@@ -47,12 +47,7 @@ def add_identity(convolution: nn.Conv2d) -> None:
 
 @models.register("rir", params=10.3e6, paper="Targ et al. 2016, arXiv:1603.08029")
 class RiR(nn.Module):
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
-    ):
+    def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
         width = WIDTHS[0]
         self.stem = nn.Sequential(conv(in_channels, width, 3), nn.BatchNorm2d(width), nn.ReLU(inplace=True))

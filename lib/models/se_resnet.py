@@ -53,7 +53,6 @@ class SEResNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 18,  # 18, 34, 50, 101 or 152
     ):
         super().__init__()
@@ -145,20 +144,12 @@ for depth, (_, _, count) in PLANS.items():
 
 
 @models.register("senet18", aliases=("senet",), params=11_261_378, **FACTS)
-def senet18(
-    num_classes: int = 10,
-    in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
-) -> SEPreActResNet:
+def senet18(num_classes: int = 10, in_channels: int = 3) -> SEPreActResNet:
     """SE-ResNet-18 (Hu et al. 2017, arXiv:1709.01507) with pre-activation units, behind a stem with BN."""
     return SEPreActResNet(num_classes, in_channels, (64, 128, 256, 512), blocks=2, stem_norm=True)
 
 
 @models.register("se_resnet_preact110", params=1_748_792, **FACTS)
-def se_resnet_preact110(
-    num_classes: int = 10,
-    in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
-) -> SEPreActResNet:
+def se_resnet_preact110(num_classes: int = 10, in_channels: int = 3) -> SEPreActResNet:
     """SE-ResNet-110 for CIFAR (Hu et al. 2017, arXiv:1709.01507) with pre-activation units and a last BN."""
     return SEPreActResNet(num_classes, in_channels, (16, 32, 64), blocks=18, last_norm=True)

@@ -90,7 +90,6 @@ class ShakeResNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 26,  # 6n + 2
         width: int = 32,  # channels of the first stage; each further stage has twice as many
         forward: Literal["shake", "even"] = "shake",  # the mix of the branches: random, or half each

@@ -61,7 +61,6 @@ class ShuffleNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         groups: int = 2,  # groups of the 1x1 convolutions, 2 or 3
     ):
         super().__init__()

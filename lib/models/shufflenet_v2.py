@@ -65,7 +65,6 @@ class ShuffleNetV2(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         widths: tuple[int, ...] = (116, 232, 464),  # output channels of each stage
         last: int = 1024,  # and of the last convolution
     ):

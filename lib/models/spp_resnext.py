@@ -42,14 +42,12 @@ class PyramidPooling(nn.Module):
 def spp_resnext(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     depth: int = 29,  # 9n + 2
     pooling: Literal["N", "A", "B", "C", "D"] = "A",
 ) -> ResNeXt:
     """ResNeXt 16x8d (Xie et al. 2016, arXiv:1611.05431) whose residuals end in spatial pyramid pooling."""
-    windows = WINDOWS[pooling]
-    attend = (lambda channels, size: PyramidPooling(channels, windows)) if windows else nn.Identity
-    return ResNeXt(num_classes, in_channels, image_size, depth, cardinality=16, width=8, attend=attend)
+    attend = partial(PyramidPooling, windows=WINDOWS[pooling]) if WINDOWS[pooling] else nn.Identity
+    return ResNeXt(num_classes, in_channels, depth, cardinality=16, width=8, attend=attend)
 
 
 # depth -> parameters with each pooling

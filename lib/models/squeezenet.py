@@ -34,12 +34,7 @@ def pool() -> nn.MaxPool2d:
 
 @models.register("squeezenet", params=734_986, paper="Iandola et al. 2016, arXiv:1602.07360")
 class SqueezeNet(nn.Module):
-    def __init__(
-        self,
-        num_classes: int = 10,
-        in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
-    ):
+    def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 96, 3, padding=1), nn.BatchNorm2d(96), nn.ReLU(inplace=True), pool(),

@@ -29,23 +29,21 @@ def with_survival(network: nn.Module, survival: float) -> nn.Module:
 def imagenet(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     depth: int = 50,
     survival: float = 0.5,  # probability that the last block is kept; the first ones' are near 1
 ) -> nn.Module:
     """ResNet with the stages of ImageNet and stochastic depth (Huang et al. 2016, arXiv:1603.09382)."""
-    return with_survival(ImageNetResNet(num_classes, in_channels, image_size, depth), survival)
+    return with_survival(ImageNetResNet(num_classes, in_channels, depth), survival)
 
 
 @models.register("stochastic_depth_resnet110", params=1.7e6, paper="Huang et al. 2016, arXiv:1603.09382")
 def cifar(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     survival: float = 0.5,  # probability that the last block is kept; the first ones' are near 1
 ) -> nn.Module:
     """ResNet-110 for CIFAR with stochastic depth (Huang et al. 2016, arXiv:1603.09382, section 4)."""
-    return with_survival(ResNet(num_classes, in_channels, image_size, depth=110), survival)
+    return with_survival(ResNet(num_classes, in_channels, depth=110), survival)
 
 
 for depth, (_, _, count) in PLANS.items():

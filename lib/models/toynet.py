@@ -19,7 +19,6 @@ class ToyNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 4,  # convolutions of each of the four stages
         kernel: int = 7,  # pixels on the side of every convolution's kernel
         width: int = 64,  # channels of the first stage; each further stage has twice as many

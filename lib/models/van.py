@@ -84,7 +84,6 @@ class VAN(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         widths: tuple[int, ...] = (32, 64, 160, 256),  # channels of each stage
         blocks: tuple[int, ...] = (3, 3, 5, 2),  # blocks of each stage
         drop_path: float = 0.0,  # probability that the last block drops a branch of an image; linear from 0

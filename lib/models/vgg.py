@@ -26,7 +26,6 @@ class VGG(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 16,  # 11, 13, 16 or 19
     ):
         super().__init__()

@@ -37,7 +37,6 @@ class WideResNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         depth: int = 28,  # 6n + 4
         widen: int = 10,  # the paper's k
         dropout: float = 0.0,  # probability of a zero between a unit's convolutions
@@ -86,8 +85,7 @@ models.register("wrn_<depth>_<widen>", WideResNet, **FACTS)
 def wideresnet(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # any: the features are pooled globally
     dropout: float = 0.3,  # probability of a zero between a unit's convolutions
 ) -> WideResNet:
     """WRN-28-10 with the dropout of the RICAP experiments (Takahashi et al. 2018, arXiv:1811.09030)."""
-    return WideResNet(num_classes, in_channels, image_size, depth=28, widen=10, dropout=dropout)
+    return WideResNet(num_classes, in_channels, depth=28, widen=10, dropout=dropout)

@@ -50,7 +50,6 @@ class Xception(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: the features are pooled globally
         dropout: float = 0.5,  # probability of a zero before the classifier
     ):
         super().__init__()

@@ -11,7 +11,7 @@ from ..core.registry import surgeries
 
 
 @surgeries.register("frozen_bn", order=SurgeryOrder.SCALES, paper="Page 2018 (DAWNBench)")
-def frozen_bn(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+def frozen_bn(model: nn.Module) -> nn.Module:
     """Frozen BatchNorm scales: they stay at their initial value, and no optimizer sees them."""
     scales = [m.weight for m in model.modules() if isinstance(m, _BatchNorm) and m.affine]
     scales = [scale for scale in scales if scale.requires_grad]

@@ -35,7 +35,6 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 )
 def ghost_batchnorm(
     model: nn.Module,
-    shape: tuple[int, int, int],
     size: int = 32,  # images that share statistics, within a micro-batch
 ) -> nn.Module:
     """Ghost BatchNorm: normalise by the statistics of small parts of the batch."""
