@@ -1,4 +1,4 @@
-"""Pictures of records: what is drawn is read back from the drawing, and compared with scipy and by hand."""
+"""Pictures of records: what is drawn is read back from the drawing and compared with an oracle."""
 
 import io
 import json
@@ -11,7 +11,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import stats
 
 from lib.core.errors import BadInput
 from lib.report.plots import compute, forest, predictions, rate, training
@@ -21,6 +20,7 @@ from lib.report.records import read_records
 from lib.report.style import encode, folded, styled, wrapped
 from lib.report.table import summarise
 from scripts.plot import KINDS, main
+from tests.helpers import student
 
 # Accuracies by seed; not sorted, and of unlike spread.
 NONE, CUTOUT, MIXUP = [90.0, 91.0, 90.4], [91.5, 93.5, 92.4], [90.2, 90.9, 90.7]
@@ -150,15 +150,15 @@ def test_many_settings_have_a_panel_each_with_the_baseline_behind(tmp_path):
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_the_bars_of_a_forest_are_the_intervals_of_scipy(runs, paired):
+def test_the_bars_of_a_forest_are_the_intervals_of_the_oracle(runs, paired):
     table = table_of(runs, baseline="none", paired=paired)
     figure = forest.draw(table)
     (panel,) = figure.axes
     zero, *drawn = panel.lines
     assert list(zero.get_xdata()) == [0, 0]
     for values, bar, point in ((CUTOUT, *drawn[:2]), (MIXUP, *drawn[2:])):
-        test = stats.ttest_rel(values, NONE) if paired else stats.ttest_ind(values, NONE, equal_var=False)
-        assert bar.get_xdata() == pytest.approx(test.confidence_interval(0.95))
+        low, high, _ = student.paired(values, NONE) if paired else student.welch(values, NONE)
+        assert bar.get_xdata() == pytest.approx([low, high])
         mean = statistics.fmean(values) - statistics.fmean(NONE)
         assert point.get_xdata() == pytest.approx([mean])
         assert f"+{mean:.2f}" in {text.get_text() for text in panel.texts}
@@ -206,14 +206,13 @@ def assert_readable(boxes, within) -> None:
         assert not any(box.overlaps(other) for other in boxes[:place])
 
 
-def test_accuracy_against_compute_has_the_intervals_of_scipy_and_the_pareto_front(runs):
+def test_accuracy_against_compute_has_the_intervals_of_the_oracle_and_the_pareto_front(runs):
     rows, left_out = compute.costed(table_of(runs))
     figure = compute.draw(rows)
     (panel,) = figure.axes
     drawn = {tuple(line.get_xdata()): line for line in panel.lines}
     for values, x in ((NONE, 3), (CUTOUT, 4), (MIXUP, 4.5)):
-        ends = stats.t.interval(0.95, 2, loc=statistics.fmean(values), scale=stats.sem(values))
-        assert drawn[x, x].get_ydata() == pytest.approx(ends)
+        assert drawn[x, x].get_ydata() == pytest.approx(student.interval(values))
         assert drawn[(x,)].get_ydata() == pytest.approx([statistics.fmean(values)])
     # Mixup costs more than cutout and is worse: the staircase goes from none to cutout, and ends.
     stairs = [statistics.fmean(values) for values in (NONE, NONE, CUTOUT)]

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from lib.core.errors import BadInput
 from lib.report.records import read_records
 from lib.report.table import summarise
 from scripts.table import main
+from tests.helpers import student
 from tests.helpers.run_records import write_predictions, write_run, write_runs
 
 NONE, CUTOUT, MIXUP = [80.0, 82.0, 81.5], [83.0, 84.5, 84.0], [80.5, 81.0, 82.5]
@@ -36,22 +36,20 @@ def test_a_row_is_a_setting_over_its_seeds_the_best_first(runs):
     assert [row.name for row in found.rows] == ["cutout", "mixup", "none"]
     row = found.rows[0]
     assert (row.seeds, row.values, row.status, row.seconds) == ((0, 1, 2), tuple(CUTOUT), {"ok": 3}, 60.0)
-    low, high = stats.t.interval(0.95, 2, loc=np.mean(CUTOUT), scale=stats.sem(CUTOUT))
     got = row.accuracy
     assert (got.n, got.mean, got.sd) == pytest.approx((3, np.mean(CUTOUT), np.std(CUTOUT, ddof=1)))
-    assert (got.low, got.high) == pytest.approx((low, high))
+    assert (got.low, got.high) == pytest.approx(student.interval(CUTOUT))
     assert row.difference is None and row.flops is None and found.detectable is None
 
 
 def test_differences_are_welchs_and_their_p_values_holms(runs):
     found = rows(runs, "none")
-    known = {"cutout": CUTOUT, "mixup": MIXUP}
-    known = {name: stats.ttest_ind(values, NONE, equal_var=False) for name, values in known.items()}
-    p = {name: test.pvalue for name, test in known.items()}
+    known = {"cutout": student.welch(CUTOUT, NONE), "mixup": student.welch(MIXUP, NONE)}
+    p = {name: test[2] for name, test in known.items()}
     adjusted = {"cutout": 2 * p["cutout"], "mixup": max(p["mixup"], 2 * p["cutout"])}
     for name, test in known.items():
         got = found[name].difference
-        assert (got.low, got.high) == pytest.approx(test.confidence_interval(0.95))
+        assert (got.low, got.high) == pytest.approx(test[:2])
         assert (got.p, got.p_holm) == pytest.approx((p[name], adjusted[name]))
     assert found["none"].baseline and found["none"].difference is None
     assert found["mixup"].difference.verdict == "no detectable difference"
@@ -74,10 +72,8 @@ def test_a_difference_that_only_its_own_interval_shows_is_called_so(tmp_path):
 
 def test_paired_differences_are_of_the_seeds_that_both_have(runs):
     write_run(runs, "cutout", 7, 20.0)
-    known = stats.ttest_rel(CUTOUT, NONE)
     got = rows(runs, "none", paired=True)["cutout"].difference
-    assert (got.low, got.high) == pytest.approx(known.confidence_interval(0.95))
-    assert got.p == pytest.approx(known.pvalue)
+    assert (got.low, got.high, got.p) == pytest.approx(student.paired(CUTOUT, NONE))
 
 
 def test_a_single_run_has_a_difference_but_no_interval(runs, capsys):

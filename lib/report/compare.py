@@ -23,7 +23,7 @@ def compare(rows: list[Row], paired: bool) -> list[Row]:
     return [replace(row, difference=told[row.setting]) for row in rows]
 
 
-def _difference(row: Row, home: Row, paired: bool) -> statistics.Difference | None:
+def _difference(row: Row, home: Row, paired: bool) -> statistics.DifferenceTest | None:
     if row.baseline or not row.values or not home.values:
         return None
     if not paired:
@@ -33,7 +33,7 @@ def _difference(row: Row, home: Row, paired: bool) -> statistics.Difference | No
     return statistics.paired([mine[s] for s in common], [theirs[s] for s in common]) if common else None
 
 
-def _verdict(difference: statistics.Difference, p_holm: float | None) -> str:
+def _verdict(difference: statistics.DifferenceTest, p_holm: float | None) -> str:
     if p_holm is None:
         return "no interval"
     if difference.low <= 0 <= difference.high:
