@@ -26,8 +26,8 @@ def main(argv: list[str]) -> int:
 def _write(options: argparse.Namespace) -> None:
     # What makes the page takes seconds to import, which `--help` should not.
     from lib.report.page import results_page
-    from lib.report.page.words import count
     from lib.report.records import read_records
+    from lib.report.text import count
 
     records = read_records(options.folders)
     page = results_page(records, options.baseline, options.title, options.paired)

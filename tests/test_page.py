@@ -126,7 +126,7 @@ def test_the_rows_say_what_the_records_do(elements):
         assert row["time"] == "1 min 06 s"
         assert row["PFLOP"] == "2.5"
     gap = statistics.fmean(ACCURACIES["cutout"]) - statistics.fmean(ACCURACIES["none"])
-    assert cells(elements, "cutout")["difference"].startswith(f"+{gap:.2f} (")
+    assert cells(elements, "cutout")["difference"].startswith(f"+{gap:.2f} [")
     assert cells(elements, "none")["difference"] == "–"
     assert cells(elements, "lost")["accuracy"] == "–"
     assert cells(elements, "lost")["status"] == "1 diverged"

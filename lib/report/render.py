@@ -9,9 +9,9 @@ from dataclasses import asdict, astuple
 from typing import Any
 
 from .notes import status_text
-from .rows import Estimate, Row, Table
+from .rows import Difference, Estimate, Row, Table
+from .text import NONE, number, p_value, petaflop
 
-NONE = "–"
 LATEX = str.maketrans(
     {
         **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -60,61 +60,50 @@ def _columns(table: Table) -> list[tuple[str, Callable[[Row], str]]]:
     ]
     if table.baseline is not None:
         columns += [
-            (f"difference to {table.baseline}", lambda row: "baseline" if row.baseline else _difference(row)),
-            ("p (Holm)", lambda row: _p(row)),
+            (
+                f"difference to {table.baseline}",
+                lambda row: "baseline" if row.baseline else difference(row.difference),
+            ),
+            ("p (Holm)", lambda row: p_value(row.difference and row.difference.p_holm)),
             ("verdict", lambda row: row.difference.verdict if row.difference else NONE),
         ]
     if any(row.two_level for row in table.rows):
         columns.append(("over seeds and images", lambda row: interval(row.two_level)))
         if table.baseline is not None:
-            columns.append(("difference over both", lambda row: _over_both(row)))
+            columns.append(("difference over both", lambda row: difference(row.two_level_difference)))
     columns += [
         (label, lambda row, n=name: spread(row.columns.get(n))) for name, label in table.columns.items()
     ]
     columns += [
-        ("training, s", lambda row: NONE if row.seconds is None else f"{row.seconds:,.0f}"),
-        ("PFLOP", lambda row: NONE if row.flops is None else f"{row.flops / 1e15:.3g}"),
+        ("training, s", lambda row: number(row.seconds, ",.0f")),
+        ("PFLOP", lambda row: petaflop(row.flops)),
     ]
     if any(row.published is not None for row in table.rows):
         columns += [("published, %", lambda row: number(row.published)), ("less published", _less_published)]
     return [*columns, ("runs", status_text)]
 
 
-def number(value: float | None, form: str = ".2f") -> str:
-    return NONE if value is None else f"{value:{form}}"
-
-
 def spread(estimate: Estimate | None) -> str:
     """`73.63 ± 0.43`; of a single run its value."""
     if estimate is None:
         return NONE
-    return number(estimate.mean) + ("" if estimate.sd is None else f" ± {estimate.sd:.2f}")
+    return number(estimate.mean) + ("" if estimate.sd is None else f" ± {number(estimate.sd)}")
 
 
-def interval(estimate: Any) -> str:
+def interval(estimate: Estimate | None) -> str:
     """`[72.56, 74.71]`, or why there is none."""
     if estimate is None:
         return NONE
     if estimate.low is None:
-        return "one run: no interval" if getattr(estimate, "n", 0) == 1 else "no interval"
-    return f"[{estimate.low:.2f}, {estimate.high:.2f}]"
+        return "one run: no interval" if estimate.n == 1 else "no interval"
+    return f"[{number(estimate.low)}, {number(estimate.high)}]"
 
 
-def _difference(row: Row) -> str:
-    d = row.difference
-    if d is None:
+def difference(found: Difference | None) -> str:
+    """`-1.59 [-3.13, -0.05]`; without an interval the difference alone."""
+    if found is None:
         return NONE
-    return f"{d.mean:+.2f}" + ("" if d.low is None else f" [{d.low:+.2f}, {d.high:+.2f}]")
-
-
-def _over_both(row: Row) -> str:
-    d = row.two_level_difference
-    return NONE if d is None or d.low is None else f"{d.mean:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"
-
-
-def _p(row: Row) -> str:
-    p = row.difference and row.difference.p_holm
-    return NONE if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{found.mean:+.2f}" + ("" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]")
 
 
 def _less_published(row: Row) -> str:

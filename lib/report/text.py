@@ -1,10 +1,54 @@
-"""Tables as text."""
+"""Numbers, durations and aligned columns as text."""
 
+import math
 from collections.abc import Sequence
+
+NONE = "–"  # where there is no number
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: object, form: str = ",.2f") -> str:
+    return f"{value:{form}}" if is_number(value) else NONE
+
+
+def percent(value: float | None) -> str:
+    """Two decimals; a hyphen where there is no number."""
+    return "-" if value is None or value != value else f"{value:.2f}"
+
+
+def p_value(p: float | None) -> str:
+    return "< 0.001" if is_number(p) and p < 0.001 else number(p, ".3f")
+
+
+def petaflop(flops: object) -> str:
+    """A number of operations in PFLOP, with three significant digits."""
+    return number(flops / 1e15, ".3g" if flops < 1e18 else ",.0f") if is_number(flops) else NONE
+
+
+def duration(seconds: object) -> str:
+    """Human-readable duration in its two largest units: `4.2 s`, `1 min 06 s`, `3 h 05 min`, `2 d 04 h`."""
+    if not is_number(seconds):
+        return NONE
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour:02} h"
+    return f"{hours} h {minute:02} min" if hours else f"{minutes} min {second:02} s"
+
+
+def count(n: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side: the first flush left, the others, which hold numbers, flush right."""
+    """Columns of text: the first flush left, the others, which hold numbers, flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
@@ -13,8 +57,3 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         ).rstrip()
         for row in rows
     )
-
-
-def percent(value: float | None) -> str:
-    """Two decimals; a dash where there is no number."""
-    return "-" if value is None or value != value else f"{value:.2f}"

@@ -6,10 +6,10 @@ Places are in per cent of the picture's width, so that it fits any window while 
 import math
 from collections.abc import Callable, Mapping
 
+from ..render import difference
 from ..rows import Row
 from .content import Content
 from .markup import Markup, join, tag
-from .words import difference
 
 MARGIN = 0.04  # of the width, left and right of the data
 STEPS = 7  # of the axis, at most
@@ -77,7 +77,7 @@ def _line(place: int, row: Row, grid: list[Markup], x: Callable[[float], str]) -
         "li",
         tag("a", row.name, href=f"#setting-{place}"),
         tag("svg", *grid, *marks, height=30, aria_hidden="true"),
-        tag("span", difference(gap.mean, gap.low, gap.high), class_="said"),
+        tag("span", difference(gap), class_="said"),
         id=f"effect-{place}",
         class_=f"{side} {firm}".strip(),
         title=gap.verdict,

@@ -1,8 +1,8 @@
 """What the page says in words: above, what it is of; below, what its numbers mean and what is left out."""
 
+from ..text import count
 from .content import Content
 from .markup import Markup, join, tag
-from .words import count
 
 
 def lead(content: Content) -> Markup:

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 from ..records import RunRecord
+from ..text import NONE, duration, is_number, number, petaflop
 from .content import Content, Setting
 from .settings import badge_of
-from .words import NONE, compute, duration, is_number, number
 
 DIGITS = 6  # of a value in a curve: more than any screen shows
 DRAWN = ("_loss", "_accuracy")  # ends of the columns that are curves
@@ -55,14 +55,14 @@ def _facts(run: RunRecord) -> list[list[str]]:
     seconds, epochs = _dict(result.get("seconds")), result.get("epochs")
     facts += [
         ["training", duration(seconds.get("train"))],
-        ["PFLOP of training", compute(result.get("train_flops"))],
-        ["images a second", number(result.get("images_per_second"), 0)],
-        ["peak memory", _with(number(result.get("peak_memory_mb"), 0), "MB")],
+        ["PFLOP of training", petaflop(result.get("train_flops"))],
+        ["images a second", number(result.get("images_per_second"), ",.0f")],
+        ["peak memory", _with(number(result.get("peak_memory_mb"), ",.0f"), "MB")],
         ["model", str(result["model"])],
-        ["parameters", number(result.get("parameters"), 0)],
+        ["parameters", number(result.get("parameters"), ",.0f")],
         ["data set", str(result["dataset"])],
         ["epochs", f"{epochs:g}" if is_number(epochs) else NONE],
-        ["steps", number(result["steps"], 0)],
+        ["steps", number(result["steps"], ",.0f")],
     ]
     return [[name, value] for name, value in facts if value != NONE]
 

@@ -4,9 +4,10 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from ..records import RunRecord
+from ..render import difference, interval, spread
+from ..text import duration, number, p_value, petaflop
 from .content import Content, Setting
 from .markup import Markup, join, tag
-from .words import NONE, accuracy, between, compute, difference, duration, number, p_value
 
 MANY = 12  # tricks that stand as columns of ticks; of more than that, each row has the names of its own
 
@@ -102,12 +103,12 @@ def _body(place: int, setting: Setting, content: Content, shown: list[Column]) -
         "setting": (_name(setting, content), row.name),
         "tricks": (_ticks(on, content), ", ".join(on.values())),
         "n": (n, n),
-        "accuracy": (accuracy(mean.mean, mean.sd), mean.mean) if mean else (NONE, None),
-        "interval": (between(mean.low, mean.high), mean.low) if mean else (NONE, None),
-        "difference": (difference(gap.mean, gap.low, gap.high), gap.mean) if gap else (NONE, None),
-        "p": (p_value(gap.p_holm), gap.p_holm) if gap else (NONE, None),
+        "accuracy": (spread(mean), mean and mean.mean),
+        "interval": (interval(mean), mean and mean.low),
+        "difference": (difference(gap), gap and gap.mean),
+        "p": (p_value(gap and gap.p_holm), gap and gap.p_holm),
         "time": (duration(row.seconds), row.seconds),
-        "PFLOP": (compute(row.flops), row.flops),
+        "PFLOP": (petaflop(row.flops), row.flops),
         "status": (_statuses(row.status), ", ".join(row.status)),
     }
     return tag(
@@ -133,7 +134,7 @@ def _run(run: RunRecord, content: Content, shown: list[Column]) -> Markup:
         "setting": join(link, tag("small", why, class_="why") if why else None),
         "accuracy": number(run.result.get("test_accuracy")),
         "time": duration(seconds.get("train") if isinstance(seconds, dict) else None),
-        "PFLOP": compute(run.result.get("train_flops")),
+        "PFLOP": petaflop(run.result.get("train_flops")),
         "status": tag("span", run.status, class_=f"badge {badge_of(run.status)}"),
     }
     return tag("tr", *(_cell(column, cells.get(column.label)) for column in shown), class_="run")
