@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
     """A folder that holds what the wheel installs."""

@@ -11,10 +11,11 @@ from test_resume import bits
 from torch import Tensor, nn
 
 from lib.config.schema import SECTIONS
+from lib.core.budget import Progress
 from lib.core.errors import BadInput
 from lib.core.precision import Overflow
 from lib.core.registry import models, optimizers, wrappers
-from lib.engine.lr import current_lr, set_lr
+from lib.engine.lr import current_lr, set_progress
 from lib.engine.step import train_step
 from lib.factory import build
 from lib.optim.muon import orthogonalized
@@ -87,7 +88,7 @@ def test_ten_steps_are_those_of_the_papers_algorithm(name):
         rest = partial(references.AdamW, betas=(0.9, 0.95), eps=1e-8)
         rules[:2], settings[:2] = [rest(), rest()], [(0.0, 3e-4)] * 2
     for t in range(10):
-        set_lr(optimizer, 1 - t / 20)
+        set_progress(optimizer, Progress(t, 10, t, 10.0), 1 - t / 20)
         with_gradients(params, t)
         optimizer.step()
         for i, (_, base) in enumerate(settings):
@@ -260,7 +261,7 @@ def test_every_parameter_has_its_rate_and_its_decay(decays):
 
 
 def at(optimizer, factor: float):
-    set_lr(optimizer, factor)
+    set_progress(optimizer, Progress(0, 1, 0.0, 1.0), factor)
     return [(p, group) for group in optimizer.param_groups for p in group["params"]]
 
 

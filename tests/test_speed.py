@@ -12,15 +12,17 @@ from torch import Tensor, nn
 
 from lib.config.cli import parse
 from lib.core.batch import Batch
+from lib.core.budget import Progress
 from lib.core.errors import BadInput
 from lib.core.precision import Overflow
 from lib.core.registry import models, optimizers, wrappers
 from lib.core.rng import Rng
-from lib.engine.lr import freeze, tell_time
+from lib.engine.lr import set_progress
 from lib.engine.step import Run, train_step
 from lib.factory import build
 from lib.factory.run import build_schedule
 from lib.init.whitening import principal_components
+from lib.optim.lookahead import Lookahead
 from lib.optim.param_groups import ParamGroups
 from scripts.bench import plain_airbench as plain
 
@@ -192,7 +194,7 @@ def test_the_fastest_recipe_is_its_sources_in_the_units_of_a_summed_loss():
         assert rate * groups[name]["weight_decay"] == pytest.approx(1.0418e-6 * 1536, rel=1e-5)
     learns = []
     for step in range(12):
-        freeze(run.optimizer, step / 32, run.epochs)
+        set_progress(run.optimizer, run.progress(step), 1.0)
         learns.append(run.model.whiten.bias.requires_grad)
     assert learns == [True] * 7 + [False] * 5
 
@@ -216,15 +218,17 @@ def test_every_recipe_composes_with_mixup_and_sam(name):
 def test_a_frozen_whitening_spares_the_first_filters_the_gradient_of_their_input():
     run, operations = recipe("94_sgd"), []
     for epoch in (2.5, 3):
-        freeze(run.optimizer, epoch, run.epochs)
+        step = round(epoch * run.data.steps_per_epoch)
+        set_progress(run.optimizer, run.progress(step), 1.0)
         run.cost.count_backward(torch.empty(1, 3, 32, 32))
         operations.append(run.cost.read())
     assert operations[0] == pytest.approx(707.8e6, rel=1e-4)
     assert operations[0] - operations[1] == 2 * 24 * 64 * 3 * 3 * 31 * 31
 
 
+@pytest.mark.parametrize("older", [False, True])
 @pytest.mark.parametrize(("name", "options"), [("94_sgd", ""), ("94_muon", "--model.start muon")])
-def test_a_recipe_resumes_bit_for_bit_after_its_first_block_is_frozen(name, options):
+def test_a_recipe_resumes_bit_for_bit_after_its_first_block_is_frozen(name, options, older):
     line = f"--epochs 5 --model airbench93 {options} --data.image_size 16"
     whole, first, again = (recipe(name, line) for _ in range(3))
     for step in range(10):
@@ -232,11 +236,22 @@ def test_a_recipe_resumes_bit_for_bit_after_its_first_block_is_frozen(name, opti
     for step in range(7):  # the whitening's bias is frozen from step 6 on
         train_step(first, step)
     again.model.load_state_dict(first.model.state_dict())
-    again.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
+    state = copy.deepcopy(first.optimizer.state_dict())
+    for group in groups_in(state) if older else ():  # as checkpoints once held them
+        del group["progress"]
+        group["time"] = (6, first.total)
+    again.optimizer.load_state_dict(state)
     for step in range(7, 10):
         train_step(again, step)
     for mine, other in zip(whole.model.state_dict().values(), again.model.state_dict().values(), strict=True):
         assert torch.equal(mine, other)
+
+
+def groups_in(state: dict) -> list[dict]:
+    """The parameter groups in the state of an optimizer, of its parts or of what is inside a wrapper."""
+    if "param_groups" in state:
+        return state["param_groups"]
+    return [group for part in state.values() if isinstance(part, dict) for group in groups_in(part)]
 
 
 # The first block, for a time.
@@ -285,7 +300,7 @@ def test_lookahead_holds_back_ever_more_and_ends_on_the_slow_weights_even_after_
     w = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     base = torch.optim.SGD([w], lr=1.0)
     options = {"every": 2, "alpha": 0.25, "ramp": 2, "finish": True}
-    optimizer = wrappers["lookahead"].build(base=base, model=nn.Module(), **options)
+    optimizer = wrappers["lookahead"].build(base=base, model=nn.Module(), total=6, **options)
     fast = slow = 0.0
 
     def closure() -> Tensor:
@@ -295,7 +310,7 @@ def test_lookahead_holds_back_ever_more_and_ends_on_the_slow_weights_even_after_
         return w.sum()
 
     for step in range(6):
-        tell_time(optimizer, step, 6)
+        set_progress(optimizer, Progress(step, 6, step, 6.0), 1.0)
         with pytest.raises(Overflow) if step == 5 else nullcontext():
             optimizer.step(closure)
         fast += step < 5
@@ -303,6 +318,23 @@ def test_lookahead_holds_back_ever_more_and_ends_on_the_slow_weights_even_after_
             fast = slow = slow + (1 - 0.75 * ((step + 1) / 6) ** 2) * (fast - slow)
         fast = slow if step == 5 else fast
         assert w.item() == pytest.approx(fast, rel=1e-12)
+
+
+def test_lookahead_counts_its_steps_where_no_loop_sets_the_progress():
+    def trained(set_by_loop: bool) -> list[float]:
+        w, found = torch.zeros(1, requires_grad=True), []
+        optimizer = Lookahead(torch.optim.SGD([w], lr=1.0), total=6, every=2, ramp=2, finish=True)
+        for step in range(6):
+            if set_by_loop:
+                set_progress(optimizer, Progress(step, 6, step, 6.0), 1.0)
+            w.grad = -torch.ones_like(w)
+            optimizer.step()
+            found.append(w.item())
+        return found
+
+    assert trained(set_by_loop=False) == trained(set_by_loop=True)
+    with pytest.raises(ValueError, match="total must be the number of training steps"):
+        Lookahead(torch.optim.SGD([torch.zeros(1)], lr=1.0), finish=True)
 
 
 def test_what_would_be_ignored_is_refused():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import lib.engine.evaluate
 from lib.augment.pipeline import Normalize, Step, pipeline
 from lib.core.batch import Batch
+from lib.core.budget import Progress
 from lib.core.dist import World
 from lib.core.facts import Stage
 from lib.core.precision import LossScaler, Overflow, Precision
@@ -20,7 +21,7 @@ from lib.data.base import Split
 from lib.data.resident import Resident
 from lib.engine.evaluate import evaluate
 from lib.engine.log import Clock
-from lib.engine.lr import set_lr
+from lib.engine.lr import set_progress
 from lib.engine.step import Run, train_step
 from lib.graph.cost import Cost
 from tests.helpers.references import softmax_regression_gradient
@@ -334,14 +335,15 @@ def test_the_rate_of_every_group_follows_the_schedule(wrapper):
 
 def test_groups_with_rates_of_their_own_keep_their_ratio():
     p, q = (torch.zeros(1, requires_grad=True) for _ in range(2))
+    now = Progress(step=0, total=1, epoch=0.0, epochs=1.0)
     optimizer = torch.optim.SGD([{"params": [p], "lr": 0.4}, {"params": [q]}], lr=0.1)
     for factor in (0.5, 0.0, 1.0):
-        set_lr(optimizer, factor)
+        set_progress(optimizer, now, factor)
         assert [group["lr"] for group in optimizer.param_groups] == [0.4 * factor, 0.1 * factor]
     again = torch.optim.SGD([{"params": [p]}, {"params": [q]}], lr=7.0)
-    set_lr(optimizer, 0.25)
+    set_progress(optimizer, now, 0.25)
     again.load_state_dict(optimizer.state_dict())  # saved in the middle, at a lowered rate
-    set_lr(again, 0.5)
+    set_progress(again, now, 0.5)
     assert [group["lr"] for group in again.param_groups] == [0.2, 0.05]
 
 

@@ -1,11 +1,12 @@
-"""What an optimizer is told of time: the rates of its groups, and which of them learn at all."""
+"""The learning rates of an optimizer over time, and the groups that stop learning."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
 
-from ..core.budget import in_epochs
+from ..core.budget import Progress
+from ..optim.param_groups import GroupOptions
 
 
 class OptimizerLike(Protocol):
@@ -19,33 +20,23 @@ class OptimizerLike(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-def tell_time(optimizer: OptimizerLike, step: int, total: int) -> None:
-    """Tell the optimizer that this is step number `step` (from 0) of `total`."""
+def set_progress(optimizer: OptimizerLike, progress: Progress, factor: float) -> None:
+    """Set the learning rates of a step, and freeze the groups that no longer learn.
+
+    Args:
+        factor: of the schedule at this point.
+    """
     for group in optimizer.param_groups:
-        group["time"] = (step, total)
-
-
-def set_lr(optimizer: OptimizerLike, factor: float, epoch: float = 0.0, epochs: float = 1.0) -> None:
-    """Set the rates of a point in time, at which the schedule has this factor."""
-    for group in optimizer.param_groups:
-        # A group that learns at another rate than the rest, or for a shorter time, has a factor of its own.
-        own = max(0.0, 1 - epoch / _end(group, epochs)) if group.get("falls") else factor
-        group["lr"] = group.setdefault("initial_lr", group["lr"]) * group.get("lr_scale", 1.0) * own
-
-
-def freeze(optimizer: OptimizerLike, epoch: float, epochs: float) -> None:
-    """Let the groups that learn at first only have gradients in their time, and none after it."""
-    for group in optimizer.param_groups:
-        if "learns_until" in group:
+        options = GroupOptions.of(group)
+        base = group.setdefault("initial_lr", group["lr"])
+        group["lr"] = base * options.lr_scale * options.factor(progress, factor)
+        group["progress"] = progress.spent
+        if options.learns_until is not None:
             for p in group["params"]:
-                p.requires_grad_(epoch < _end(group, epochs))
-
-
-def _end(group: dict, epochs: float) -> float:
-    return in_epochs(group["learns_until"], epochs)
+                p.requires_grad_(options.learns(progress))
 
 
 def current_lr(optimizer: OptimizerLike) -> float:
-    """The rate of what has no factor of its own."""
+    """The learning rate of groups without a scale of their own."""
     group = optimizer.param_groups[0]
-    return group["lr"] / group.get("lr_scale", 1.0)
+    return group["lr"] / GroupOptions.of(group).lr_scale

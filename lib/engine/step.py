@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from ..core.batch import Batch, Loss
+from ..core.budget import Progress, in_steps
 from ..core.dist import SINGLE, World
 from ..core.precision import LossScaler, Overflow, Precision, autocast
 from ..core.rng import Rng
 from ..data.base import Split
 from ..graph.cost import Cost
 from .log import Clock
-from .lr import OptimizerLike, freeze, set_lr, tell_time
+from .lr import OptimizerLike, set_progress
 
 
 class Batches(Protocol):
@@ -87,7 +88,11 @@ class Run:
     @property
     def total(self) -> int:
         """Steps in the whole budget."""
-        return max(1, round(self.epochs * self.data.steps_per_epoch))
+        return in_steps(self.epochs, self.data.steps_per_epoch)
+
+    def progress(self, step: int) -> Progress:
+        """The place of step number `step` in the budget."""
+        return Progress(step, self.total, step / self.data.steps_per_epoch, self.epochs)
 
     @property
     def images(self) -> int:
@@ -126,10 +131,8 @@ def optimizer_step(run: Run, batch: Batch, images: int, step: int) -> Tensor:
     A step whose gradient overflows is skipped: it changes no weight and no state of the optimizer.
     """
     noise = _noise(run, step)
-    epoch = step / run.data.steps_per_epoch
-    tell_time(run.optimizer, step, run.total)
-    freeze(run.optimizer, epoch, run.epochs)
-    set_lr(run.optimizer, run.schedule(epoch, run.epochs), epoch, run.epochs)
+    progress = run.progress(step)
+    set_progress(run.optimizer, progress, run.schedule(progress.epoch, progress.epochs))
 
     losses: list[Tensor] = []  # of each call of the closure; the first is that of the weights before the step
 

@@ -9,6 +9,7 @@ from ..config.schema import Config
 from ..core.batch import Loss
 from ..core.errors import where
 from ..engine.lr import OptimizerLike
+from ..optim.param_groups import GroupOptions
 from .model import in_order, only_one
 
 
@@ -21,16 +22,20 @@ def build_loss(config: Config, steps: list[Step]) -> Loss:
     return loss
 
 
-def build_optimizer(config: Config, model: nn.Module) -> OptimizerLike:
-    """The base optimizer inside its wrappers, which stand in an order of their own."""
+def build_optimizer(config: Config, model: nn.Module, total: int) -> OptimizerLike:
+    """The base optimizer inside its wrappers, in the order that their facts give.
+
+    Args:
+        total: steps in the whole budget.
+    """
     with where("optim"):
         groups = config.settings["optim"](model)
     optimizer = config.chosen["optim"].build(params=groups)
     for group in optimizer.param_groups:
-        if "decay_scale" in group:
-            group["weight_decay"] *= group["decay_scale"]
+        if (scale := GroupOptions.of(group).decay_scale) != 1:
+            group["weight_decay"] *= scale
     wrappers = config.tricks["wrap"]
     only_one(wrappers, "perturbs", "perturb the weights before a step")
     for _, choice in in_order(wrappers):
-        optimizer = choice.build(base=optimizer, model=model)
+        optimizer = choice.build(base=optimizer, model=model, total=total)
     return optimizer

@@ -11,6 +11,7 @@ from torch import nn
 from ..augment.pipeline import BatchMap, Normalize, Share, Step, pipeline
 from ..config.schema import Config
 from ..core.batch import Batch
+from ..core.budget import in_steps
 from ..core.dist import SINGLE, World
 from ..core.errors import where
 from ..core.facts import Stage
@@ -87,6 +88,7 @@ def build(
     resizing = [step for step in steps if step.stage is Stage.RESIZE]
     unresized, deal = pipeline(step for step in steps if step not in resizing), pipeline(dealing)
     views, kept = build_views(config), images_kept(config)
+    total = in_steps(train.epochs, data.steps_per_epoch)
     try_views(views, data)
 
     def settled(model: nn.Module, prepare: BatchMap, images: int, parts: int, name: str) -> nn.Module:
@@ -105,7 +107,7 @@ def build(
         its = beside(config, name)
         model = build_model(its, shape, num_classes, sample).to(device, memory_format=layout)
         model = settled(model, unresized, train.batch_size, 1, name)
-        how = build_loss(its, steps), build_optimizer(its, model), LossScaler(train.precision)
+        how = build_loss(its, steps), build_optimizer(its, model, total), LossScaler(train.precision)
         return Learner(model, *how, cost.beside(model))
 
     model = settled(model, picked, -(-kept // world.size), train.accumulate, "the model")
@@ -117,7 +119,7 @@ def build(
         selections=build_selections(config, learner),
         deal=deal,
         loss=build_loss(config, steps),
-        optimizer=build_optimizer(config, model),
+        optimizer=build_optimizer(config, model, total),
         schedule=build_schedule(config),
         averages={},
         views=views,
@@ -133,7 +135,7 @@ def build(
         splits=splits,
         world=world,
     )
-    run.averages = build_averages(config, model, data.steps_per_epoch, run.total)
+    run.averages = build_averages(config, model, data.steps_per_epoch, total)
     return run
 
 

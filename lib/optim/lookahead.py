@@ -7,8 +7,7 @@ after such a meeting, so what is evaluated is the slow weights if the steps unti
 are, and so do buffers: the statistics of BatchNorm are an average already.
 
 The fast recipes (airbench: Jordan 2024, arXiv:2404.00498) hold back ever more as the budget runs out: `ramp`
-is the power of that growth. They take the statistics along, and end on the slow weights. The time is what the
-training step tells in the groups, so that steps lost to overflows count too.
+is the power of that growth. They take the statistics along, and end on the slow weights.
 """
 
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
@@ -31,6 +31,7 @@ class Lookahead(Wrapper):
         self,
         base: Optimizer,
         model: nn.Module | None = None,
+        total: Count | None = None,  # steps of the training, which ramp and finish need
         every: int = 5,  # steps of the fast weights to one of the slow ones; 5 for CIFAR in the paper
         alpha: float = 0.5,  # share of the way that the slow weights go; 0.5 in the paper
         ramp: float = 0.0,  # that share falls from 1 to alpha with this power of the time; 0 for alpha always
@@ -40,8 +41,10 @@ class Lookahead(Wrapper):
         require(every >= 1, "every", "at least 1", every)
         require(0 < alpha <= 1, "alpha", "above 0 and at most 1", alpha)
         require(ramp >= 0, "ramp", "at least 0", ramp)
+        timed = total is not None or not (ramp or finish)
+        require(timed, "total", "the number of training steps where ramp or finish is on", total)
         super().__init__(base)
-        self.every, self.alpha, self.ramp, self.finish = every, alpha, ramp, finish
+        self.every, self.alpha, self.ramp, self.finish, self.total = every, alpha, ramp, finish, total
         self.steps = 0
         buffers = model.buffers() if statistics and model is not None else ()
         self.buffers = [b for b in buffers if b.is_floating_point()]
@@ -70,9 +73,11 @@ class Lookahead(Wrapper):
         return loss
 
     def _spent(self) -> float:
-        """The share of the budget that is gone after this step."""
-        step, total = self.param_groups[0]["time"]
-        return (step + 1) / total
+        """The fraction of the budget that is spent after this step.
+
+        The training loop sets it in the groups. In a loop that does not, it follows from the steps taken.
+        """
+        return self.param_groups[0].get("progress", self.steps / self.total)
 
     def state_dict(self) -> dict:
         return {"base": self.base.state_dict(), "steps": self.steps, "slow": self.slow}

@@ -17,12 +17,13 @@ from ..core.errors import require
 from ..core.registry import optimizers
 from .foreach import ForeachOptimizer
 from .optimizers import check
+from .param_groups import GroupOptions
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0 of the quintics that stay near 1
 
 
 class HiddenMuon(ForeachOptimizer):
-    """Muon proper. A group's `matrices` say how many each of its parameters holds, one below the other."""
+    """Muon proper. A parameter may hold several matrices, one below the other (`GroupOptions.matrices`)."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class HiddenMuon(ForeachOptimizer):
 
         # Matrices of one shape are orthogonalized together: a network has few shapes and many matrices.
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
-        counts = dict(zip(group["params"], group["matrices"], strict=True))
+        counts = dict(zip(group["params"], GroupOptions.of(group).matrices, strict=True))
         for p, direction in zip(params, directions, strict=True):
             stack = direction.reshape(counts[p], len(p) // counts[p], -1)
             shapes.setdefault(tuple(stack.shape[1:]), []).append((p, stack))
@@ -150,7 +151,7 @@ def _split(groups: list[dict]) -> tuple[list[dict], list[dict]]:
     """The groups with their hidden matrices, and with all else; without a mark, every matrix is hidden."""
     hidden, others = [], []
     for group in groups:
-        marks = group.get("matrices") or [int(p.ndim > 1) for p in group["params"]]
+        marks = GroupOptions.of(group).matrices or [int(p.ndim > 1) for p in group["params"]]
         pairs = list(zip(group["params"], marks, strict=True))
         for side, part in (
             (hidden, [(p, count) for p, count in pairs if count]),

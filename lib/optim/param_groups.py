@@ -1,21 +1,52 @@
-"""Parameter groups: which parameters share their settings.
-
-A group may have an `lr_scale`, by which its learning rate is multiplied at every step, a `decay_scale` for
-its weight decay, and `learns_until`, the time at which it is frozen. Its `matrices` say of each of its
-parameters how many matrices of hidden layers it holds, for optimizers that treat those apart.
-"""
+"""Parameter groups: which parameters share their settings, and what a group may set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ..core.budget import Progress, in_epochs
 from ..core.contracts import Time
 from ..core.errors import require
 
 if TYPE_CHECKING:  # settings are read without torch
     from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """What a parameter group may set besides the arguments of its optimizer.
+
+    In the group these are plain entries, as torch's own are: a checkpoint holds them, and a group may be
+    written by hand, `{"params": [...], "lr_scale": 0.1}`.
+    """
+
+    lr_scale: float = 1.0  # multiplies the learning rate
+    decay_scale: float = 1.0  # multiplies the weight decay
+    learns_until: float | None = None  # time at which the group is frozen; none for never
+    falls: bool = False  # until then the learning rate falls linearly to 0, whatever the schedule
+    matrices: Sequence[int] | None = None  # of hidden layers, in each of the parameters
+
+    @classmethod
+    def of(cls, group: dict[str, Any]) -> Self:
+        """The options of a group of an optimizer."""
+        return cls(**{f.name: group[f.name] for f in fields(cls) if f.name in group})
+
+    def entries(self) -> dict[str, Any]:
+        """The entries of a group with these options: those that differ from the defaults."""
+        values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+    def learns(self, progress: Progress) -> bool:
+        """Whether the group is trained in this step."""
+        return self.learns_until is None or progress.epoch < in_epochs(self.learns_until, progress.epochs)
+
+    def factor(self, progress: Progress, schedule: float) -> float:
+        """The factor of the learning rate, which is the schedule's unless it falls to 0 earlier."""
+        if not self.falls:
+            return schedule
+        return max(0.0, 1 - progress.epoch / in_epochs(self.learns_until, progress.epochs))
 
 
 @dataclass(frozen=True)
@@ -43,28 +74,31 @@ class ParamGroups:
             trained = [blocks[p] for p in model.parameters() if p.requires_grad]
             rule = "none unless the first block is trained, and another one too"
             require(0 in trained and any(trained), "stem_epochs", rule, self.stem_epochs)
-        groups: dict[tuple, dict] = {}
+        groups: dict[tuple[bool, GroupOptions], list[Tensor]] = {}
         for name, p in model.named_parameters():
             if p.requires_grad:
-                settings = self._settings(name, p, blocks[p], last, p in norms)
-                group = groups.setdefault(tuple(settings.items()), {"params": [], "matrices": [], **settings})
-                group["params"].append(p)
-                group["matrices"].append(matrices.get(p, 0))
-        return list(groups.values())
+                # Biases and the scales of norm layers are the parameters of at most one dimension.
+                decays = self.decay_norm_and_bias or p.ndim > 1
+                options = self._options(name, p, blocks[p], last, p in norms)
+                groups.setdefault((decays, options), []).append(p)
+        return [
+            {"params": params, "matrices": [matrices.get(p, 0) for p in params]}
+            | ({} if decays else {"weight_decay": 0.0})
+            | options.entries()
+            for (decays, options), params in groups.items()
+        ]
 
-    def _settings(
-        self, name: str, p: Tensor, block: int, last: int, of_norm: bool
-    ) -> dict[str, float | bool]:
-        # Biases and the scales of norm layers are the parameters of at most one dimension.
-        settings = {} if self.decay_norm_and_bias or p.ndim > 1 else {"weight_decay": 0.0}
+    def _options(self, name: str, p: Tensor, block: int, last: int, of_norm: bool) -> GroupOptions:
         scale = self.layer_lr_decay ** (last - block)
         if name.endswith("bias") and p.ndim <= 1 and (of_norm or self.bias_lr_of == "all"):
             scale *= self.bias_lr_factor
-        if scale != 1:
-            settings |= {"lr_scale": scale} | ({"decay_scale": 1 / scale} if self.even_decay else {})
-        if block == 0 and self.stem_epochs is not None:
-            settings |= {"learns_until": self.stem_epochs, "falls": self.stem_falls}
-        return settings
+        stem = block == 0 and self.stem_epochs is not None
+        return GroupOptions(
+            lr_scale=scale,
+            decay_scale=1 / scale if self.even_decay else 1.0,
+            learns_until=self.stem_epochs if stem else None,
+            falls=self.stem_falls and stem,
+        )
 
 
 def norm_parameters(model: nn.Module) -> set[Tensor]:
