@@ -1,7 +1,7 @@
-"""`python -m scripts.grid configs/grids/quickstart.yaml`: every run of a grid, and the table of them.
+"""`python -m scripts.grid configs/grids/quickstart.yaml`: run a grid of experiments and print their table.
 
-The same command again goes on where it was stopped: what is complete is left alone. What stands in the file
-is described in `lib/grid/spec.py`.
+The same command resumes an interrupted grid and skips completed runs. `lib/grid/spec.py` describes the format
+of the file. `python -m scripts.grid --list` lists the grids in configs/grids with their costs.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from typing import Any
 
 from lib.core.errors import BadInput, exit_code
 from lib.grid.carry_out import Progress, chosen, command, jobs_of, summary
+from lib.grid.catalogue import listing
 from lib.grid.estimate import estimate
 from lib.grid.job import Options, backends, done, outcome
 from lib.grid.scale import scaled
@@ -34,6 +35,9 @@ def main(argv: list[str], train: tuple[str, ...] = Options.train) -> int:
 
 def run(argv: list[str], train: tuple[str, ...]) -> int:
     asked, backend, own = _parse(argv)
+    if asked.list is not None:
+        print(listing(asked.list))
+        return 0
     options = _options(asked, train)
     grid = read_grid(asked.file)
     rows, seeds = chosen(grid.rows, asked.only), read_seeds(asked.seeds) if asked.seeds else grid.seeds
@@ -80,7 +84,10 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
         allow_abbrev=False,
         prog="python -m scripts.grid",
     )
-    parser.add_argument("file", type=Path, help="the grid, as configs/grids/quickstart.yaml")
+    parser.add_argument("file", type=Path, nargs="?", help="the grid, such as configs/grids/quickstart.yaml")
+    parser.add_argument(
+        "--list", nargs="*", metavar="TABLE", help="list these grids, or all of configs/grids"
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="show the commands that are left, and run none"
     )
@@ -99,6 +106,8 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
         switch = {"action": argparse.BooleanOptionalAction} if field.type is bool else {}
         parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"{entry.name}: {field.help}", **switch)
     asked = parser.parse_args(argv)
+    if asked.file is None and asked.list is None:
+        parser.error("give the file of a grid, or --list")
     own = {}
     for field in entry.fields.values():
         if (value := getattr(asked, field.name)) is not None:

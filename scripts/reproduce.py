@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.core.errors import BadInput, exit_code
+from lib.grid.catalogue import find_grid
 from lib.report.published import read_published
 from lib.report.records import RunRecord, read_records
 from lib.report.reproduce import by_setting, compare, report
-from scripts.tables import grid_of
 
 USUAL = (Path("runs"), Path("results"))  # where runs lie
 
@@ -33,7 +33,7 @@ def reproduced(name: str, folders: Sequence[Path]) -> str:
     Raises:
         BadInput: there is no such grid, nothing has been published of it, or the folders hold no runs.
     """
-    grid, table = grid_of(name), read_published().get(name)
+    grid, table = find_grid(name), read_published().get(name)
     if table is None:
         raise BadInput(f"nothing is published of {name}: it is a grid of our own; see scripts.table")
     published = {result.id: result for result in table.rows}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scripts/run.sh TABLE [options of scripts.grid]: run the grid of a published table, or go on with it.
+# scripts/run.sh TABLE [options of scripts.grid]: run the grid of a published table, or continue it.
 # scripts/run.sh: list the tables.
 cd "$(dirname "$0")/.." || exit
 python=python
@@ -8,4 +8,4 @@ python=python
 if [ -f "configs/grids/${1:-}.yaml" ]; then
     exec "$python" -m scripts.grid "configs/grids/$1.yaml" "${@:2}"
 fi
-exec "$python" -m scripts.tables ${1:+"$1"} # all of them, or why there is none of that name
+exec "$python" -m scripts.grid --list ${1:+"$1"} # all tables, or the nearest names of an unknown one

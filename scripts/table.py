@@ -52,10 +52,10 @@ def _table(options: argparse.Namespace) -> None:
 
 def _published(name: str) -> dict[str, float]:
     """The published accuracies of a grid, by row."""
+    from lib.grid.catalogue import find_grid
     from lib.report.published import accuracies
-    from scripts.tables import grid_of
 
-    return accuracies((row.name, row.published) for row in grid_of(name).rows)
+    return accuracies((row.name, row.published) for row in find_grid(name).rows)
 
 
 def _names(text: str) -> list[str]:

@@ -55,7 +55,7 @@ def test_every_benchmark_is_run_by_the_one_command():
 
 
 def test_what_fails_is_named_and_the_others_still_run(monkeypatch, capfd):
-    monkeypatch.setattr(bench, "BENCHMARKS", ("scripts.no_such", "scripts.tables --help"))
+    monkeypatch.setattr(bench, "BENCHMARKS", ("scripts.no_such", "scripts.grid --help"))
     assert bench.main() == 1
     assert "scripts.no_such: failed with exit code 1" in (said := capfd.readouterr().out)
     assert "usage" in said

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -16,13 +14,13 @@ from lib.config.cli import parse
 from lib.config.schema import to_yaml
 from lib.core.errors import BadInput
 from lib.core.registry import models
+from lib.grid.catalogue import GRIDS, find_grid, grid_names
 from lib.grid.scale import scaled
 from lib.grid.spec import read_grid
 from lib.report.published import Result, accuracies, read_published
 from lib.report.records import read_records
 from lib.report.reproduce import Comparison, by_setting, compare, report
 from scripts.reproduce import reproduced
-from scripts.tables import GRIDS, about, grid_of, names, train_flops
 
 ROOT = Path(__file__).parent.parent
 TABLES = read_published()
@@ -32,7 +30,7 @@ MIXED = {"mixed": "fp16", "fp16": "fp16", None: "fp32"}  # arithmetic in fp16; o
 
 @pytest.fixture(scope="module")
 def grids():
-    return {name: read_grid(GRIDS / f"{name}.yaml") for name in names()}
+    return {name: read_grid(GRIDS / f"{name}.yaml") for name in grid_names()}
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +118,6 @@ def test_a_trial_of_every_row_composes_and_its_schedule_fits_the_shorter_budget(
             assert math.isfinite(build_schedule(config)(config.train.epochs / 2, config.train.epochs))
 
 
-def test_every_grid_without_a_published_table_says_what_it_is():
-    for name in set(names()) - set(TABLES):
-        assert len(about(GRIDS / f"{name}.yaml")) > 10
-
-
 def test_an_error_becomes_an_accuracy():
     assert Result("a/1", "", "test error, %", "lenet", value=7.29).accuracy == 92.71
     assert Result("a/1", "", "test accuracy, %", "lenet", value=92.71).accuracy == 92.71
@@ -138,14 +131,6 @@ def test_an_unknown_key_of_the_published_file_is_refused(tmp_path):
     )
     with pytest.raises(BadInput, match="t/1: unknown key 'valeu'"):
         read_published(file)
-
-
-def test_the_operations_of_training_are_six_for_each_multiply_accumulate(grids):
-    row = next(row for row in grids["pprp_sam_asam_cos_ls"].rows if row.name == "cosine")
-    sam = next(row for row in grids["pprp_sam_asam_cos_ls"].rows if row.name == "sam")
-    macs = json.loads((ROOT / "lib/models/macs.json").read_text())["shake_resnet26_2x64d"]
-    assert train_flops(row) == pytest.approx(6 * macs * 50_000 * 200)
-    assert train_flops(sam) == 2 * train_flops(row)
 
 
 def published(accuracy: float, n: int = 1, statistic: str = "single", at: str = "last", **more) -> Result:
@@ -260,8 +245,8 @@ def test_the_report_has_every_row_with_its_command_and_marks_doubtful_numbers(tm
 
 def test_a_table_that_is_not_there_is_refused_with_the_nearest_and_one_of_our_own_with_the_reason():
     with pytest.raises(BadInput, match=r"no table 'pprp_aug_gird': did you mean pprp_aug_grid"):
-        grid_of("pprp_aug_gird")
-    own = next(name for name in names() if name not in TABLES)
+        find_grid("pprp_aug_gird")
+    own = next(name for name in grid_names() if name not in TABLES)
     with pytest.raises(BadInput, match="nothing is published"):
         reproduced(own, [])
 
@@ -271,29 +256,6 @@ def test_a_report_of_nothing_run_is_a_list_of_what_to_run(grids):
     text = report([Comparison(row.name, "the command", published(93, contaminated="why"), ())])
     assert "| plain * | 93.00 | - | not run | `the command` |" in text
     assert text.endswith("\\* plain: why")
-
-
-def run_sh(*words: str) -> subprocess.CompletedProcess:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = [shutil.which("bash"), str(ROOT / "scripts" / "run.sh"), *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd="/", env=os.environ | {"PATH": path})
-
-
-def test_the_script_lists_every_table_once(grids):
-    told = run_sh()
-    assert told.returncode == 0, told.stderr
-    head, *lines = told.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(grids)
-    for line, grid in zip(lines, grids.values(), strict=True):
-        assert f"{len(grid.rows)} x {len(grid.seeds)}" in line
-    assert head.split()[0] == "table"
-
-
-def test_the_script_refuses_an_unknown_table_in_one_line_and_needs_no_torch():
-    told = run_sh("pprp_aug_gird", "--seeds", "0")
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.count("\n") == 1
-    assert "pprp_aug_grid" in told.stderr
 
 
 def test_comparing_starts_without_torch():
