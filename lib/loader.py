@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from .augment.pipeline import describe, ordered, pipeline
-from .config.cli import flatten, layer_of
 from .config.compose import Layer, compose
+from .config.sources import flatten, layer_of
 from .core.batch import Batch
 from .core.errors import require
 from .core.registry import datasets

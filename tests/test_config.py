@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lib.config.cli import flatten, parse, read_yaml
+from lib.config.cli import parse
 from lib.config.schema import SECTIONS, to_yaml
+from lib.config.sources import flatten, read_yaml
 from lib.core.registry import REGISTRIES
 
 ROOT = Path(__file__).parent.parent

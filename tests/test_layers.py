@@ -31,7 +31,7 @@ POWERS = {
     r"\bsys\.argv|import argparse": ("lib/__main__.py", "lib/store/environment.py", "lib/grid/child.py"),
     r"import yaml|from yaml": (
         "lib/config/schema.py",
-        "lib/config/cli.py",
+        "lib/config/sources.py",
         "lib/store/run_folder.py",
         "lib/report/published.py",
     ),

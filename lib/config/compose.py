@@ -1,7 +1,7 @@
 """From settings to a configuration: defaults < YAML files, in order < command line.
 
-Nothing is dropped in silence: a setting takes effect, is overridden by a later layer, is voided with a note,
-or is refused with its reason.
+No setting is dropped silently: it takes effect, is overridden by a later layer, is discarded with a note, or
+is refused with the reason.
 """
 
 from collections.abc import Iterable
@@ -27,14 +27,14 @@ class Setting(NamedTuple):
         return f"{self.spelled} ({self.source})"
 
 
-Layer = list[tuple[Path, Setting]]  # the settings of one place, in order
+Layer = list[tuple[Path, Setting]]  # the settings of one source, in order
 
 
 def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
-    """The configuration that the layers give; a later one overrides an earlier one.
+    """The configuration that the layers give; a later layer overrides an earlier one.
 
     Args:
-        notes: what the user should know of how the layers were read; compose adds its own.
+        notes: lines to show to the user about how the layers were read; compose adds its own.
     Raises:
         BadInput: a setting is unknown, has a wrong value, or contradicts another one.
     """
@@ -61,7 +61,7 @@ def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
 
 
 def merge(layers: Iterable[Layer], notes: list[str]) -> dict[Path, Setting]:
-    """The settings that count, a later layer's before an earlier one's; adds to the notes what they void."""
+    """The effective settings; notes which settings of earlier layers are discarded."""
     settings: dict[Path, Setting] = {}
     for layer in layers:
         settings = _add(settings, _unique(layer), notes)
@@ -69,10 +69,7 @@ def merge(layers: Iterable[Layer], notes: list[str]) -> dict[Path, Setting]:
 
 
 def _as_of(entry: Entry, era: str | None) -> Entry:
-    """An entry with the facts of the older project that `compat` asks for.
-
-    Facts may hold defaults: of the entry's own fields, and of those that its section always has.
-    """
+    """An entry with the facts and defaults of the older project that `compat` names."""
     return replace(entry, facts=entry.facts.as_of(era))
 
 
@@ -89,16 +86,18 @@ def _unique(layer: Layer) -> dict[Path, Setting]:
         if section.is_choice and len(path) == 3:  # model.resnet_preact.depth
             path, setting = (path[0], path[2]), setting._replace(entry=path[1])
         if path in unique and str(unique[path].value) != str(setting.value):
-            raise BadInput(f"{unique[path]} and {setting} say different things; leave one out")
+            raise BadInput(f"{unique[path]} and {setting} conflict")
         unique[path] = setting
     for path, setting in unique.items():
         if len(path) == 3 and (switch := unique.get(path[:2])) and _switch_of(switch) is False:
-            raise BadInput(f"{switch} switches {path[1]} off, but {setting} sets a part of it; leave one out")
+            raise BadInput(
+                f"{switch} disables {path[1]}, but {setting} sets an option of it; remove one of them"
+            )
     return unique
 
 
 def _switch_of(setting: Setting) -> bool | None:
-    """What a value says as a switch. Numbers are no switches: `--mixup 1` means alpha."""
+    """A value as a switch, or None. Numbers are not switches: `--mixup 1` sets alpha."""
     try:
         return None if str(setting.value) in ("0", "1") else coerce(setting.value, bool)
     except ValueError:
@@ -106,30 +105,31 @@ def _switch_of(setting: Setting) -> bool | None:
 
 
 def _add(settings: dict[Path, Setting], new: dict[Path, Setting], notes: list[str]) -> dict[Path, Setting]:
-    """The settings of the earlier layers, less those that the new ones make void, and the new ones."""
+    """The earlier settings without those that the new ones discard, and the new ones."""
     kept = dict(settings)
     for path, setting in new.items():
         section = SECTIONS[path[0]]
         if section.is_choice and path[1] == "name":
-            # The fields of another choice mean other things: a learning rate suits one optimizer only.
+            # Options belong to one choice: a learning rate tuned for SGD does not suit AdamW.
             before = settings.get(path)
             void = [p for p in kept if p[0] == path[0] and p[1] != "name" and p[1] not in section.fields]
             if void and (before is None or before.value != setting.value):
-                said = ", ".join(f"{kept.pop(p)}" for p in void)
+                ignored = ", ".join(f"{kept.pop(p)}" for p in void)
+                kind = section.registry.kind
                 notes.append(
-                    f"{setting} chooses the {section.registry.kind} anew, so these no longer count: {said}"
+                    f"{setting} selects a different {kind}, so these earlier options are ignored: {ignored}"
                 )
         elif section.is_tricks and len(path) == 2 and _switch_of(setting) is False:
             kept = {p: s for p, s in kept.items() if p[:2] != path}
         elif section.is_tricks and len(path) == 3 and path[:2] in kept:
-            del kept[path[:2]]  # a setting of a trick switches it on
+            del kept[path[:2]]  # an option of a trick enables it
     return kept | new
 
 
 def _fill(
     name: str, section: Section, mine: dict[Path, Setting], era: str | None
 ) -> tuple[Choice | None, Any, dict[str, Any]]:
-    """A section's choice, its own settings, and what of both differs from the defaults."""
+    """A section's choice, its settings, and those that differ from the defaults."""
     choice = _choose(section, mine, era) if section.is_choice else None
     defaults = choice.entry.facts.defaults if choice else {}
     own = {key: replace(f, default=defaults.get(key, f.default)) for key, f in section.fields.items()}
@@ -152,7 +152,7 @@ def _fill(
     try:
         return choice, section.settings(**values) if section.settings else None, changed
     except ValueError as error:
-        # The message begins with the argument at fault.
+        # The message starts with the name of the invalid argument.
         fault = mine.get((str(error).split(" ", 1)[0],))
         raise BadInput(f"{fault}: {error}" if fault else f"{name}: {error}") from error
 
@@ -165,14 +165,14 @@ def _choose(section: Section, mine: dict[Path, Setting], era: str | None) -> Cho
         raise BadInput(f"{setting}: {error}") from error
     if entry.placeholders:
         raise BadInput(
-            f"{setting}: {entry.name} is a form of names: put a value for <{'>, <'.join(entry.placeholders)}>"
+            f"{setting}: {entry.name} is a pattern; give a value for <{'>, <'.join(entry.placeholders)}>"
         )
     options = {key: f.default for key, f in entry.fields.items()}
     return Choice(section.registry.kind, _as_of(entry, era), options)
 
 
 def _unknown(name: str, section: Section, choice: Choice | None, key: str) -> str:
-    """Why `key` is no setting of this section, and what might have been meant."""
+    """Why `key` is not a setting of this section, with suggestions."""
     known = [*(choice.entry.fields if choice else ()), *section.fields]
     owner = f"{choice.kind} {choice.entry.name}" if choice else f"section {name}"
     others = [entry.name for entry in section.registry.entries() if key in entry.fields] if choice else []
@@ -185,7 +185,7 @@ def _unknown(name: str, section: Section, choice: Choice | None, key: str) -> st
 def _switch(
     section: Section, mine: dict[Path, Setting], usual: tuple[str, ...], era: str | None
 ) -> tuple[dict[str, Choice], list[str], dict[str, Any]]:
-    """The tricks that are on, the usual ones that are off, and what differs from the defaults."""
+    """The enabled tricks, the default ones that are disabled, and what differs from the defaults."""
     on, given = dict.fromkeys(usual, True), {}
     for path, setting in mine.items():
         trick = path[0]

@@ -1,4 +1,4 @@
-"""What the program tells: help, listings, how a run ended. No torch here, so that they answer at once."""
+"""Text output: --help, --list and run summaries. Imports no torch, so it starts quickly."""
 
 import json
 import re
@@ -14,9 +14,9 @@ from ..core.fields import Field
 from ..core.registry import REGISTRIES, Entry, Registry, augmentations, models
 from .schema import SECTIONS, Config
 
-# Multiply-accumulates by model, as `python -m scripts.docs.models` has measured them.
+# Multiply-accumulates by model, measured by `python -m scripts.docs.models`.
 MACS = Path(__file__).parents[1] / "models" / "macs.json"
-# What --list shows; a beginning is enough: model, augment, optim, data...
+# Kinds that --list shows; a prefix is enough: model, augment, optim, data...
 KINDS = {
     re.sub("y$", "ie", kind) + ("es" if kind.endswith("s") else "s"): registry
     for kind, registry in REGISTRIES.items()
@@ -25,24 +25,24 @@ KINDS = {
 USAGE = """\
 usage: python train.py [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETTING=VALUE]...
 
-  python train.py --model resnet20 --cutout          a trick is on with its defaults: also --cutout True
-  python train.py --model resnet20 --cutout 8        its first setting: also --cutout-size 8,
+  python train.py --model resnet20 --cutout          enable a trick; also --cutout True
+  python train.py --model resnet20 --cutout 8        set its first option; also --cutout-size 8,
                                                      augment.cutout.size=8 and augment.cutout.size 8
-  python train.py --model resnet20 --no-flip         off
-  python train.py --config configs/quickstart.yaml   settings from a file; the command line overrides them
+  python train.py --model resnet20 --no-flip         disable it
+  python train.py --config configs/quickstart.yaml   read settings from a file; the command line overrides it
 
-  --list KIND [PATTERN] [SIZE]   what is registered: {kinds};
+  --list KIND [PATTERN] [SIZE]   list registered names of a kind: {kinds};
                                  --list models 'wrn*' '<10M'
-  --seeds 0..9                   a run of each seed (also 0,1,5), several at once on one device; --jobs N says
-                                 how many, else as many as there are cores, and find room on a GPU
-  --evaluate RUN                 what the networks of a run folder are worth: accuracy, calibration, classes;
-                                 beside it: test-time views, --evaluate.corruptions, --device, --root...
-  --summary                      the model, layer by layer
-  --dry-run                      the whole configuration and what it amounts to, without training
-  --help                         this text; with --model NAME it shows that model's settings
+  --seeds 0..9                   train one run per seed (also 0,1,5), several at a time on one device;
+                                 --jobs N: how many; default: as many as cores, and as fit on a GPU
+  --evaluate RUN                 evaluate the models in a run folder: accuracy, calibration, per-class
+                                 results; with test-time views, --evaluate.corruptions, --device, --root...
+  --summary                      show the model layer by layer
+  --dry-run                      show the resolved configuration, model size and schedule without training
+  --help                         show this text; with --model NAME the options of that model
 
-A TIME is in {TIME.about}. An EPOCH is the {EPOCH.about}.
-In names of settings - and _ are the same."""
+TIME: {TIME.about}. EPOCH: {EPOCH.about}.
+In option names, - and _ are interchangeable."""
 
 
 def help_text(config: Config) -> str:
@@ -75,7 +75,7 @@ def _choices(registry: Registry) -> str:
 
 
 def _option_rows(section: str, entry: Entry) -> list[str]:
-    """The settings that an entry has when it is chosen."""
+    """The options of an entry of a section that selects one."""
     rows = [row for field in entry.fields.values() for row in _field_rows(f"  --{section}.", field)]
     return [f"  with {entry.name}:", *rows] if rows else []
 
@@ -87,7 +87,7 @@ def _field_rows(prefix: str, field: Field) -> list[str]:
 
 
 def _row(left: str, text: str) -> list[str]:
-    """A flag and its text beside it, wrapped to the terminal."""
+    """A flag with its help in a second column, wrapped to the width of the terminal."""
     width = max(shutil.get_terminal_size((110, 0)).columns, 90)
     lines = textwrap.wrap(text, width - 48, break_on_hyphens=False) or [""]
     return [f"  {left if i == 0 else '':<44}  {line}".rstrip() for i, line in enumerate(lines)]
@@ -122,7 +122,7 @@ def listing(kind: str = "models", *filters: str) -> str:
     """The entries of a kind: name, size, settings and paper.
 
     Args:
-        filters: patterns of names, of which one must match; for models sizes too: `<5M` parameters, `>500k`.
+        filters: patterns of names, one of which must match, and for models sizes: `<5M`, `>500k` parameters.
     Raises:
         BadInput: there is no such kind, or nothing matches.
     """
@@ -143,7 +143,7 @@ def listing(kind: str = "models", *filters: str) -> str:
         columns["parameters"] = lambda entry: count_text(entry.facts.params)
         columns["MACs"] = lambda entry: macs_text(macs.get(entry.name))
     if registry is augmentations:
-        entries.sort(key=lambda entry: entry.facts.stage)  # and by name within a stage
+        entries.sort(key=lambda entry: entry.facts.stage)  # then by name, as they were
         columns["stage"] = lambda entry: entry.facts.stage.name.lower()
     columns["settings"] = lambda entry: " ".join(entry.fields)
     columns["paper"] = lambda entry: entry.facts.paper or entry.about
@@ -161,7 +161,7 @@ def _matching(registry: Registry, patterns: list[str]) -> list[Entry]:
 
 
 def _has_size(entry: Entry, size: str) -> bool:
-    """Whether a model has fewer, `<5M`, or more, `>500k`, parameters; one of unknown size has neither."""
+    """Whether a model has fewer (`<5M`) or more (`>500k`) parameters; never if its size is unknown."""
     try:
         limit = float(size[1:].rstrip("kKmMgG")) * {"k": 1e3, "m": 1e6, "g": 1e9}.get(size[-1].lower(), 1)
     except ValueError:
@@ -175,7 +175,7 @@ def _names(entry: Entry) -> str:
 
 
 def count_text(params: int | float | None) -> str:
-    """An exact count, or the paper's rounded one."""
+    """An exact count, or the rounded one of the paper."""
     if params is None:
         return ""
     return f"{params:,}" if isinstance(params, int) else f"~{params / 1e6:.1f} M"
@@ -186,14 +186,14 @@ def macs_text(macs: int | None) -> str:
 
 
 def outcome(result: dict[str, Any], folder: Path) -> str:
-    """How a run ended, and where its record is."""
+    """Result of a run, and where its record is."""
     if result["status"] == "diverged":
         where = f"at step {result['step']} with learning rate {result['lr']:.6g}"
         return f"diverged: loss {result['loss']} {where}\nrun folder: {folder}"
     columns = [key for key in result if key.endswith("_accuracy")]
     best, seconds = result["best"], result["seconds"]
     parts = [f"{part} {seconds[part]:.1f} s" for part in ("data", "select") if part in seconds]
-    # A record of an earlier version has none.
+    # Records of earlier versions lack it.
     start = f"start {seconds['start']:.1f} s, " if "start" in seconds else ""
     return "\n".join(
         [

@@ -1,81 +1,84 @@
-"""What the flags and keys of older CIFAR projects mean here, so that their commands run unchanged."""
+"""Flags and keys of older CIFAR projects, rewritten to today's keys before anything else reads them."""
 
 from collections.abc import Callable
 from typing import Any
 
 from ..core.fields import coerce
 from ..core.registry import initialisations
-from .compose import Path
 
-SECTION_NAMES = {
+Pairs = list[tuple[str, Any]]  # keys with their values
+
+SECTIONS = {
     "dataset": "data",
     "augmentation": "augment",
     "optimizer": "optim",
     "scheduler": "schedule",
 }
 
-ALIASES: dict[str, Path] = {
-    "bs": ("train", "batch_size"),
-    "learning_rate": ("optim", "lr"),
-    "gradient_clip": ("train", "clip"),
-    "alternating_flip": ("augment", "flip", "alternating"),
-    "random_erase_sl": ("augment", "random_erasing", "area_min"),
-    "random_erase_sh": ("augment", "random_erasing", "area_max"),
-    "random_erase_r": ("augment", "random_erasing", "ratio_min"),
-    "cutout_length": ("augment", "cutout", "size"),
-    "augment.cutout.length": ("augment", "cutout", "size"),
-    "smooth_factor": ("augment", "label_smoothing", "epsilon"),
-    "init.mode": ("init", "kaiming", "mode"),
-    "beta": ("augment", "cutmix", "alpha"),
-    "train.lr": ("optim", "lr"),
-    "train.base_lr": ("optim", "lr"),
-    "train.optimizer": ("optim", "name"),
-    "train.output_dir": ("run", "output_dir"),
-    "train.device": ("run", "device"),
-    "schedule.type": ("schedule", "name"),
-    "schedule.epochs": ("train", "epochs"),
+RENAMED = {
+    "bs": "train.batch_size",
+    "learning_rate": "optim.lr",
+    "gradient_clip": "train.clip",
+    "alternating_flip": "augment.flip.alternating",
+    "random_erase_sl": "augment.random_erasing.area_min",
+    "random_erase_sh": "augment.random_erasing.area_max",
+    "random_erase_r": "augment.random_erasing.ratio_min",
+    "cutout_length": "augment.cutout.size",
+    "augment.cutout.length": "augment.cutout.size",
+    "smooth_factor": "augment.label_smoothing.epsilon",
+    "init.mode": "init.kaiming.mode",
+    "beta": "augment.cutmix.alpha",
+    "train.lr": "optim.lr",
+    "train.base_lr": "optim.lr",
+    "train.optimizer": "optim.name",
+    "train.output_dir": "run.output_dir",
+    "train.device": "run.device",
+    "schedule.type": "schedule.name",
+    "schedule.epochs": "train.epochs",
+}
+
+# Flags that set nothing any more, and why.
+RETIRED = {
+    "nw": "images resident on the device need no workers; an image folder's are set by --data.workers",
 }
 
 
-def _optims(value: Any) -> list[tuple[Path, Any]]:
+def _optims(value: Any) -> Pairs:
     if value in ("sam", "asam"):
-        return [(("optim", "name"), "sgd"), (("wrap", value), True)]
-    return [(("optim", "name"), value)]
+        return [("optim.name", "sgd"), (f"wrap.{value}", True)]
+    return [("optim.name", value)]
 
 
-def _crit(value: Any) -> list[tuple[Path, Any]]:
-    return [(("augment", "label_smoothing"), True)] if value == "lsr" else [(("loss", "name"), value)]
+def _crit(value: Any) -> Pairs:
+    return [("augment.label_smoothing", True)] if value == "lsr" else [("loss.name", value)]
 
 
-def _sched(value: Any) -> list[tuple[Path, Any]]:
-    if value == "warmup":  # their multistep after a warm-up
-        return [(("schedule", "name"), "multistep"), (("schedule", "warmup"), 0.1)]
-    return [(("schedule", "name"), value)]
+def _sched(value: Any) -> Pairs:
+    if value == "warmup":  # multistep after a warm-up, in that project
+        return [("schedule.name", "multistep"), ("schedule.warmup", 0.1)]
+    return [("schedule.name", value)]
 
 
-def _half(value: Any) -> list[tuple[Path, Any]]:
-    return [(("train", "precision"), "fp16")] if coerce(value, bool) else []
+def _half(value: Any) -> Pairs:
+    return [("train.precision", "fp16")] if coerce(value, bool) else []
 
 
-def _fast(value: Any) -> list[tuple[Path, Any]]:
-    return [(("data", "fraction"), 0.5)] if coerce(value, bool) else []
+def _fast(value: Any) -> Pairs:
+    return [("data.fraction", 0.5)] if coerce(value, bool) else []
 
 
-def _init(value: Any) -> list[tuple[Path, Any]]:
+def _init(value: Any) -> Pairs:
     """`--init kaiming`, `--init kaiming,zero_gamma`."""
     names = [] if value == "default" else coerce(value, tuple[str, ...])
-    return [(("init", initialisations[name].name), True) for name in names]
+    return [(f"init.{initialisations[name].name}", True) for name in names]
 
 
-def _gpu(value: Any) -> list[tuple[Path, Any]]:
-    return [(("run", "device"), f"cuda:{value}")]
+def _gpu(value: Any) -> Pairs:
+    return [("run.device", f"cuda:{value}")]
 
-
-# Flags that say nothing any more, and why.
-RETIRED = {"nw": "images resident on the device need no workers; those of an image folder are --data.workers"}
 
 # Flags whose value decides what they set.
-TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {
+TRANSLATED: dict[str, Callable[[Any], Pairs]] = {
     "optims": _optims,
     "crit": _crit,
     "sched": _sched,
@@ -86,3 +89,29 @@ TRANSLATED: dict[str, Callable[[Any], list[tuple[Path, Any]]]] = {
     "init": _init,
 }
 SWITCHES = ("half", "amp", "fast")
+
+SPELLINGS = (*RENAMED, *TRANSLATED)  # to suggest where a key is unknown
+
+
+def normal(key: str) -> str:
+    """A key with today's name of its section, and `_` for `-`."""
+    head, dot, rest = key.replace("-", "_").partition(".")
+    return SECTIONS.get(head, head) + dot + rest if dot else head
+
+
+def rewrite(key: str, value: Any) -> Pairs:
+    """Today's keys and values for a key with its value; itself where it is none of an older project.
+
+    Raises:
+        ValueError: the value is none that the older flag takes.
+    """
+    key = normal(key)
+    if key in RETIRED:
+        return []
+    return TRANSLATED[key](value) if key in TRANSLATED else [(RENAMED.get(key, key), value)]
+
+
+def is_switch(key: str) -> bool | None:
+    """Whether an older flag may be given without a value; None for a key that is not rewritten by value."""
+    key = normal(key)
+    return key in SWITCHES if key in (*TRANSLATED, *RETIRED) else None

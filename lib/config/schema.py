@@ -1,8 +1,8 @@
-"""The configuration of a run: what is chosen, what is on, and every setting, with its file form and its name.
+"""The configuration of a run: its choices, enabled tricks and settings; its YAML form, hash and folder.
 
-A section of the configuration chooses from a registry: exactly one entry (a model, an optimizer) or any
-number of them (augmentations). The fields of what is chosen are its settings, beside those that the section
-always has.
+A section of the configuration selects from a registry: exactly one entry (a model, an optimizer) or any
+number of entries (augmentations). The fields of the selected entries are settings of the section, in addition
+to those that the section always has.
 """
 
 import hashlib
@@ -41,8 +41,8 @@ from .settings import DataSettings, EvaluateSettings, RunSettings, TeacherSettin
 class Section:
     help: str
     registry: Registry | None = None
-    default: str | None = None  # the entry chosen if nobody says otherwise; None where any number may be on
-    settings: type | None = None  # a dataclass: the settings that do not depend on what is chosen
+    default: str | None = None  # the entry selected by default; None where any number can be enabled
+    settings: type | None = None  # dataclass of the settings that do not depend on what is selected
 
     @property
     def fields(self) -> dict[str, Field]:
@@ -60,24 +60,26 @@ class Section:
 SECTIONS = {
     "model": Section("the network", models, "wideresnet"),
     "data": Section("the data set", datasets, "cifar10", DataSettings),
-    "surgery": Section("changes of the network, whatever its family: --<name> makes one", surgeries),
-    "init": Section("initial weights, else as the network's author has them: --init <name>", initialisations),
-    "augment": Section("augmentations, each on its own: --<name> switches it on", augmentations),
-    "select": Section("which images of a batch are learned from: --<name> picks them", selections),
+    "surgery": Section("changes to a network of any family: --<name> enables one", surgeries),
+    "init": Section("initial weights; default: those of the model's authors: --init <name>", initialisations),
+    "augment": Section("augmentations: --<name> enables one", augmentations),
+    "select": Section("selection of the images of a batch to train on: --<name> enables one", selections),
     "loss": Section("the loss", losses, "cross_entropy"),
     "optim": Section("the optimizer", optimizers, "sgd", ParamGroups),
-    "wrap": Section("wrappers around the optimizer: --<name> switches one on", wrappers),
-    "schedule": Section("the learning rate over time", schedules, "multistep", Warmup),
-    "average": Section("averages of the weights: --<name> switches one on", averages),
-    "distill": Section("distillation from a --teacher: --<name> switches one on", distillations),
+    "wrap": Section("wrappers around the optimizer: --<name> enables one", wrappers),
+    "schedule": Section("the learning rate schedule", schedules, "multistep", Warmup),
+    "average": Section("averages of the weights: --<name> enables one", averages),
+    "distill": Section("distillation from a --teacher: --<name> enables one", distillations),
     "teachers": Section("the teachers of a distillation", settings=TeacherSettings),
-    "views": Section("test-time views: --<name> evaluates their mean in the end", tta),
-    "train": Section("how the gradient is computed, and for how long", settings=TrainSettings),
-    "evaluate": Section("what else is measured in the end", settings=EvaluateSettings),
+    "views": Section("test-time augmentation of the final evaluation: --<name> enables one", tta),
+    "train": Section(
+        "batch size, budget, precision and the computation of the gradient", settings=TrainSettings
+    ),
+    "evaluate": Section("extra measurements after training", settings=EvaluateSettings),
     "run": Section("where and how the run is carried out", settings=RunSettings),
 }
 
-# Two runs that differ only in these learn the same thing, or are repetitions of one another.
+# Settings that do not change the training, and the seed: runs that differ only in these share a hash.
 NOT_HASHED = (
     ("run",), ("evaluate",), ("train", "seed"),
     *(("data", name) for name in ("root", "offline", "workers", "stream")),
@@ -85,20 +87,20 @@ NOT_HASHED = (
 
 
 def under(key: str, path: tuple[str, ...]) -> bool:
-    """Whether a dotted key is that of `path`, or of something in it."""
+    """Whether a dotted key is `path` or lies below it."""
     return key == ".".join(path) or key.startswith(".".join(path) + ".")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A registered entry with the options that it was chosen with."""
+    """A selected entry with its options."""
 
     kind: str
     entry: Entry
     options: dict[str, Any]
 
     def build(self, **given) -> Any:
-        """The object itself; `given` is what the program supplies."""
+        """The object; `given` are the arguments that the program supplies."""
         with where(f"{self.kind} {self.entry.name}"):
             return self.entry.build(**given, **self.options)
 
@@ -106,11 +108,11 @@ class Choice:
 @dataclass(frozen=True)
 class Config:
     chosen: dict[str, Choice]  # by section
-    tricks: dict[str, dict[str, Choice]]  # by section and name: those that are on
+    tricks: dict[str, dict[str, Choice]]  # by section and name: the enabled ones
     settings: dict[str, Any]  # by section: an instance of the section's dataclass
     changed: dict[str, Any]  # what differs from the defaults, as a tree
-    off: dict[str, list[str]]  # by section: tricks that the data set has on, and that were switched off
-    notes: list[str]  # what the user should know of how the settings were read
+    off: dict[str, list[str]]  # by section: tricks on by default for the data set that were disabled
+    notes: list[str]  # lines to show to the user about how the settings were read
 
     @property
     def train(self) -> TrainSettings:
@@ -143,7 +145,7 @@ class Config:
         return plain(tree)
 
     def learned(self) -> dict[str, Any]:
-        """What differs from the defaults and decides what is learned, the seed aside."""
+        """What differs from the defaults and changes the training, without the seed."""
         tree = {name: dict(part) for name, part in self.changed.items()}
         for section, *key in NOT_HASHED:
             if key:
@@ -153,9 +155,9 @@ class Config:
         return {name: part for name, part in tree.items() if part}
 
     def digest(self) -> str:
-        """Eight hexadecimal digits that name what is learned.
+        """Eight hexadecimal digits: a hash of what differs from the defaults, seed aside.
 
-        Of what differs from the defaults, so that a setting that is added later renames no run.
+        Settings that are added later, at their defaults, do not change it.
         """
         return hashlib.sha256(json.dumps(self.learned(), sort_keys=True).encode()).hexdigest()[:8]
 

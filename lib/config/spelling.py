@@ -1,46 +1,36 @@
-"""Keys as users spell them: `cutout_size`, `augment.cutout.size`, `lr`, `bs`... each means one path."""
+"""Keys as users spell them: `cutout_size`, `augment.cutout.size`, `lr`... each names one setting."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from ..core.errors import BadInput, nearest
 from ..core.fields import Field
+from . import legacy
 from .compose import Path
-from .legacy import ALIASES, RETIRED, SECTION_NAMES, SWITCHES, TRANSLATED
 from .schema import SECTIONS
 
 
-def resolve(key: str, value: Any) -> list[tuple[Path, Any]]:
-    """What a key with a value sets.
+def path_of(key: str) -> Path:
+    """The path of the one setting that is spelled so.
 
     Raises:
-        BadInput: no setting is spelled so; the message holds the nearest spellings.
+        BadInput: no setting or more than one is spelled so; the message holds the candidates.
     """
-    if _normal(key) in RETIRED:
-        return []
-    translate = TRANSLATED.get(_normal(key))
-    return translate(value) if translate else [(path_of(key), value)]
-
-
-def path_of(key: str) -> Path:
-    """The path of the one setting that is spelled so."""
-    normal = _normal(key)
-    if normal in ALIASES:
-        return ALIASES[normal]
-    paths = list(dict.fromkeys(_dotted(normal) if "." in normal else _bare(normal)))
+    key = legacy.normal(key)
+    paths = list(dict.fromkeys(_dotted(key) if "." in key else _bare(key)))
     if len(paths) > 1:
         full = ", ".join(".".join(path) for path in paths)
         raise BadInput(f"{key!r} may mean {full}; write it in full")
     if not paths:
-        known = full_spellings() if "." in normal else spellings()
-        raise BadInput(f"unknown setting {key!r}: {nearest(normal, known) or 'see python train.py --help'}")
+        known = full_spellings() if "." in key else spellings()
+        raise BadInput(f"unknown setting {key!r}: {nearest(key, known) or 'see python train.py --help'}")
     return paths[0]
 
 
 def is_switch(key: str) -> bool:
-    """Whether the setting may be given without a value: a trick, or something that is true or false."""
-    if _normal(key) in (*TRANSLATED, *RETIRED):
-        return _normal(key) in SWITCHES
+    """Whether the setting may be given without a value: a trick, or a boolean option."""
+    if (known := legacy.is_switch(key)) is not None:
+        return known
+    ((key, _),) = legacy.rewrite(key, True)
     section, *names = path_of(key)
     registry = SECTIONS[section].registry
     if SECTIONS[section].is_tricks:
@@ -51,11 +41,6 @@ def is_switch(key: str) -> bool:
 
 def _is_bool(field: Field | None) -> bool:
     return field is not None and field.type is bool
-
-
-def _normal(key: str) -> str:
-    head, dot, rest = key.replace("-", "_").partition(".")
-    return SECTION_NAMES.get(head, head) + dot + rest if dot else head
 
 
 def _dotted(key: str) -> Iterator[Path]:
@@ -76,7 +61,7 @@ def _dotted(key: str) -> Iterator[Path]:
 
 def _bare(key: str) -> Iterator[Path]:
     """`model`, `cutout`, `cutout_size`, `epochs`, `lr`."""
-    section = SECTION_NAMES.get(key, key)
+    section = legacy.SECTIONS.get(key, key)
     if section in SECTIONS and SECTIONS[section].is_choice:
         yield (section, "name")
         return
@@ -111,7 +96,7 @@ def spellings() -> list[str]:
         for field in entry.fields
     ]
     tricks = [spelling for spelling, _ in _tricks()]
-    return [*choices, *tricks, *settings, *options, *ALIASES, *TRANSLATED]
+    return [*choices, *tricks, *settings, *options, *legacy.SPELLINGS]
 
 
 def full_spellings() -> list[str]:

@@ -77,7 +77,12 @@ def _parts(kind: Any) -> tuple[Any, ...]:
 def rule(kind: Any) -> str:
     """The bounds of an annotation in words: `above 0 and at most 1`; "" if it has none."""
     inner, metadata = split(kind)
-    words = [_words(bound) for bound in metadata if not isinstance(bound, Unit)]
+    bounds = [bound for bound in metadata if not isinstance(bound, Unit)]
+    match bounds:
+        case [Ge(ge=low), Le(le=high)]:
+            words = [f"from {low:g} to {high:g}"]
+        case _:
+            words = [_words(bound) for bound in bounds]
     return " and ".join(word for word in dict.fromkeys([*words, *map(rule, _parts(inner))]) if word)
 
 

@@ -1,4 +1,4 @@
-"""Files are written under a temporary name and renamed, so what lies under the real name is always whole."""
+"""Atomic writes: files are written under a temporary name and renamed, so that readers never see a part."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         BadInput: the folder cannot be written to, or the disk is full.
     """
     data = data.encode() if isinstance(data, str) else data
-    # A run folder has one writer, so a fixed name is enough, and a killed run leaves at most one behind.
+    # A run folder has one writer, so a fixed name is enough, and a killed run leaves at most one such file.
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,6 +32,6 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 def unwritable(path: Path, error: OSError) -> BadInput:
     """The error for a file that cannot be written."""
     return BadInput(
-        f"cannot write {path}: {error.strerror}; what was there before is untouched. Make room, or give "
+        f"cannot write {path}: {error.strerror}; the earlier file is untouched. Free some space, or give "
         "another folder with --output-dir, and run the same command again"
     )

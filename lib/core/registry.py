@@ -1,11 +1,11 @@
 """Registries: a name from the command line becomes an object, and nothing is listed a second time.
 
-A name may hold placeholders, `wrn_<depth>_<widen>`: any name of that form is known, and what stands in the
-placeholders is handed to the function as arguments of these names.
+A name may contain placeholders, as `wrn_<depth>_<widen>`: it stands for every name of that form, and the
+values of the placeholders are passed to the function as arguments of these names.
 
-What is registered is known only after importing every module, and that imports torch, which takes seconds. So
-the outcome is kept in a file beside the modules' own .pyc files, and made anew whenever a source file
-changes: help, listings and errors answer at once.
+The registered entries are known only after importing every module, and that imports torch, which takes
+seconds. The entries are therefore cached in a file in `__pycache__`, which is rebuilt whenever a source file
+changes, so that --help, --list and error messages come at once.
 """
 
 import contextlib
@@ -34,18 +34,18 @@ INDEX = SOURCES / "__pycache__" / f"{PACKAGE}.index"
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of a registered thing without importing it."""
+    """A registered thing, described without importing it."""
 
     kind: str
-    form: str  # the name it is registered under, placeholders included
-    name: str  # the name it was asked for
+    form: str  # the name it is registered under, with placeholders
+    name: str  # the name by which it was looked up
     about: str  # the first line of its documentation
-    module: str  # where it is written
+    module: str  # where it is defined
     aliases: tuple[str, ...]
     facts: Facts  # stated at its registration: paper, parameter count...
     parameters: dict[str, Field]  # the arguments that the user may set
     given: tuple[str, ...]  # the arguments that the program supplies, of those it offers
-    arguments: dict[str, Any] = field(default_factory=dict)  # what stands in the placeholders
+    arguments: dict[str, Any] = field(default_factory=dict)  # values of the placeholders
 
     @cached_property
     def placeholders(self) -> list[str]:
@@ -54,12 +54,12 @@ class Entry:
 
     @cached_property
     def fields(self) -> dict[str, Field]:
-        """The options: what neither the program nor the name supplies."""
+        """The options: arguments that neither the program nor the name supplies."""
         supplied = (*self.placeholders, *self.arguments)
         return {name: f for name, f in self.parameters.items() if name not in supplied}
 
     def build(self, **arguments) -> Any:
-        """The thing itself. What the program offers to every entry of a kind goes to those that name it."""
+        """The object. Arguments that the program offers go to the entries whose signatures name them."""
         registry = REGISTRIES[self.kind]
         unused = set(registry.given) - set(self.given)
         arguments = {name: value for name, value in arguments.items() if name not in unused}
@@ -79,7 +79,7 @@ class Entry:
 
 
 class Registry:
-    """The things of one kind, found by importing every module of a package.
+    """The entries of one kind, found by importing every module of a package.
 
     Args:
         kind: what an entry is, for messages.
@@ -91,7 +91,7 @@ class Registry:
     def __init__(self, kind: str, package: str, given: tuple[str, ...] = (), facts: type[Facts] = Facts):
         self.kind, self.package, self.given, self.facts = kind, package, given, facts
         self._functions: dict[str, Callable] = {}
-        self._entries: dict[str, Entry] = {}  # of what this process has imported
+        self._entries: dict[str, Entry] = {}  # of the modules that this process has imported
 
     def register(self, name: str, build: Callable | None = None, *, aliases: tuple[str, ...] = (), **facts):
         """Add `build` under `name`: `register("x", f)`, or as a decorator above `f`.
@@ -146,24 +146,24 @@ class Registry:
         return name in known or any(name in e.aliases or e.match(name) for e in known.values())
 
     def entries(self, pattern: str = "*") -> list[Entry]:
-        """The entries whose name or alias matches the shell pattern, forms included, in order of names."""
+        """The entries with a name or alias that matches the shell pattern, sorted by name."""
         known = self._known().values()
         if pattern != "*":
             known = (e for e in known if any(fnmatch.fnmatch(s, pattern) for s in (e.name, *e.aliases)))
         return sorted(known, key=lambda e: _natural(e.name))
 
     def names(self) -> list[str]:
-        """The names that are no forms: what tests iterate over."""
+        """The names without placeholders: what tests iterate over."""
         return [entry.name for entry in self.entries() if not entry.placeholders]
 
     def function(self, form: str) -> Callable:
-        """What was registered under `form`."""
+        """The function or class registered under `form`."""
         if form not in self._functions:
-            importlib.import_module(self._known()[form].module)  # the package's other files can wait
+            importlib.import_module(self._known()[form].module)  # not the package's other files
         return self._functions[form]
 
     def load(self) -> dict[str, Entry]:
-        """Import every module of the package, and give all that is registered in this process."""
+        """Import every module of the package and return all entries."""
         module = importlib.import_module(f"{PACKAGE}.{self.package}")
         for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
             importlib.import_module(f"{module.__name__}.{info.name}")
@@ -175,22 +175,22 @@ class Registry:
 
 @cache
 def _natural(name: str) -> list[int | str]:
-    """What names are sorted by: numbers by their size."""
+    """A sort key that orders numbers in names by value."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 @cache
 def _index() -> dict[str, dict[str, Entry]]:
-    """All entries of all kinds, from the file if no source has changed since it was written."""
+    """All entries of all kinds, from the cache file if no source has changed since it was written."""
     sources = sorted(SOURCES.rglob("*.py"))
     stamp = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
-    # The file stands and falls with the .pyc files beside it: any doubt about it, and it is made anew.
+    # An unreadable or outdated file is rebuilt, like the .pyc files in the same folder.
     with contextlib.suppress(Exception):
         held = pickle.loads(INDEX.read_bytes())
         if held["stamp"] == stamp:
             return held["entries"]
     entries = {kind: dict(registry.load()) for kind, registry in REGISTRIES.items()}
-    with contextlib.suppress(BadInput):  # an installation that cannot be written to is only slower
+    with contextlib.suppress(BadInput):  # a read-only installation is only slower
         write_atomic(INDEX, pickle.dumps({"stamp": stamp, "entries": entries}))
     return entries
 

@@ -1,7 +1,6 @@
-"""Randomness as a function of a key: (seed, step, rank, name of the trick), never of what was drawn before.
+"""Randomness as a function of a key (seed, step, rank, name of the trick), never of earlier draws.
 
-So nothing random is ever saved, resume is exact, and switching one trick on leaves the draws of the others as
-they were.
+No generator state is saved, resume is exact, and enabling one trick leaves the draws of the others unchanged.
 """
 
 import hashlib
@@ -13,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# At least 95 % of the candidates for a gamma number are accepted. A loop would have to look at them, so all
-# are drawn at once and the first that is accepted is taken; one number in 10^10 finds none.
+# At least 95 % of the candidates for a gamma variate are accepted. A loop would have to read them back from
+# the device, so all are drawn at once and the first accepted one is taken; one variate in 10^10 finds none.
 ATTEMPTS = 8
 TINY = 1e-30
 
@@ -23,7 +22,7 @@ class Rng:
     """The random numbers of one key.
 
     Args:
-        key: integers and names; equal keys draw equal numbers. The first is the run's seed.
+        key: integers and names; equal keys draw equal numbers. The first is the seed of the run.
     """
 
     def __init__(self, *key: int | str):
@@ -31,22 +30,22 @@ class Rng:
         self._generators: dict[torch.device, torch.Generator] = {}
 
     def fold(self, *names: int | str) -> "Rng":
-        """The independent numbers of this key and `names`."""
+        """The independent random numbers of this key extended by `names`."""
         return Rng(*self.key, *names)
 
     @cached_property
     def number(self) -> int:
-        """63 bits that are a hash of the key."""
+        """A 63-bit hash of the key."""
         digest = hashlib.blake2b(repr(self.key).encode(), digest_size=8).digest()
         return int.from_bytes(digest, "little") >> 1
 
     @cached_property
     def host(self) -> random.Random:
-        """For draws that are made once a batch."""
+        """For draws made once per batch."""
         return random.Random(self.number)
 
     def device(self, device: torch.device) -> torch.Generator:
-        """For draws that are made once a sample, on the device where the data lie."""
+        """For draws made once per sample, on the device of the data."""
         device = torch.device(device)
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self.number)
@@ -65,15 +64,14 @@ class Rng:
         return torch.randn(*shape, generator=self.device(like.device), device=like.device)
 
     def poisson(self, rate: Tensor) -> Tensor:
-        """A Poisson number of each of these rates."""
+        """Poisson variates with these rates."""
         return torch.poisson(rate, generator=self.device(rate.device))
 
     def beta(self, alpha: float, *shape: int, like: Tensor) -> Tensor:
-        """Numbers of Beta(alpha, alpha) of this shape, on the device of `like`.
+        """Variates of Beta(alpha, alpha) of this shape, on the device of `like`.
 
-        Of two gamma numbers G and G' (Marsaglia and Tsang 2000, "A simple method for generating gamma
-        variables"), G / (G + G') is one. It is taken from their logarithms, for at a small alpha both may be
-        too small for a float.
+        G / (G + G') for two gamma variates G and G' (Marsaglia and Tsang 2000, "A simple method for
+        generating gamma variables"), computed from their logarithms: at a small alpha both may underflow.
         """
         d = alpha + 1 - 1 / 3  # G(alpha) is G(alpha + 1) U^(1 / alpha)
         z = self.normal(ATTEMPTS, 2, *shape, like=like)
@@ -86,7 +84,7 @@ class Rng:
         return torch.sigmoid(log_gamma[0] - log_gamma[1])
 
     def host_uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), float64 on the CPU: once a sample, where the host has to know them."""
+        """Uniform numbers in [0, 1), float64 on the CPU: per-sample draws that the host has to know."""
         return torch.rand(*shape, dtype=torch.float64, generator=self._host_samples)
 
     def host_integers(self, low: int, high: int, *shape: int) -> Tensor:
@@ -94,9 +92,9 @@ class Rng:
         return torch.randint(low, high, shape, generator=self._host_samples)
 
     def host_dirichlet(self, alpha: float, parts: int, *shape: int) -> Tensor:
-        """Weights of `parts` that add up to 1, (*shape, parts) float64 on the CPU, of Dirichlet(alpha, ...).
+        """Variates of Dirichlet(alpha, ...): (*shape, parts) float64 on the CPU that sum to 1.
 
-        The first of two parts is a number of Beta(alpha, alpha).
+        With two parts, the first is a variate of Beta(alpha, alpha).
         """
         return torch.from_numpy(self._host_weights.dirichlet([alpha] * parts, shape))
 
@@ -106,12 +104,12 @@ class Rng:
 
     @cached_property
     def _host_samples(self) -> torch.Generator:
-        # Apart from what is drawn for samples on their device, which may be the CPU.
+        # Separate from the draws of `device`, which may be the CPU.
         return torch.Generator().manual_seed(self.fold("host").number)
 
     def permutation(self, n: int) -> Tensor:
         """A permutation of range(n), drawn on the CPU so that it is the same whatever the device."""
-        # A generator of its own: on the CPU it would otherwise depend on what the samples have drawn.
+        # A fresh generator: on the CPU the result would otherwise depend on earlier draws for samples.
         return torch.randperm(n, generator=torch.Generator().manual_seed(self.number))
 
     def seed_noise(self) -> None:
@@ -119,10 +117,10 @@ class Rng:
         torch.manual_seed(self.number)
 
     def per_image(self, index: Tensor) -> Tensor:
-        """A uniform number in [0, 1) for each image that stays the same whenever the image is drawn.
+        """A uniform number in [0, 1) for each image, the same whenever the image is drawn.
 
         Args:
-            index: (B,) the images' places in the data set.
+            index: (B,) positions of the images in the data set.
         Returns:
             (B,) a hash of (key, index): the finaliser of SplitMix64 (Steele et al. 2014, figure 13).
         """
@@ -134,5 +132,5 @@ class Rng:
 
 
 def _shift_right(z: Tensor, bits: int) -> Tensor:
-    """The logical shift; torch's own keeps the sign."""
+    """Logical right shift; that of torch is arithmetic."""
     return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config.cli import layer_of
 from ..config.compose import Path, Setting, merge
 from ..config.legacy import RETIRED, TRANSLATED
+from ..config.sources import layer_of
 from ..config.spelling import is_switch
 from ..core.errors import BadInput
 

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.cli import Command, layer_of, parse
+from ..config.cli import Command, parse
 from ..config.schema import Config
+from ..config.sources import layer_of
 from ..core.errors import BadInput, exit_code
 from ..core.fields import coerce
 from ..run.launch import launch

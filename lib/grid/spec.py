@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.cli import flatten, parse, read_tree
+from ..config.cli import parse
 from ..config.schema import Config
+from ..config.sources import flatten, read_tree
 from ..core.errors import BadInput, nearest
 from .arguments import Part, arguments
 from .axes import Axis, product

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..config.cli import flatten
 from ..config.schema import NOT_HASHED, under
+from ..config.sources import flatten
 from ..core.errors import BadInput
 from ..store.run_folder import RESULT_FORMAT
 

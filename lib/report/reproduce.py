@@ -23,8 +23,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..config.cli import config_of, read_yaml
 from ..config.schema import Config
+from ..config.sources import config_of, read_yaml
 from ..core.errors import BadInput
 from ..store.run_folder import COMPLETE
 from .published import Result

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config.cli import config_of
 from ..config.schema import Config
+from ..config.sources import config_of
 from ..core.errors import BadInput
 from .checkpoint import load, weights_file
 

@@ -1,0 +1,78 @@
+"""Sources of settings: key-value pairs, saved configurations and YAML files become layers of settings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..core.errors import BadInput, nearest
+from . import legacy
+from .compose import Layer, Setting, compose
+from .schema import SECTIONS, Config
+from .spelling import path_of
+
+
+def config_of(tree: dict[str, Any], source: str) -> Config:
+    """The configuration that was saved as `tree`; `source` names its file in messages."""
+    return compose([layer_of([(key, value, key) for key, value in flatten(tree)], source)])
+
+
+def layer_of(pairs: list[tuple[str, Any, str]], source: str) -> Layer:
+    """The settings of one source: keys, values, and the keys as spelled."""
+    layer: Layer = []
+    for key, value, spelled in pairs:
+        try:
+            settings = [(path_of(new), setting) for new, setting in legacy.rewrite(key, value)]
+        except ValueError as error:
+            raise BadInput(f"{spelled} ({source}): {error}") from error
+        layer += [(path, Setting(setting, spelled, source)) for path, setting in settings]
+    return layer
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML in which a duplicate key is an error; PyYAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} was given twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> list[tuple[str, Any]]:
+    """The keys, dotted, and values of a YAML file."""
+    return list(flatten(read_tree(path, "--config ")))
+
+
+def read_tree(path: Path, flag: str = "") -> dict[str, Any]:
+    """What a YAML file holds; `flag` is what the user wrote before its name."""
+    try:
+        tree = yaml.load(path.read_text(), _StrictLoader) or {}
+    except FileNotFoundError:
+        known = [str(p) for p in Path("configs").rglob("*.yaml")]
+        close = nearest(str(path), known) or "no file of that name"
+        raise BadInput(f"{flag}{path}: there is no such file; {close}") from None
+    except OSError as error:
+        raise BadInput(f"{flag}{path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not text, or a date such as 2001-99-99
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise BadInput(
+            f"{flag}{path}{where}: {getattr(error, 'problem', None) or 'not a YAML file'}"
+        ) from error
+    if not isinstance(tree, dict):
+        raise BadInput(f"{flag}{path}: expected settings as key: value, got {type(tree).__name__}")
+    return tree
+
+
+def flatten(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys, dotted, and values of a tree of settings."""
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        elif value != {} or key not in SECTIONS:  # a section with nothing in it sets nothing
+            yield f"{prefix}{key}", True if value == {} else value
