@@ -90,14 +90,14 @@ LINES = {
     "an unknown schedule": ("--schedule cosin", "unknown schedule 'cosin'", "cosine"),
     "an unknown loss": ("--loss cros_entropy", "unknown loss", "cross_entropy"),
     "an unknown kind to list": ("--list modles", "modles", "models"),
-    "a word that is no flag": ("resnet20", "'resnet20' is no flag", "--key value"),
+    "a word that is no flag": ("resnet20", "'resnet20' is neither a flag nor a key", "--key value"),
     "a flag without its value": ("--epochs", "--epochs needs a value"),
     "text for a number": ("--batch-size many", "--batch-size", "expected a whole number, got 'many'"),
     "a fraction for a count": ("--accumulate 1.5", "--accumulate", "expected a whole number, got '1.5'"),
     "infinity for a number": ("--lr inf", "--lr", "expected a number, got 'inf'"),
     "text for a switch": ("--nesterov=perhaps", "--nesterov", "expected true or false"),
     "a number for a switch": ("--channels-last=7", "--channels-last", "expected true or false"),
-    "no for a setting that is no switch": ("--no-epochs", "epochs is no switch"),
+    "no for a setting that is no switch": ("--no-epochs", "epochs is not a boolean option"),
     "no epochs": ("--epochs 0", "--epochs (command line)", "epochs must be above 0, got 0.0"),
     "no batch": ("--batch-size 0", "--batch-size", "batch_size must be at least 1, got 0"),
     "a negative seed": ("--seed -1", "--seed", "seed must be at least 0"),
@@ -148,12 +148,12 @@ LINES = {
         "more than 1 value per channel",
     ),
     "a setting of another optimizer": ("--optim adamw --momentum 0.5", "adamw has no setting 'momentum'"),
-    "two values for one setting": ("--lr 0.1 optim.lr=0.2", "--lr", "optim.lr", "say different things"),
+    "two values for one setting": ("--lr 0.1 optim.lr=0.2", "--lr", "optim.lr", "conflict"),
     "a part of what is switched off": (
         "--no-cutout --cutout-size 8",
         "--no-cutout",
         "--cutout-size",
-        "leave",
+        "remove one of them",
     ),
     "a proxy that is not known": ("--proxy-model resnt20", "selection proxy: unknown model", "resnet20"),
     "a proxy for larger images": ("--proxy", "selection proxy: model airbench96_proxy: image_size", "got 8"),
@@ -186,7 +186,7 @@ FILES = {
     "no YAML": ("train: {epochs: 3", "--config bad.yaml, line 1"),
     "bytes": ("\0\1\2", "--config bad.yaml"),
     "a value that is none": ("train: {seed: 2001-99-99}", "--config bad.yaml"),
-    "a key twice": ("train:\n  epochs: 3\n  epochs: 4\n", "bad.yaml, line 2", "'epochs' stands twice"),
+    "a key twice": ("train:\n  epochs: 3\n  epochs: 4\n", "bad.yaml, line 2", "'epochs' was given twice"),
     "a list": ("- train\n- epochs\n", "--config bad.yaml", "key: value, got list"),
     "text": ("train", "--config bad.yaml", "key: value, got str"),
 }
@@ -388,7 +388,7 @@ def test_a_disk_that_fills_up_leaves_the_earlier_checkpoint(refused, tiny, monke
     with monkeypatch.context() as patch:
         patch.setattr(lib.run.fit, "train_step", fill)
         try:
-            refused("--output-dir run", "cannot write run/last.pt", "Make room", changes=True)
+            refused("--output-dir run", "cannot write run/last.pt", "Free some space", changes=True)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     finishes_now(tiny)

@@ -77,7 +77,7 @@ def test_what_a_row_says_takes_the_place_of_the_base():
     assert "--cutout-size 8" in found["small"] and "16" not in found["small"]
     assert "1e-3" not in found["sgd"]
     sgd = grid(Path("g.yaml").read_text()).rows[-1]
-    assert any("no longer count: lr" in note for note in sgd.notes)
+    assert any("ignored: lr" in note for note in sgd.notes)
 
 
 def test_the_words_are_read_back_as_they_were_meant():
@@ -149,9 +149,9 @@ BAD = {
     "a seed among the settings": ("rows: {a: {seed: 3}}", "row a", "use seeds"),
     "a folder among the settings": ("base: {run: {output_dir: x}}\nrows: {a: }", "use --output-dir"),
     "a missing file of settings": ("base: {config: no.yaml}\nrows: {a: }", "no.yaml", "no such file"),
-    "two settings that contradict": ("rows: {a: {cutout: off, cutout_size: 4}}", "row a", "leave one out"),
+    "two settings that contradict": ("rows: {a: {cutout: off, cutout_size: 4}}", "row a", "remove one of them"),
     "rows that are no mapping": ("rows: [a, b]", "rows: expected key: value"),
-    "a key twice": ("rows: {a: , a: }", "stands twice"),
+    "a key twice": ("rows: {a: , a: }", "was given twice"),
     "no YAML": ("rows: {a", "line 1"),
 }  # fmt: skip
 

@@ -55,7 +55,7 @@ class TeacherSettings:
     """The teachers of a distillation. The paths, as given, are part of the run's hash."""
 
     teacher: tuple[str, ...] | None = None  # run folders or checkpoints; logits of several are averaged
-    teacher_weights: str = "last"  # last epoch's weights, or an average that the runs have, such as ema
+    teacher_weights: str = "last"  # last, or the name of an average that the runs have, such as ema
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config.legacy import SECTION_NAMES
+from ..config import legacy
 from ..config.schema import SECTIONS
 from ..core.errors import BadInput, nearest
 from .arguments import FILES, Part, text
@@ -84,7 +84,7 @@ def _part(axis: Axis, point: Any) -> str:
     if point is None or point is False:
         return NONE
     head, _, rest = axis.name.partition(".")
-    key = (rest if SECTION_NAMES.get(head, head) in SECTIONS and rest else axis.name).replace(".", "_")
+    key = (rest if legacy.SECTIONS.get(head, head) in SECTIONS and rest else axis.name).replace(".", "_")
     if point is True:
         return key
     if axis.name == FILES:
