@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.config.help import MACS
+from lib.core.contracts import alternatives, split
 from lib.core.errors import BadInput
 from lib.core.fields import REQUIRED
 from lib.core.registry import Entry, models
@@ -188,7 +189,7 @@ def test_one_seed_builds_one_model(fresh):
 
 def options() -> list[tuple[str, str, object]]:
     """(model, option, its type) for each option of each function, patterns included."""
-    smallest: dict[tuple, str] = {}
+    smallest: dict[tuple, tuple] = {}
     for entry in sorted(models.entries(), key=lambda e: e.facts.params or math.inf):
         for field in entry.parameters.values():
             key = function_of(entry)[0], field.name
@@ -197,7 +198,8 @@ def options() -> list[tuple[str, str, object]]:
 
 
 def settings() -> Iterator:
-    for name, option, kind in options():
+    for name, option, bounded in options():
+        kind, _ = split(bounded)
         choices = {bool: (False, True), float: (0.1,)}.get(kind, ())
         for value in get_args(kind) if get_origin(kind) is Literal else choices:
             yield pytest.param(name, option, value, marks=pytest.mark.slow if is_heavy(models[name]) else ())
@@ -212,6 +214,7 @@ def test_every_setting_of_an_option_trains(name, option, value):
 
 @pytest.mark.parametrize(("name", "option", "kind"), options())
 def test_a_wrong_setting_is_refused_by_name(name, option, kind):
+    kind, _ = split(alternatives(kind)[0])
     wrong = {int: -1, float: -1.0, tuple: (True,)}.get(get_origin(kind) or kind)
     wrong = "nonsense" if get_origin(kind) is Literal else wrong
     if wrong is None:

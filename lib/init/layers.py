@@ -2,8 +2,6 @@
 
 from torch import nn
 
-from ..core.errors import require
-
 
 def layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
     """The convolutions and linear layers whose weights are trained, in the order of the network.
@@ -12,7 +10,8 @@ def layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
         ValueError: there are none.
     """
     found = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear) and m.weight.requires_grad]
-    require(bool(found), "model", "one with trained convolutions or linear layers", type(model).__name__)
+    if not found:
+        raise ValueError("the model has no trained convolution or linear layer")
     return found
 
 

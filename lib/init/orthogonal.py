@@ -7,7 +7,7 @@ are fewer, are orthonormal. A convolution with groups has one matrix for each.
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Positive
 from ..core.facts import InitOrder
 from ..core.registry import initialisations
 from .layers import layers
@@ -17,10 +17,9 @@ from .layers import layers
 @torch.no_grad()
 def orthogonal(
     model: nn.Module,
-    gain: float = 1.0,  # what the matrices are multiplied by; sqrt(2) makes up for ReLUs
+    gain: Positive = 1.0,  # factor of the matrices; sqrt(2) compensates for ReLUs
 ) -> nn.Module:
     """Orthogonal: convolutions and linear layers as random orthonormal matrices, biases 0."""
-    require(gain > 0, "gain", "above 0", gain)
     for layer in layers(model):
         groups = getattr(layer, "groups", 1)
         outputs, inputs = layer.weight.shape[0] // groups, layer.weight[0].numel()

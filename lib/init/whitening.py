@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import NonNegative
 from ..core.facts import InitOrder
 from ..core.registry import initialisations
 from ..graph.trace import trace
@@ -25,11 +25,10 @@ def whitening(
     model: nn.Module,
     shape: tuple[int, int, int],
     images: Callable[[], Tensor],
-    eps: float = 5e-4,  # added to the eigenvalues, lest rare directions drown in noise; 5e-4 in airbench
-    freeze: bool = False,  # do not train these filters; a network made for whitening freezes them itself
+    eps: NonNegative = 5e-4,  # added to the eigenvalues; limits the gain of rare directions
+    freeze: bool = False,  # do not train these filters; airbench networks freeze them anyway
 ) -> nn.Module:
     """Patch whitening: the first convolution starts as the principal components of the images' patches."""
-    require(eps >= 0, "eps", "at least 0", eps)
     graph = trace(model, shape)
     first = next((m for call, m in graph.called(nn.Conv2d) if call.before == graph.image), None)
     if type(first) is not nn.Conv2d or first.groups > 1:
@@ -37,7 +36,8 @@ def whitening(
     values, vectors = principal_components(images(), first.kernel_size)
     filters = vectors / torch.sqrt(values + eps)[:, None, None, None]
     count = min(len(filters), first.out_channels // 2)
-    require(count > 0, "model", "one with two filters or more in its first convolution", first.out_channels)
+    if count == 0:
+        raise ValueError("the model has only one filter in its first convolution, and two are needed")
     first.weight[: 2 * count] = torch.cat([filters[:count], -filters[:count]]).to(first.weight.dtype)
     if freeze:
         first.weight.requires_grad_(False)

@@ -5,13 +5,14 @@ trained of their BatchNorms is the shift alone. The convolutions start as partia
 """
 
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count, Fraction
 from ..core.registry import models
 from .layers import conv
 
@@ -80,23 +81,19 @@ class AirBench(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # at least 9, so that a pixel is left of three halvings
-        widths: tuple[int, int, int] = (64, 256, 256),  # channels of the groups
-        convolutions: int = 2,  # in each group: 2, or 3 with a shortcut across the last two
-        bn_momentum: float | None = None,  # of BatchNorm's statistics; none: 0.4, with shortcuts 0.1
+        image_size: Annotated[int, Ge(9)] = 32,  # a 2x2 patch and three halvings must leave a pixel
+        widths: tuple[Count, Count, Count] = (64, 256, 256),  # channels of the groups
+        convolutions: Literal[2, 3] = 2,  # in each group; with 3 a shortcut spans the last two
+        bn_momentum: Fraction | None = None,  # of BatchNorm's statistics; none: 0.4, with shortcuts 0.1
         activation: Literal["gelu", "silu"] = "gelu",  # in the groups; the whitened patches have GELU
         start: Literal["sgd", "muon"] = "sgd",  # initial head and bias, as in the recipe for this optimizer
         shift_patches: bool = True,  # train the bias of the whitening, which shifts the whitened patches
     ):
         super().__init__()
-        require(image_size >= 9, "image_size", "at least 9, for a 2x2 patch and three halvings", image_size)
-        require(activation in ACTIVATIONS, "activation", "gelu or silu", activation)
-        require(start in ("sgd", "muon"), "start", "sgd or muon", start)
         self.whiten = whitening(in_channels)
         self.whiten.bias.requires_grad_(shift_patches)
         if bn_momentum is None:
             bn_momentum = 0.1 if convolutions == 3 else 0.4
-        require(0 < bn_momentum <= 1, "bn_momentum", "above 0 and at most 1", bn_momentum)
         groups, width = [], self.whiten.out_channels
         for channels in widths:
             groups.append(Group(width, channels, convolutions, bn_momentum, ACTIVATIONS[activation]()))

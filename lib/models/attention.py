@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.registry import models
 from .layers import conv, init_he
 
@@ -86,7 +87,7 @@ class ResidualAttentionNetwork(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        modules: int = 1,  # attention modules of a stage
+        modules: Count = 1,  # attention modules of a stage
     ):
         super().__init__()
         stages, before = [], 16

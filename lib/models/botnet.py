@@ -5,12 +5,14 @@ convolution of stride 1, without max-pool, so that at 32 px the first attention 
 behind, and the other two see 4x4. `last_stride 1` is the paper's BoTNet-S1: all three see 8x8.
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
 from .layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
 
@@ -65,10 +67,9 @@ class BoTNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,  # fixes the number of relative positions
-        last_stride: int = 2,  # of the stage with attention: 2, or 1 as in the paper's BoTNet-S1
+        last_stride: Annotated[int, Interval(ge=1, le=2)] = 2,  # 1 is the paper's BoTNet-S1
     ):
         super().__init__()
-        require(last_stride in (1, 2), "last_stride", "1 or 2", last_stride)
         self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
         stages, width, size = [], 64, image_size
         for stage, (channels, blocks) in enumerate(PLAN):

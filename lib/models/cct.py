@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import DropPath, conv
+from .layers import DropPath, DropRate, conv, drop_rates
 
 
 class Tokenizer(nn.Sequential):
@@ -93,20 +93,17 @@ class CCT(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,  # any: fixes the number of tokens
-        depth: int = 7,  # layers
-        width: int = 256,  # channels of a token
-        heads: int = 4,  # attention heads
-        mlp_ratio: int = 2,  # hidden channels of a token over its own
-        convolutions: int = 1,  # of the tokenizer
+        depth: Count = 7,  # layers
+        width: Count = 256,  # channels of a token
+        heads: Count = 4,  # attention heads
+        mlp_ratio: Count = 2,  # hidden channels of a token over its own
+        convolutions: Count = 1,  # of the tokenizer
         sine: bool = False,  # positions are fixed sines
-        dropout: float = 0.0,  # probability of a zero in the tokens and behind dense layers
-        attention_dropout: float = 0.1,  # probability of a zero among the attention weights
-        drop_path: float = 0.1,  # probability that the last layer drops a branch of an image; linear from 0
+        dropout: DropRate = 0.0,  # probability of a zero in the tokens and behind dense layers
+        attention_dropout: DropRate = 0.1,  # probability of a zero among the attention weights
+        drop_path: DropRate = 0.1,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
-        require(0 <= attention_dropout < 1, "attention_dropout", "in [0, 1)", attention_dropout)
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
         size = -(-image_size // 2**convolutions)
         self.tokenizer = Tokenizer(in_channels, width, convolutions)
         if sine:
@@ -115,7 +112,7 @@ class CCT(nn.Module):
             self.position = nn.Parameter(torch.empty(1, size**2, width))
             nn.init.trunc_normal_(self.position, std=0.2)  # as in the authors' networks
         self.dropout = nn.Dropout(dropout)
-        rates = [drop_path * layer / max(depth - 1, 1) for layer in range(depth)]
+        rates = drop_rates(drop_path, depth)
         self.blocks = nn.Sequential(
             *(Block(width, heads, mlp_ratio * width, dropout, attention_dropout, rate) for rate in rates)
         )

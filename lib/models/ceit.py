@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath, conv
+from .layers import DropPath, DropRate, conv, drop_rates
 
 DEPTH, WIDTH, HEADS, RATIO = 12, 192, 3, 4
 STEM = 32  # channels of the map that patches are cut from
@@ -96,21 +97,19 @@ class CeiT(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,  # half of it is a multiple of the patch
-        patch_size: int = 2,  # side of a patch, in pixels of the stem's map, which is half the image
-        drop_path: float = 0.0,  # probability that the last layer drops a branch of an image; linear from 0
+        patch_size: Count = 2,  # side of a patch, in pixels of the stem's map, which is half the image
+        drop_path: DropRate = 0.0,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
         size = -(-image_size // 2)
-        divides = patch_size >= 1 and size % patch_size == 0
-        require(divides, "patch_size", f"a divisor of half the image size, {size}", patch_size)
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
+        require(size % patch_size == 0, "patch_size", f"a divisor of half the image size, {size}", patch_size)
         self.stem = nn.Sequential(
             conv(in_channels, STEM, 7), nn.BatchNorm2d(STEM), nn.MaxPool2d(3, stride=2, padding=1),
             nn.Conv2d(STEM, WIDTH, patch_size, stride=patch_size),
         )  # fmt: skip
         self.class_token = nn.Parameter(torch.empty(1, 1, WIDTH))
         self.position = nn.Parameter(torch.empty(1, 1 + (size // patch_size) ** 2, WIDTH))
-        rates = [drop_path * layer / (DEPTH - 1) for layer in range(DEPTH)]
+        rates = drop_rates(drop_path, DEPTH)
         self.blocks = nn.ModuleList(Block(rate, last=layer == DEPTH - 1) for layer, rate in enumerate(rates))
         self.gather = ClassTokenAttention()
         self.norm = nn.LayerNorm(WIDTH, eps=1e-6)

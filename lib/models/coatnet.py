@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import DropPath, SqueezeExcite, conv, init_he
+from .layers import DropPath, DropRate, SqueezeExcite, conv, drop_rates, init_he
 
 
 class MBConv(nn.Module):
@@ -105,13 +105,12 @@ class CoAtNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,  # any, but the images must have it: it decides how many biases there are
-        widths: tuple[int, ...] = (64, 96, 192, 384, 768),  # channels of the stem and the stages
-        blocks: tuple[int, ...] = (2, 3, 5, 2),  # blocks of the stages
-        drop_path: float = 0.0,  # probability that the last block drops a branch of an image; linear from 0
+        widths: tuple[Count, ...] = (64, 96, 192, 384, 768),  # channels of the stem and the stages
+        blocks: tuple[Count, ...] = (2, 3, 5, 2),  # blocks of the stages
+        drop_path: DropRate = 0.0,  # drop probability of the last block's branches; linear from 0
     ):
         super().__init__()
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
-        rates = [drop_path * i / max(sum(blocks) - 1, 1) for i in range(sum(blocks))]
+        rates = drop_rates(drop_path, sum(blocks))
         before = widths[0]
         self.stem = nn.Sequential(
             conv(in_channels, before, 3), nn.BatchNorm2d(before), nn.GELU(), conv(before, before, 3)

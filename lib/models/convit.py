@@ -6,15 +6,18 @@ token joins behind them. Patches of 4x4 pixels make 64 tokens at 32 px.
 
 import math
 from functools import partial
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath
+from .layers import DropPath, DropRate, drop_rates
 
 
 class Attention(nn.Module):
@@ -96,23 +99,22 @@ class ConViT(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,  # a multiple of the patch
-        heads: int = 4,  # attention heads of 48 channels, a square number
-        patch_size: int = 4,  # pixels on the side of a patch; 16 in the paper
-        local_layers: int = 10,  # layers with gated positional attention, of 12; the class token joins behind
-        drop_path: float = 0.0,  # probability that the last layer drops a branch of an image; linear from 0
+        heads: Count = 4,  # attention heads of 48 channels, a square number
+        patch_size: Count = 4,  # pixels on the side of a patch; 16 in the paper
+        local_layers: Annotated[int, Interval(ge=0, lt=12)] = 10,  # of 12; the class token joins after them
+        drop_path: DropRate = 0.0,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
-        divides = patch_size >= 1 and image_size % patch_size == 0
+        divides = image_size % patch_size == 0
         require(divides, "patch_size", f"a divisor of the image size, {image_size}", patch_size)
-        require(0 <= local_layers < 12, "local_layers", "at least 0 and below 12", local_layers)
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
         width, side = 48 * heads, image_size // patch_size
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.position = nn.Parameter(torch.empty(1, side * side, width))
         self.patches = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
         local = [GatedPositionalAttention(width, heads, side) for _ in range(local_layers)]
         attentions = [*local, *(Attention(width, heads) for _ in range(12 - local_layers))]
-        blocks = [Block(attention, width, drop_path * i / 11) for i, attention in enumerate(attentions)]
+        rates = drop_rates(drop_path, 12)
+        blocks = [Block(attention, width, rate) for attention, rate in zip(attentions, rates, strict=True)]
         self.local_blocks = nn.Sequential(*blocks[:local_layers])
         self.blocks = nn.Sequential(*blocks[local_layers:])
         self.norm = nn.LayerNorm(width, eps=1e-6)

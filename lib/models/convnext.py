@@ -9,9 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath
+from .layers import DropPath, DropRate, drop_rates
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -48,16 +49,14 @@ class ConvNeXt(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,  # at least eight patches
-        widths: tuple[int, ...] = (96, 192, 384, 768),  # channels of each stage
-        blocks: tuple[int, ...] = (3, 3, 9, 3),  # blocks of each stage
-        patch_size: int = 2,  # pixels on the side of the stem's kernel, and its stride; 4 in the paper
-        drop_path: float = 0.0,  # probability that the last block drops its branch of an image; linear from 0
+        widths: tuple[Count, ...] = (96, 192, 384, 768),  # channels of each stage
+        blocks: tuple[Count, ...] = (3, 3, 9, 3),  # blocks of each stage
+        patch_size: Count = 2,  # pixels on the side of the stem's kernel, and its stride; 4 in the paper
+        drop_path: DropRate = 0.0,  # drop probability of the last block; linear from 0
     ):
         super().__init__()
-        fits = 1 <= patch_size <= image_size // 8
-        require(fits, "patch_size", f"at least 1 and at most an eighth of {image_size} pixels", patch_size)
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
-        rates = [drop_path * i / max(sum(blocks) - 1, 1) for i in range(sum(blocks))]
+        require(patch_size <= image_size // 8, "patch_size", f"at most an eighth of {image_size}", patch_size)
+        rates = drop_rates(drop_path, sum(blocks))
         self.stem = nn.Sequential(
             nn.Conv2d(in_channels, widths[0], patch_size, stride=patch_size), ChannelNorm(widths[0], eps=1e-6)
         )

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath
+from .layers import DropPath, DropRate, drop_rates
 
 # For each stage: channels of a token, heads, layers; kernel and stride of the embedding.
 PLAN = ((64, 1, 1, 7, 1), (192, 3, 2, 3, 2), (384, 6, 10, 3, 2))
@@ -96,18 +95,16 @@ class CvT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        drop_path: float = 0.0,  # probability that the last layer drops a branch of an image; linear from 0
+        drop_path: DropRate = 0.0,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
-        layers = sum(depth for _, _, depth, _, _ in PLAN)
-        rates = iter([drop_path * layer / (layers - 1) for layer in range(layers)])
+        rates = drop_rates(drop_path, sum(depth for _, _, depth, _, _ in PLAN))
         self.embeddings, self.stages = nn.ModuleList(), nn.ModuleList()
         before = in_channels
         for stage, (width, heads, depth, kernel, stride) in enumerate(PLAN):
             class_tokens = 1 if stage == len(PLAN) - 1 else 0
             self.embeddings.append(Embedding(before, width, kernel, stride))
-            blocks = (Block(width, heads, class_tokens, next(rates)) for _ in range(depth))
+            blocks = (Block(width, heads, class_tokens, rates.pop(0)) for _ in range(depth))
             self.stages.append(nn.Sequential(*blocks))
             before = width
         self.class_token = nn.Parameter(torch.empty(1, 1, before))

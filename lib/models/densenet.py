@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import DropRate, blocks_per_stage, conv, init_he
 
 
 class BuffersAside:
@@ -119,8 +119,6 @@ class DenseNet(nn.Module):
         checkpointing: bool,
     ):
         super().__init__()
-        require(growth >= 1, "growth", "at least 1", growth)
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
         width = 2 * growth if bottleneck else 16
         self.stem = conv(in_channels, width, 3)
         stages = []
@@ -146,14 +144,13 @@ def densenet(
     num_classes: int = 10,
     in_channels: int = 3,
     depth: int = 100,  # 6n + 4 with bottlenecks, 3n + 4 without
-    growth: int = 12,  # channels that a layer adds
+    growth: Count = 12,  # channels that a layer adds
     bottleneck: bool = True,  # the BC variant: 1x1 before 3x3, and transitions that halve the channels
-    dropout: float = 0.0,  # probability of a zero behind each convolution; 0.2 without augmentation
+    dropout: DropRate = 0.0,  # probability of a zero behind each convolution; 0.2 without augmentation
     checkpointing: bool = False,  # memory linear in the layers, for a second computation of most of them
 ) -> DenseNet:
     """DenseNet for CIFAR (Huang et al. 2016, arXiv:1608.06993): three blocks of n layers."""
-    layers, rest = divmod(depth - 4, 6 if bottleneck else 3)
-    require(layers >= 1 and rest == 0, "depth", f"{6 if bottleneck else 3}n + 4 with n >= 1", depth)
+    layers = blocks_per_stage(depth, 6 if bottleneck else 3, 4)
     return DenseNet(num_classes, in_channels, (layers,) * 3, growth, bottleneck, dropout, checkpointing)
 
 
@@ -186,7 +183,7 @@ models.register("densenet_<depth>_<growth>", partial(densenet, bottleneck=False)
 def densenet_cifar(
     num_classes: int = 10,
     in_channels: int = 3,
-    dropout: float = 0.0,  # probability of a zero behind each convolution
+    dropout: DropRate = 0.0,  # probability of a zero behind each convolution
     checkpointing: bool = False,  # memory linear in the layers, for a second computation of most of them
 ) -> DenseNet:
     """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993) of growth 12, with the blocks of DenseNet-121."""

@@ -7,12 +7,12 @@ px the paper's stem would leave 8x8. DPN-26 is DPN-92 with two units a stage.
 """
 
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
 from .layers import conv, init_he
 
@@ -57,10 +57,9 @@ class DPN(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        depth: int = 92,  # 26 or 92
+        depth: Literal[26, 92] = 92,
     ):
         super().__init__()
-        require(depth in PLANS, "depth", f"one of {', '.join(map(str, PLANS))}", depth)
         self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
         stages, before = [], 64
         for stage, units in enumerate(PLANS[depth][0]):

@@ -5,9 +5,8 @@ The stem and the stage of 24 channels have a stride of 1 instead of 2, so that 3
 
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath, SqueezeExcite, conv, init_he
+from .layers import DropPath, DropRate, SqueezeExcite, conv, drop_rates, init_he
 
 # of each stage: expansion, kernel, output channels, units, stride of the first unit
 STAGES = (
@@ -51,18 +50,17 @@ class EfficientNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        dropout: float = 0.2,  # probability of a zero before the classifier
-        drop_path: float = 0.2,  # probability that the last unit drops its residual; linear from 0
+        dropout: DropRate = 0.2,  # probability of a zero before the classifier
+        drop_path: DropRate = 0.2,  # drop probability of the last unit's residual; linear from 0
     ):
         super().__init__()
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
         self.stem = nn.Sequential(conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.SiLU())
-        units, width, last = [], 32, sum(count for _, _, _, count, _ in STAGES) - 1
+        rates = drop_rates(drop_path, sum(count for _, _, _, count, _ in STAGES))
+        units, width = [], 32
         for expansion, kernel, channels, count, first_stride in STAGES:
             for i in range(count):
-                stride, rate = first_stride if i == 0 else 1, drop_path * len(units) / last
-                units.append(MBConv(width, channels, kernel, stride, expansion, rate))
+                stride = first_stride if i == 0 else 1
+                units.append(MBConv(width, channels, kernel, stride, expansion, rates.pop(0)))
                 width = channels
         self.stages = nn.Sequential(*units)
         self.last = nn.Sequential(conv(width, 1280, 1), nn.BatchNorm2d(1280), nn.SiLU())

@@ -5,12 +5,14 @@ the auxiliary classifier is left out. The stem keeps the grid: it neither stride
 32 px the modules see 32x32, 15x15 and 7x7 pixels, as the paper's see 35x35, 17x17 and 8x8 at 299 px.
 """
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
-from .layers import init_he
+from .layers import DropRate, init_he
 
 
 def chain(in_channels: int, *units: tuple) -> nn.Sequential:
@@ -106,12 +108,10 @@ class InceptionV3(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # at least 7: the grid is reduced twice, without padding
-        dropout: float = 0.0,  # probability of a zero before the classifier
+        image_size: Annotated[int, Ge(7)] = 32,  # the grid is reduced twice, without padding
+        dropout: DropRate = 0.0,  # probability of a zero before the classifier
     ):
         super().__init__()
-        require(image_size >= 7, "image_size", "at least 7", image_size)
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
         self.stem = chain(in_channels, (32, 3), (32, 3), (64, 3), (80, 1), (192, 3))
         self.stages = nn.Sequential(
             module_a(192, 32), module_a(256, 64), module_a(288, 64),

@@ -5,12 +5,14 @@ all those of the paper's figures. The stems keep the grid: none of their layers 
 So at 32 px the modules see 32x32, 15x15 and 7x7 pixels, as the paper's see 35x35, 17x17 and 8x8 at 299 px.
 """
 
+from typing import Annotated
+
 import torch
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
-from .layers import init_he
+from .layers import DropRate, init_he
 
 ROW, COLUMN = (1, 7), (7, 1)  # kernels that together span 7x7
 SHORT_ROW, SHORT_COLUMN = (1, 3), (3, 1)
@@ -67,12 +69,8 @@ class Residual(nn.Module):
 class Inception(nn.Module):
     """Global pooling of the features, dropout, and a linear classifier."""
 
-    def __init__(
-        self, features: nn.Sequential, width: int, num_classes: int, image_size: int, dropout: float
-    ):
+    def __init__(self, features: nn.Sequential, width: int, num_classes: int, dropout: float):
         super().__init__()
-        require(image_size >= 7, "image_size", "at least 7", image_size)
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
         self.features = features
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, num_classes)
@@ -153,8 +151,8 @@ def reduction_b() -> Branches:
 def inceptionv4(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # at least 7: the grid is reduced twice, without padding
-    dropout: float = 0.2,  # probability of a zero before the classifier
+    image_size: Annotated[int, Ge(7)] = 32,  # the grid is reduced twice, without padding
+    dropout: DropRate = 0.2,  # probability of a zero before the classifier
 ) -> Inception:
     """Inception-v4 (Szegedy et al. 2016, arXiv:1602.07261, figure 9)."""
     features = nn.Sequential(
@@ -165,7 +163,7 @@ def inceptionv4(
         reduction_b(),
         *(module_c() for _ in range(3)),
     )
-    return Inception(features, 1536, num_classes, image_size, dropout)
+    return Inception(features, 1536, num_classes, dropout)
 
 
 # Inception-ResNet-v2, section 3.2.
@@ -217,8 +215,8 @@ def residual_reduction_b() -> Branches:
 def inception_resnet_v2(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # at least 7: the grid is reduced twice, without padding
-    dropout: float = 0.2,  # probability of a zero before the classifier
+    image_size: Annotated[int, Ge(7)] = 32,  # the grid is reduced twice, without padding
+    dropout: DropRate = 0.2,  # probability of a zero before the classifier
 ) -> Inception:
     """Inception-ResNet-v2 (Szegedy et al. 2016, arXiv:1602.07261, figure 15), as its authors released it."""
     features = nn.Sequential(
@@ -232,4 +230,4 @@ def inception_resnet_v2(
         residual_c(scale=1.0, last=True),
         chain(2080, (1536, 1)),
     )
-    return Inception(features, 1536, num_classes, image_size, dropout)
+    return Inception(features, 1536, num_classes, dropout)

@@ -1,8 +1,15 @@
 """What three or more families share: convolutions and residual units, and noise drawn once an image."""
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
+
+from ..core.errors import require
+
+DropRate = Annotated[float, Interval(ge=0, lt=1)]  # probability of a zero
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -99,6 +106,22 @@ class DropPath(nn.Module):
             return x
         kept = (draw(x) >= self.rate) / (1 - self.rate)
         return x * kept.to(x.dtype)
+
+
+def drop_rates(last: float, count: int) -> list[float]:
+    """The drop rate of each of `count` layers: a line from 0 to `last`."""
+    return [last * i / max(count - 1, 1) for i in range(count)]
+
+
+def blocks_per_stage(depth: int, layers: int, others: int) -> int:
+    """The number n of blocks in each stage of a network of `layers` n + `others` layers.
+
+    Raises:
+        ValueError: no network of that form has `depth` layers.
+    """
+    blocks, rest = divmod(depth - others, layers)
+    require(blocks >= 1 and rest == 0, "depth", f"{layers}n + {others} with n >= 1", depth)
+    return blocks
 
 
 @torch.no_grad()

@@ -4,9 +4,11 @@ As it is built today: max-pooling for the trainable sub-sampling, ReLU for tanh,
 all maps of the first, and a linear layer classifies instead of radial basis functions.
 """
 
+from typing import Annotated
+
+from annotated_types import Ge
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
 
 
@@ -16,12 +18,9 @@ class LeNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # at least 16; the first linear layer has a weight for every pixel it sees
+        image_size: Annotated[int, Ge(16)] = 32,  # two 5x5 convolutions and poolings must leave a pixel
     ):
         super().__init__()
-        require(
-            image_size >= 16, "image_size", "at least 16, for two 5x5 convolutions and poolings", image_size
-        )
         side = ((image_size - 4) // 2 - 4) // 2
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 6, 5), nn.ReLU(inplace=True), nn.MaxPool2d(2),

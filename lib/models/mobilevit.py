@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import init_he
+from .layers import DropRate, init_he
 
 
 def unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -98,13 +98,12 @@ class MobileViT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        channels: tuple[int, ...] = (16, 32, 64, 96, 128, 160),  # of the stem and the stages
-        widths: tuple[int, ...] = (144, 192, 240),  # channels of the transformers
-        expansion: int = 4,  # of the inverted residuals
-        dropout: float = 0.0,  # probability of a zero behind the dense layers of the transformers
+        channels: tuple[Count, ...] = (16, 32, 64, 96, 128, 160),  # of the stem and the stages
+        widths: tuple[Count, ...] = (144, 192, 240),  # channels of the transformers
+        expansion: Count = 4,  # of the inverted residuals
+        dropout: DropRate = 0.0,  # probability of a zero behind the dense layers of the transformers
     ):
         super().__init__()
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
         stem, first, second, *rest = channels
         stages = [
             unit(in_channels, stem, 3),

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath, conv, init_he
+from .layers import DropPath, DropRate, conv, init_he
 
 
 def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
@@ -168,7 +167,6 @@ class CellNet(nn.Module):
 
     def __init__(self, num_classes: int, in_channels: int, plan: list[tuple], drop_path: float):
         super().__init__()
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
         channels_before = channels_now = 3 * plan[0][1]
         self.stem = nn.Sequential(
             conv(in_channels, channels_now, 3), nn.BatchNorm2d(channels_now), nn.ReLU(inplace=True)
@@ -192,7 +190,7 @@ class CellNet(nn.Module):
 def nasnet(
     num_classes: int = 10,
     in_channels: int = 3,
-    drop_path: float = 0.0,  # probability that the last cell drops an op for an image; linear from 0
+    drop_path: DropRate = 0.0,  # drop probability of the last cell's operations; linear from 0
 ) -> CellNet:
     """NASNet-A (6 @ 768) for CIFAR (Zoph et al. 2017, arXiv:1707.07012): three times 6 normal cells.
 
@@ -214,7 +212,7 @@ def nasnet(
 def pnasnet(
     num_classes: int = 10,
     in_channels: int = 3,
-    drop_path: float = 0.0,  # probability that the last cell drops an op for an image; linear from 0
+    drop_path: DropRate = 0.0,  # drop probability of the last cell's operations; linear from 0
 ) -> CellNet:
     """PNASNet-5 for CIFAR (Liu et al. 2017, arXiv:1712.00559, table 3: N = 3, F = 48): three times 3 cells.
 

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count, Positive
 from ..core.registry import models
-from .layers import DropPath
+from .layers import DropPath, DropRate, drop_rates
 
 
 class ImageNorm(nn.Module):
@@ -79,16 +79,14 @@ class PoolFormer(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        widths: tuple[int, ...] = (64, 128, 320, 512),  # channels of each stage
-        blocks: tuple[int, ...] = (2, 2, 6, 2),  # blocks of each stage
-        start: float = 1e-5,  # first value of the branches' factors: 1e-5 up to 24 blocks, else 1e-6
+        widths: tuple[Count, ...] = (64, 128, 320, 512),  # channels of each stage
+        blocks: tuple[Count, ...] = (2, 2, 6, 2),  # blocks of each stage
+        start: Positive = 1e-5,  # first value of the branches' factors: 1e-5 up to 24 blocks, else 1e-6
         stem: Literal["cifar", "imagenet"] = "cifar",  # a 2x2 convolution of stride 2, or 7x7 of stride 4
-        drop_path: float = 0.0,  # probability that the last block drops a branch of an image; linear from 0
+        drop_path: DropRate = 0.0,  # drop probability of the last block's branches; linear from 0
     ):
         super().__init__()
-        require(stem in STEMS, "stem", "cifar or imagenet", stem)
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
-        rates = [drop_path * i / max(sum(blocks) - 1, 1) for i in range(sum(blocks))]
+        rates = drop_rates(drop_path, sum(blocks))
         self.stem = nn.Conv2d(in_channels, widths[0], **STEMS[stem])
         stages, before = [], widths[0]
         for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):

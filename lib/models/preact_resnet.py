@@ -9,9 +9,10 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import blocks_per_stage, conv, init_he
 
 # depth -> has bottlenecks, units of each stage, parameters
 IMAGENET_PLANS = {
@@ -126,18 +127,14 @@ def resnet_preact(
     in_channels: int = 3,
     depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
     block_type: Literal["basic", "bottleneck"] = "basic",  # two 3x3 convolutions, or 1x1, 3x3 and 1x1
-    initial_channels: int = 16,  # channels of the first stage; each further stage has twice as many
+    initial_channels: Count = 16,  # channels of the first stage; each further stage has twice as many
     preact_stage: tuple[bool, ...] = (True, True, True),  # stages whose first unit pre-activates the shortcut
     remove_first_relu: bool = False,  # no ReLU before a unit's first convolution
     add_last_bn: bool = False,  # a BatchNorm behind a unit's last convolution
 ) -> PreActResNet:
     """Pre-activation ResNet for CIFAR (He et al. 2016, arXiv:1603.05027): three stages of n units."""
-    require(block_type in ("basic", "bottleneck"), "block_type", "basic or bottleneck", block_type)
-    require(initial_channels >= 1, "initial_channels", "at least 1", initial_channels)
     bottleneck = block_type == "bottleneck"
-    blocks, rest = divmod(depth - 2, 9 if bottleneck else 6)
-    rule = f"{9 if bottleneck else 6}n + 2 with n >= 1"
-    require(blocks >= 1 and rest == 0, "depth", rule, depth)
+    blocks = blocks_per_stage(depth, 9 if bottleneck else 6, 2)
     widths = (initial_channels, initial_channels * 2, initial_channels * 4)
     options = preact_stage, remove_first_relu, add_last_bn
     return PreActResNet(num_classes, in_channels, widths, (blocks,) * 3, bottleneck, *options)
@@ -146,7 +143,7 @@ def resnet_preact(
 def imagenet_preact(
     num_classes: int = 10,
     in_channels: int = 3,
-    depth: int = 18,
+    depth: Literal[18, 34, 50, 101, 152] = 18,
     preact_stage: tuple[bool, ...] = (True, True, True, True),  # first units that pre-activate the shortcut
     remove_first_relu: bool = False,  # no ReLU before a unit's first convolution
     add_last_bn: bool = False,  # a BatchNorm behind a unit's last convolution

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import conv, draw, init_he
+from .layers import blocks_per_stage, conv, draw, init_he
 
 
 class Scale(torch.autograd.Function):
@@ -82,17 +82,13 @@ class PyramidNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
-        alpha: int = 48,  # channels that the last unit has more than the stem
+        alpha: Count = 48,  # channels that the last unit has more than the stem
         bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions, four times as wide outside
         shakedrop: bool = False,  # ShakeDrop, with a survival probability that falls linearly to 0.5
         shakedrop_gate: Literal["image", "batch"] = "image",  # one gate for each image, or one for the batch
     ):
         super().__init__()
-        blocks, rest = divmod(depth - 2, 9 if bottleneck else 6)
-        rule = f"{9 if bottleneck else 6}n + 2 with n >= 1"
-        require(blocks >= 1 and rest == 0, "depth", rule, depth)
-        require(alpha >= 1, "alpha", "at least 1", alpha)
-        require(shakedrop_gate in ("image", "batch"), "shakedrop_gate", "image or batch", shakedrop_gate)
+        blocks = blocks_per_stage(depth, 9 if bottleneck else 6, 2)
         self.stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16))
         units, width, total = [], 16, 3 * blocks
         for unit in range(1, total + 1):
@@ -116,7 +112,7 @@ def pyramidnet_shakedrop(
     num_classes: int = 10,
     in_channels: int = 3,
     depth: int = 272,
-    alpha: int = 200,
+    alpha: Count = 200,
     shakedrop: bool = True,  # ShakeDrop, with a survival probability that falls linearly to 0.5
     shakedrop_gate: Literal["image", "batch"] = "image",  # one gate for each image, or one for the batch
 ) -> PyramidNet:

@@ -8,10 +8,13 @@ The stem has a stride of 1 instead of 2, so that 32 px become features of 2x2.
 import math
 from functools import partial
 from itertools import groupby
+from typing import Annotated
 
 import torch.nn.functional as F
+from annotated_types import Gt
 from torch import Tensor, nn
 
+from ..core.contracts import Count, Positive
 from ..core.registry import models
 from .layers import SqueezeExcite, conv, init_he
 
@@ -60,11 +63,11 @@ class RegNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        depth: int = 13,  # d: blocks
-        first_width: int = 24,  # w_0: channels where the line starts
-        slope: float = 36.44,  # w_a: channels that the line gains with each block
-        multiplier: float = 2.49,  # w_m: how much wider each stage is than the one before
-        group_width: int = 8,  # g: channels of a group
+        depth: Count = 13,  # d: blocks
+        first_width: Count = 24,  # w_0: channels where the line starts
+        slope: Positive = 36.44,  # w_a: channels that the line gains with each block
+        multiplier: Annotated[float, Gt(1)] = 2.49,  # w_m: how much wider each stage is than the one before
+        group_width: Count = 8,  # g: channels of a group
         gated: bool = False,  # Y blocks instead of X blocks
     ):
         super().__init__()

@@ -9,9 +9,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
-from .layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
+from .layers import ResidualUnit, basic_branch, blocks_per_stage, bottleneck_branch, conv, init_he, projection
 
 
 class PaddedShortcut(nn.Module):
@@ -50,10 +49,7 @@ class ResNet(nn.Module):
         shortcut: Literal["A", "B"] = "A",  # where the width changes: A pads with zero channels, B projects
     ):
         super().__init__()
-        blocks, rest = divmod(depth - 2, 9 if bottleneck else 6)
-        rule = f"{9 if bottleneck else 6}n + 2 with n >= 1"
-        require(blocks >= 1 and rest == 0, "depth", rule, depth)
-        require(shortcut in SHORTCUTS, "shortcut", "A or B", shortcut)
+        blocks = blocks_per_stage(depth, 9 if bottleneck else 6, 2)
         self.stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
         stages, width = [], 16
         for channels in (16, 32, 64):

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count, Positive
 from ..core.registry import models
 from .layers import conv
 
@@ -28,12 +28,10 @@ class ResNet9(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        width: int = 64,  # channels of the first layer; the last has eight times as many
-        logit_scale: float = 0.125,  # what the logits are multiplied by
+        width: Count = 64,  # channels of the first layer; the last has eight times as many
+        logit_scale: Positive = 0.125,  # what the logits are multiplied by
     ):
         super().__init__()
-        require(width > 0, "width", "positive", width)
-        require(logit_scale > 0, "logit_scale", "positive", logit_scale)
         w = width
         self.features = nn.Sequential(
             layer(in_channels, w),

@@ -4,10 +4,10 @@ The stem is one 3x3 convolution of stride 1, without max-pool: at 32 px the pape
 """
 
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
 from .layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
 
@@ -35,10 +35,9 @@ class ImageNetResNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        depth: int = 18,  # 18, 34, 50, 101 or 152
+        depth: Literal[18, 34, 50, 101, 152] = 18,
     ):
         super().__init__()
-        require(depth in PLANS, "depth", f"one of {', '.join(map(str, PLANS))}", depth)
         bottleneck, plan, _ = PLANS[depth]
         self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
         stages, width = [], 64

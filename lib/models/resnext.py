@@ -8,9 +8,9 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
+from .layers import ResidualUnit, blocks_per_stage, bottleneck_branch, conv, init_he, projection
 
 Transform = Callable[[int, int, int], nn.Module]  # channels, groups, stride -> what maps C to C channels
 Attend = Callable[[int], nn.Module]  # channels -> what maps C to C channels
@@ -42,8 +42,7 @@ class ResNeXt(nn.Module):
         attend: Attend = nn.Identity,
     ):
         super().__init__()
-        blocks, rest = divmod(depth - 2, 9)
-        require(blocks >= 1 and rest == 0, "depth", "9n + 2 with n >= 1", depth)
+        blocks = blocks_per_stage(depth, 9, 2)
         self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
         stages, before, inner = [], 64, cardinality * width
         for channels in (256, 512, 1024):
@@ -66,8 +65,8 @@ class ResNeXt(nn.Module):
 def resnext29(
     num_classes: int = 10,
     in_channels: int = 3,
-    cardinality: int = 8,
-    width: int = 64,
+    cardinality: Count = 8,
+    width: Count = 64,
 ) -> ResNeXt:
     """ResNeXt-29 for CIFAR (Xie et al. 2016, arXiv:1611.05431, section 5.3)."""
     return ResNeXt(num_classes, in_channels, 29, cardinality, width)

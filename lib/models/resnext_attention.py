@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.registry import models
 from .resnext import ResNeXt
 
@@ -109,8 +110,8 @@ GATES = {
 def gated_resnext29(
     num_classes: int = 10,
     in_channels: int = 3,
-    cardinality: int = 8,
-    width: int = 64,
+    cardinality: Count = 8,
+    width: Count = 64,
     gate: Literal["se", "cbam"] = "se",
 ) -> ResNeXt:
     """ResNeXt-29 for CIFAR with a gate on each residual."""
@@ -121,8 +122,8 @@ def ge_resnext29(
     num_classes: int = 10,
     in_channels: int = 3,
     image_size: int = 32,  # the network takes images of this size only
-    cardinality: int = 8,
-    width: int = 64,
+    cardinality: Count = 8,
+    width: Count = 64,
 ) -> ResNeXt:
     """ResNeXt-29 for CIFAR with a gather-excite gate on each residual (Hu et al. 2018, arXiv:1810.12348)."""
 
@@ -135,8 +136,8 @@ def ge_resnext29(
 def sk_resnext29(
     num_classes: int = 10,
     in_channels: int = 3,
-    cardinality: int = 16,
-    width: int = 32,
+    cardinality: Count = 16,
+    width: Count = 32,
 ) -> ResNeXt:
     """ResNeXt-29 for CIFAR with selective kernels (Li et al. 2019, arXiv:1903.06586)."""
     return ResNeXt(num_classes, in_channels, 29, cardinality, width, transform=SelectiveKernels)

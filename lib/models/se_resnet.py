@@ -5,11 +5,11 @@ A gate scales each channel of a residual before the sum. `seresnet<depth>` has t
 """
 
 from functools import partial
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
 from .layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
 
@@ -53,10 +53,9 @@ class SEResNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        depth: int = 18,  # 18, 34, 50, 101 or 152
+        depth: Literal[18, 34, 50, 101, 152] = 18,
     ):
         super().__init__()
-        require(depth in PLANS, "depth", f"one of {', '.join(map(str, PLANS))}", depth)
         bottleneck, plan, _ = PLANS[depth]
         self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
         stages, width = [], 64

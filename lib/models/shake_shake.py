@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import conv, draw, init_he
+from .layers import blocks_per_stage, conv, draw, init_he
 
 
 class Mix(torch.autograd.Function):
@@ -91,17 +91,13 @@ class ShakeResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         depth: int = 26,  # 6n + 2
-        width: int = 32,  # channels of the first stage; each further stage has twice as many
+        width: Count = 32,  # channels of the first stage; each further stage has twice as many
         forward: Literal["shake", "even"] = "shake",  # the mix of the branches: random, or half each
         backward: Literal["shake", "even", "keep"] = "shake",  # and of their gradients; keep: the same
         level: Literal["image", "batch"] = "image",  # one coefficient for each image, or one for the batch
     ):
         super().__init__()
-        blocks, rest = divmod(depth - 2, 6)
-        require(blocks >= 1 and rest == 0, "depth", "6n + 2 with n >= 1", depth)
-        require(forward in ("shake", "even"), "forward", "shake or even", forward)
-        require(backward in ("shake", "even", "keep"), "backward", "shake, even or keep", backward)
-        require(level in ("image", "batch"), "level", "image or batch", level)
+        blocks = blocks_per_stage(depth, 6, 2)
         self.stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16))  # the units start with a ReLU
         stages, before = [], 16
         for stage, channels in enumerate((width, width * 2, width * 4)):

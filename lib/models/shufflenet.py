@@ -4,13 +4,13 @@ The stem is a 1x1 convolution of stride 1 instead of a 3x3 one and a max-pool: 3
 """
 
 from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
 from .layers import conv, init_he
 
@@ -61,10 +61,9 @@ class ShuffleNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        groups: int = 2,  # groups of the 1x1 convolutions, 2 or 3
+        groups: Literal[2, 3] = 2,  # of the 1x1 convolutions
     ):
         super().__init__()
-        require(groups in PLANS, "groups", f"one of {', '.join(map(str, PLANS))}", groups)
         self.stem = nn.Sequential(conv(in_channels, 24, 1), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
         stages, width = [], 24
         for channels, units in zip(PLANS[groups][0], UNITS, strict=True):

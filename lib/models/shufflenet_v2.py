@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.registry import models
 from .layers import conv, init_he
 
@@ -65,8 +66,8 @@ class ShuffleNetV2(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        widths: tuple[int, ...] = (116, 232, 464),  # output channels of each stage
-        last: int = 1024,  # and of the last convolution
+        widths: tuple[Count, ...] = (116, 232, 464),  # output channels of each stage
+        last: Count = 1024,  # and of the last convolution
     ):
         super().__init__()
         self.stem = nn.Sequential(conv(in_channels, 24, 3), nn.BatchNorm2d(24), nn.ReLU(inplace=True))

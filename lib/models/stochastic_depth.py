@@ -4,10 +4,11 @@ Block l of L survives with probability 1 - l/L * (1 - survival), equation 4, dra
 """
 
 from functools import partial
+from typing import Literal
 
 from torch import nn
 
-from ..core.errors import require
+from ..core.contracts import Fraction
 from ..core.registry import models
 from .layers import DropPath
 from .resnet import ResNet
@@ -20,7 +21,6 @@ def with_survival(network: nn.Module, survival: float) -> nn.Module:
     The paper multiplies a residual by its survival probability in evaluation. Here it is divided by it in
     training: the same family of functions, as the scale of the BatchNorm in front takes up the factor.
     """
-    require(0 < survival <= 1, "survival", "in (0, 1]", survival)
     for i, block in enumerate(network.stages, start=1):
         block.residual.append(DropPath((1 - survival) * i / len(network.stages)))
     return network
@@ -29,8 +29,8 @@ def with_survival(network: nn.Module, survival: float) -> nn.Module:
 def imagenet(
     num_classes: int = 10,
     in_channels: int = 3,
-    depth: int = 50,
-    survival: float = 0.5,  # probability that the last block is kept; the first ones' are near 1
+    depth: Literal[18, 34, 50, 101, 152] = 50,
+    survival: Fraction = 0.5,  # probability that the last block is kept; the first ones' are near 1
 ) -> nn.Module:
     """ResNet with the stages of ImageNet and stochastic depth (Huang et al. 2016, arXiv:1603.09382)."""
     return with_survival(ImageNetResNet(num_classes, in_channels, depth), survival)
@@ -40,7 +40,7 @@ def imagenet(
 def cifar(
     num_classes: int = 10,
     in_channels: int = 3,
-    survival: float = 0.5,  # probability that the last block is kept; the first ones' are near 1
+    survival: Fraction = 0.5,  # probability that the last block is kept; the first ones' are near 1
 ) -> nn.Module:
     """ResNet-110 for CIFAR with stochastic depth (Huang et al. 2016, arXiv:1603.09382, section 4)."""
     return with_survival(ResNet(num_classes, in_channels, depth=110), survival)

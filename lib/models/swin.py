@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath
+from .layers import DropPath, DropRate, drop_rates
 
 
 class WindowAttention(nn.Module):
@@ -110,18 +111,16 @@ class SwinTransformer(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,  # a multiple of the patch
-        width: int = 96,  # channels of the first stage, 32 a head; each further stage has twice as many
-        blocks: tuple[int, ...] = (2, 2, 6, 2),  # blocks of each stage
-        patch_size: int = 2,  # pixels on the side of a patch; 4 in the paper
-        window: int = 4,  # tokens on the side of a window; 7 in the paper
-        drop_path: float = 0.0,  # probability that the last block drops a branch of an image; linear from 0
+        width: Count = 96,  # channels of the first stage, 32 a head; each further stage has twice as many
+        blocks: tuple[Count, ...] = (2, 2, 6, 2),  # blocks of each stage
+        patch_size: Count = 2,  # pixels on the side of a patch; 4 in the paper
+        window: Count = 4,  # tokens on the side of a window; 7 in the paper
+        drop_path: DropRate = 0.0,  # drop probability of the last block's branches; linear from 0
     ):
         super().__init__()
-        divides = patch_size >= 1 and image_size % patch_size == 0
+        divides = image_size % patch_size == 0
         require(divides, "patch_size", f"a divisor of the image size, {image_size}", patch_size)
-        require(window >= 1, "window", "at least 1", window)
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
-        rates = [drop_path * i / max(sum(blocks) - 1, 1) for i in range(sum(blocks))]
+        rates = drop_rates(drop_path, sum(blocks))
         self.patches = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
         self.patch_norm = nn.LayerNorm(width)
         stages, side = [], image_size // patch_size

@@ -11,9 +11,10 @@ from typing import Literal
 
 from torch import nn
 
-from ..core.errors import BadInput, nearest, require
+from ..core.contracts import Count
+from ..core.errors import BadInput, nearest
 from ..core.registry import models
-from .layers import try_image
+from .layers import DropRate, try_image
 
 
 @models.register("timm/<name>", paper="Wightman 2019, PyTorch Image Models")
@@ -22,9 +23,9 @@ def timm_model(
     in_channels: int = 3,
     image_size: int = 32,  # handed on where the model takes an image size
     name: str = "resnet18",  # as in timm.list_models()
-    drop_rate: float | None = None,  # dropout before the classifier
-    drop_path_rate: float | None = None,  # stochastic depth
-    patch_size: int | None = None,  # pixels on the side of a patch; none fits it to the image
+    drop_rate: DropRate | None = None,  # dropout before the classifier
+    drop_path_rate: DropRate | None = None,  # stochastic depth
+    patch_size: Count | None = None,  # pixels on the side of a patch; none fits it to the image
     stem: Literal["small", "original"] = "small",  # first layers for small images, or timm's own
 ) -> nn.Module:
     """Any model of timm (Wightman 2019), untrained; an option left at None keeps timm's default.
@@ -33,7 +34,6 @@ def timm_model(
         BadInput: timm has no model of this name.
         ValueError: the model does not take one of the options.
     """
-    require(stem in ("small", "original"), "stem", "small or original", stem)
     import timm  # 3.8 seconds, which only those who ask for it should wait
 
     if not timm.is_model(name):

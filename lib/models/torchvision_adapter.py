@@ -5,9 +5,9 @@ A stem of ImageNet, a 7x7 convolution of stride 2 and a max-pool, becomes a 3x3 
 
 from torch import nn
 
-from ..core.errors import BadInput, nearest, require
+from ..core.errors import BadInput, nearest
 from ..core.registry import models
-from .layers import try_image
+from .layers import DropRate, try_image
 
 
 @models.register("torchvision/<name>", paper="TorchVision maintainers and contributors 2016")
@@ -16,8 +16,8 @@ def torchvision_model(
     in_channels: int = 3,
     image_size: int = 32,  # handed on where the model takes an image size
     name: str = "resnet18",  # as in torchvision.models.list_models()
-    dropout: float | None = None,  # dropout, where the model has one
-    stochastic_depth_prob: float | None = None,  # stochastic depth
+    dropout: DropRate | None = None,  # dropout, where the model has one
+    stochastic_depth_prob: DropRate | None = None,  # stochastic depth
 ) -> nn.Module:
     """Any classification model of torchvision, untrained; an option left at None keeps torchvision's default.
 
@@ -35,9 +35,6 @@ def torchvision_model(
         )
     options = {"dropout": dropout, "stochastic_depth_prob": stochastic_depth_prob}
     options = {option: value for option, value in options.items() if value is not None}
-    for option, value in options.items():
-        require(0 <= value < 1, option, "in [0, 1)", value)
-
     try:
         network = theirs.get_model(name, num_classes=num_classes, **needs(name, image_size), **options)
         network = small_stem(network, in_channels)

@@ -6,6 +6,7 @@ the sides and doubles the channels, so that a layer costs the same in all of the
 
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
 from .layers import conv, init_he
@@ -19,14 +20,12 @@ class ToyNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        depth: int = 4,  # convolutions of each of the four stages
-        kernel: int = 7,  # pixels on the side of every convolution's kernel
-        width: int = 64,  # channels of the first stage; each further stage has twice as many
+        depth: Count = 4,  # convolutions of each of the four stages
+        kernel: Count = 7,  # pixels on the side of every convolution's kernel
+        width: Count = 64,  # channels of the first stage; each further stage has twice as many
     ):
         super().__init__()
-        require(depth >= 1, "depth", "at least 1", depth)
-        require(kernel >= 1 and kernel % 2 == 1, "kernel", "odd and at least 1", kernel)
-        require(width >= 1, "width", "at least 1", width)
+        require(kernel % 2 == 1, "kernel", "odd", kernel)
         layers, before = [], in_channels
         for stage in range(STAGES):
             channels = width * 2**stage

@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import DropPath, conv
+from .layers import DropPath, DropRate, conv, drop_rates
 
 
 class LargeKernelAttention(nn.Module):
@@ -84,13 +84,12 @@ class VAN(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        widths: tuple[int, ...] = (32, 64, 160, 256),  # channels of each stage
-        blocks: tuple[int, ...] = (3, 3, 5, 2),  # blocks of each stage
-        drop_path: float = 0.0,  # probability that the last block drops a branch of an image; linear from 0
+        widths: tuple[Count, ...] = (32, 64, 160, 256),  # channels of each stage
+        blocks: tuple[Count, ...] = (3, 3, 5, 2),  # blocks of each stage
+        drop_path: DropRate = 0.0,  # drop probability of the last block's branches; linear from 0
     ):
         super().__init__()
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
-        rates = [drop_path * i / max(sum(blocks) - 1, 1) for i in range(sum(blocks))]
+        rates = drop_rates(drop_path, sum(blocks))
         stages, before = [], in_channels
         for width, count, expansion in zip(widths, blocks, (8, 8, 4, 4), strict=True):
             kernel = 3 if stages else 7

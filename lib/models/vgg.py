@@ -4,10 +4,10 @@ BatchNorm (Ioffe & Szegedy 2015, arXiv:1502.03167) follows every convolution; on
 """
 
 from functools import partial
+from typing import Literal
 
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
 from .layers import init_he
 
@@ -26,10 +26,9 @@ class VGG(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        depth: int = 16,  # 11, 13, 16 or 19
+        depth: Literal[11, 13, 16, 19] = 16,
     ):
         super().__init__()
-        require(depth in PLANS, "depth", f"one of {', '.join(map(str, PLANS))}", depth)
         layers, before = [], in_channels
         for width, convolutions in zip(WIDTHS, PLANS[depth][0], strict=True):
             for _ in range(convolutions):

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath
+from .layers import DropPath, DropRate, drop_rates
 
 
 class Attention(nn.Module):
@@ -54,24 +55,22 @@ class ViT(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         image_size: int = 32,  # a multiple of the patch
-        depth: int = 12,  # layers
-        width: int = 384,  # channels of a token
-        heads: int = 6,  # attention heads
-        patch_size: int = 4,  # pixels on the side of a patch
-        dropout: float = 0.0,  # probability of a zero behind dense layers
-        drop_path: float = 0.0,  # probability that the last layer drops a branch of an image; linear from 0
+        depth: Count = 12,  # layers
+        width: Count = 384,  # channels of a token
+        heads: Count = 6,  # attention heads
+        patch_size: Count = 4,  # pixels on the side of a patch
+        dropout: DropRate = 0.0,  # probability of a zero behind dense layers
+        drop_path: DropRate = 0.0,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
-        divides = patch_size >= 1 and image_size % patch_size == 0
+        divides = image_size % patch_size == 0
         require(divides, "patch_size", f"a divisor of the image size, {image_size}", patch_size)
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
-        require(0 <= drop_path < 1, "drop_path", "in [0, 1)", drop_path)
         tokens = (image_size // patch_size) ** 2
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.position = nn.Parameter(torch.empty(1, 1 + tokens, width))
         self.patches = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
         self.dropout = nn.Dropout(dropout)
-        rates = [drop_path * layer / max(depth - 1, 1) for layer in range(depth)]
+        rates = drop_rates(drop_path, depth)
         self.blocks = nn.Sequential(*(Block(width, heads, dropout, rate) for rate in rates))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, num_classes)

@@ -5,9 +5,9 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import DropRate, blocks_per_stage, conv, init_he
 
 
 class WideBlock(nn.Module):
@@ -38,14 +38,11 @@ class WideResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         depth: int = 28,  # 6n + 4
-        widen: int = 10,  # the paper's k
-        dropout: float = 0.0,  # probability of a zero between a unit's convolutions
+        widen: Count = 10,  # the paper's k
+        dropout: DropRate = 0.0,  # probability of a zero between a unit's convolutions
     ):
         super().__init__()
-        blocks, rest = divmod(depth - 4, 6)
-        require(blocks >= 1 and rest == 0, "depth", "6n + 4 with n >= 1", depth)
-        require(widen >= 1, "widen", "at least 1", widen)
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
+        blocks = blocks_per_stage(depth, 6, 4)
         self.stem = conv(in_channels, 16, 3)
         stages, width = [], 16
         for stage, channels in enumerate((16 * widen, 32 * widen, 64 * widen)):
@@ -85,7 +82,7 @@ models.register("wrn_<depth>_<widen>", WideResNet, **FACTS)
 def wideresnet(
     num_classes: int = 10,
     in_channels: int = 3,
-    dropout: float = 0.3,  # probability of a zero between a unit's convolutions
+    dropout: DropRate = 0.3,  # probability of a zero between a unit's convolutions
 ) -> WideResNet:
     """WRN-28-10 with the dropout of the RICAP experiments (Takahashi et al. 2018, arXiv:1811.09030)."""
     return WideResNet(num_classes, in_channels, depth=28, widen=10, dropout=dropout)

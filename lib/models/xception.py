@@ -9,9 +9,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import DropRate, conv, init_he
 
 
 def separable(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -50,10 +49,9 @@ class Xception(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        dropout: float = 0.5,  # probability of a zero before the classifier
+        dropout: DropRate = 0.5,  # probability of a zero before the classifier
     ):
         super().__init__()
-        require(0 <= dropout < 1, "dropout", "in [0, 1)", dropout)
         self.stem = nn.Sequential(
             conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU(inplace=True),
             conv(32, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True),

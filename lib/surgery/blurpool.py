@@ -5,8 +5,11 @@ norm and the activation that a convolution feeds where these are modules of thei
 right behind it. A 1x1 convolution, of a shortcut, is blurred in front: the same function of a quarter's work.
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from ..core.errors import require
@@ -48,10 +51,10 @@ class Blur(nn.Module):
 def blurpool(
     model: nn.Module,
     shape: tuple[int, int, int],
-    size: int = 3,  # taps of the filter, odd: 3 for [1, 2, 1], 5 for [1, 4, 6, 4, 1]
+    size: Annotated[int, Interval(ge=3, le=7)] = 3,  # taps: 3 for [1, 2, 1], 5 for [1, 4, 6, 4, 1]
 ) -> nn.Module:
     """BlurPool: convolutions and poolings of stride 2 blur before they drop pixels."""
-    require(size in (3, 5, 7), "size", "3, 5 or 7", size)
+    require(size % 2 == 1, "size", "odd", size)
     graph = trace(model, shape)
     strided = [(c, m) for c, m in graph.called(nn.Conv2d, *POOLS) if _pair(m.stride) == (2, 2)]
     if not strided:

@@ -1,8 +1,10 @@
 """Dropout (Srivastava et al. 2014, JMLR 15) of the features that the classifier reads."""
 
+from typing import Annotated
+
+from annotated_types import Interval
 from torch import nn
 
-from ..core.errors import require
 from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import PASSED
@@ -14,10 +16,9 @@ from .graft import before
 def dropout(
     model: nn.Module,
     shape: tuple[int, int, int],
-    rate: float = 0.5,  # probability of a zero; 0.5 in the paper
+    rate: Annotated[float, Interval(gt=0, lt=1)] = 0.5,  # probability of a zero; 0.5 in the paper
 ) -> nn.Module:
     """Dropout in front of the classifier."""
-    require(0 < rate < 1, "rate", "above 0 and below 1", rate)
     heads = classifiers(trace(model, shape))
     if not heads:
         raise ValueError("the model has no Linear module that gives the logits")

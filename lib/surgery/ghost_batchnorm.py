@@ -7,7 +7,7 @@ last batch weighs 1 - (1 - momentum)^n in them instead of momentum.
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from .graft import replace_each
@@ -35,10 +35,9 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 )
 def ghost_batchnorm(
     model: nn.Module,
-    size: int = 32,  # images that share statistics, within a micro-batch
+    size: Count = 32,  # images that share statistics, within a micro-batch
 ) -> nn.Module:
     """Ghost BatchNorm: normalise by the statistics of small parts of the batch."""
-    require(size > 0, "size", "at least 1", size)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     if not norms:
         raise ValueError("the model has no BatchNorm2d")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import residual_branches
@@ -27,10 +27,9 @@ class SqueezeExcite(nn.Module):
 def squeeze_excite(
     model: nn.Module,
     shape: tuple[int, int, int],
-    ratio: int = 16,  # how much narrower than the channels the first dense layer is; 16 in the paper
+    ratio: Count = 16,  # channels over the width between the two dense layers; 16 in the paper
 ) -> nn.Module:
     """Squeeze-and-excitation: a gate for each channel at the end of each residual branch."""
-    require(ratio > 0, "ratio", "at least 1", ratio)
     branches = [branch for branch in residual_branches(model, shape) if branch.is_map]
     if not branches:
         raise ValueError("the model has no residual branch whose last layer is a convolution")

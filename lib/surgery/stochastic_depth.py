@@ -4,10 +4,12 @@ Branch l of L is dropped with probability rate * l/L, equation 4, for each image
 those that are added to their own input, in the order of the forward: a layer of a transformer has two.
 """
 
+from typing import Annotated
+
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
-from ..core.errors import require
 from ..core.facts import SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import residual_branches
@@ -41,10 +43,9 @@ class DropBranch(nn.Module):
 def stochastic_depth(
     model: nn.Module,
     shape: tuple[int, int, int],
-    rate: float = 0.5,  # probability that the last branch is dropped; linear from 0; 0.5 in the paper
+    rate: Annotated[float, Interval(gt=0, lt=1)] = 0.5,  # drop probability of the last branch; linear from 0
 ) -> nn.Module:
     """Stochastic depth: training drops whole residual branches, the later the more often."""
-    require(0 < rate < 1, "rate", "above 0 and below 1", rate)
     branches = residual_branches(model, shape)
     if not branches:
         raise ValueError(
