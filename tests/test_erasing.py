@@ -18,7 +18,7 @@ from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.engine.step import Run, train_step
 from lib.factory import build as build_run
-from lib.losses.cross_entropy import cross_entropy
+from lib.losses.cross_entropy import CrossEntropy
 from tests.helpers.references import cutouts, rectangle
 
 BLACK, WHITE = torch.tensor([-2.0, -1.5, -1.0]), torch.tensor([2.0, 2.5, 3.0])
@@ -258,7 +258,7 @@ def test_dual_cutout_makes_two_views_of_each_image_that_are_cut_apart():
 
 
 def dual_loss(alpha: float = 0.1, **options):
-    return build("dual_cutout", alpha=alpha, **options).loss(cross_entropy())
+    return build("dual_cutout", alpha=alpha, **options).loss(CrossEntropy())
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.1, 2.0])
@@ -282,7 +282,7 @@ def test_the_loss_of_dual_cutout_is_both_cross_entropies_and_the_squared_differe
 
 def test_the_term_of_dual_cutout_is_absent_where_no_views_are_made():
     logits = torch.randn(6, 1, generator=torch.Generator().manual_seed(0)).expand(6, 5)
-    base = cross_entropy()
+    base = CrossEntropy()
     batch = Batch(torch.zeros(6, 1, 2, 2), torch.ones(6, 5) / 5, torch.arange(6), epoch=3)
     assert torch.equal(dual_loss()(logits, batch), base(logits, batch))
     # Views that another map has made are no cut views outside its epochs.
@@ -294,7 +294,7 @@ def test_the_term_of_dual_cutout_is_absent_where_no_views_are_made():
 def test_of_more_views_dual_cutout_compares_the_two_that_it_cut_from_one():
     logits = torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, 5.0, 3.0, 3.0])[:, None].expand(8, 4)
     batch = Batch(torch.zeros(8, 1, 2, 2), torch.ones(8, 4) / 4, torch.arange(8), views=4)
-    term = dual_loss(1.0)(logits, batch) - cross_entropy()(logits, batch)
+    term = dual_loss(1.0)(logits, batch) - CrossEntropy()(logits, batch)
     torch.testing.assert_close(term, torch.tensor([0.0, 0, 0, 0, 9, 9, 0, 0]))
 
 

@@ -40,7 +40,7 @@ def gradient(name: str, logits: Tensor, y: Tensor, **options) -> Tensor:
 
 @pytest.mark.parametrize("name", losses.names())
 @pytest.mark.parametrize("y", [HARD, SOFT], ids=["hard", "soft"])
-def test_every_loss_gives_each_sample_a_finite_value_that_is_its_own(name, y):
+def test_a_loss_is_finite_and_a_function_of_one_sample_alone(name, y):
     logits = logits_of(B, K)
     found = values(name, logits, y)
     assert found.shape == (B,)
@@ -51,7 +51,7 @@ def test_every_loss_gives_each_sample_a_finite_value_that_is_its_own(name, y):
 
 @pytest.mark.parametrize("name", losses.names())
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_every_loss_is_taken_in_float32_and_finite_for_logits_of_any_size(name, dtype):
+def test_a_loss_is_computed_in_float32_and_finite_for_logits_of_any_magnitude(name, dtype):
     for scale in (1e-4, 30.0, 3e4):
         logits = torch.eye(K, dtype=dtype)[torch.arange(B) % K] * scale
         for y in (HARD, SOFT, HARD.roll(1, 0)):
@@ -61,7 +61,16 @@ def test_every_loss_is_taken_in_float32_and_finite_for_logits_of_any_size(name, 
 
 
 @pytest.mark.parametrize("name", losses.names())
-def test_every_loss_falls_along_its_gradient(name):
+def test_a_loss_of_classes_or_of_probabilities_equals_that_of_the_batch(name):
+    logits, loss = logits_of(B, K), losses[name].build()
+    expected = loss(logits, batch_of(HARD))
+    assert torch.equal(loss(logits, HARD), expected)
+    assert torch.equal(loss(logits, HARD.argmax(1)), expected)
+    assert torch.equal(loss(logits, SOFT), loss(logits, batch_of(SOFT)))
+
+
+@pytest.mark.parametrize("name", losses.names())
+def test_a_small_gradient_step_lowers_the_loss(name):
     logits = logits_of(B, K)
     step = logits - 0.05 * gradient(name, logits, SOFT)
     assert (values(name, step, SOFT) < values(name, logits, SOFT)).all()
@@ -77,26 +86,26 @@ def test_every_loss_falls_along_its_gradient(name):
         ("bootstrap_hard", {"trust": 1.0}),
     ],
 )
-def test_a_variant_that_is_switched_off_is_cross_entropy(name, off, y):
+def test_a_variant_at_its_neutral_value_equals_cross_entropy(name, off, y):
     logits = logits_of(B, K)
     torch.testing.assert_close(values(name, logits, y, **off), values("cross_entropy", logits, y))
     torch.testing.assert_close(gradient(name, logits, y, **off), gradient("cross_entropy", logits, y))
 
 
 @pytest.mark.parametrize("y", [HARD, SOFT], ids=["hard", "soft"])
-def test_bce_is_torchs_summed_or_averaged_over_the_classes(y):
+def test_bce_equals_torchs_summed_or_averaged_over_classes(y):
     logits = logits_of(B, K)
     theirs = torch.nn.BCEWithLogitsLoss(reduction="none")(logits, y)
     torch.testing.assert_close(values("bce", logits, y), theirs.sum(1))
     torch.testing.assert_close(values("bce", logits, y, reduction="mean"), theirs.sum(1) / K)
 
 
-def test_the_gradient_of_summed_bce_is_the_sigmoid_less_the_target():
+def test_the_gradient_of_summed_bce_is_the_sigmoid_minus_the_target():
     logits = logits_of(B, K)
     torch.testing.assert_close(gradient("bce", logits, SOFT), torch.sigmoid(logits) - SOFT)
 
 
-def test_bce_with_a_threshold_takes_both_classes_of_a_mix_as_present():
+def test_bce_with_a_threshold_counts_both_classes_of_a_mix_as_present():
     y = torch.tensor([[0.3, 0.7, 0.0], [0.1, 0.9, 0.0]])
     logits = logits_of(2, 3)
     present = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
@@ -106,14 +115,14 @@ def test_bce_with_a_threshold_takes_both_classes_of_a_mix_as_present():
 
 
 @pytest.mark.parametrize("focusing", [0.5, 1.0, 2.0, 5.0])
-def test_focal_of_two_classes_is_torchvisions_of_the_sigmoid(focusing):
+def test_focal_loss_of_two_classes_equals_torchvisions_sigmoid_focal_loss(focusing):
     z = logits_of(B)
     logits, y = torch.stack([torch.zeros(B), z], 1), torch.eye(2)[torch.arange(B) % 2]
     theirs = sigmoid_focal_loss(z, y[:, 1], alpha=-1, gamma=focusing, reduction="none")
     torch.testing.assert_close(values("focal", logits, y, focusing=focusing), theirs)
 
 
-def test_focal_weighs_each_class_of_a_soft_target_by_its_own_doubt():
+def test_focal_loss_weights_each_class_of_a_soft_target_by_its_own_probability():
     logits = torch.log(torch.tensor([[0.2, 0.3, 0.5]]))
     y = torch.tensor([[0.6, 0.4, 0.0]])
     expected = -(0.6 * 0.8**3 * math.log(0.2) + 0.4 * 0.7**3 * math.log(0.3))
@@ -121,7 +130,7 @@ def test_focal_weighs_each_class_of_a_soft_target_by_its_own_doubt():
 
 
 @pytest.mark.parametrize("focusing", [0.3, 1.0, 2.0])
-def test_focal_of_a_certain_answer_has_neither_value_nor_slope(focusing):
+def test_focal_loss_of_a_certain_prediction_has_zero_value_and_zero_gradient(focusing):
     logits = torch.tensor([[200.0, 0.0, 0.0]])
     y = torch.tensor([[1.0, 0.0, 0.0]])
     assert values("focal", logits, y, focusing=focusing).item() == 0
@@ -137,7 +146,7 @@ def test_poly1_is_the_series_of_cross_entropy_with_its_first_coefficient_changed
 
 
 @pytest.mark.parametrize("trust", [0.0, 0.6, 0.95])
-def test_soft_bootstrapping_is_cross_entropy_and_the_entropy_of_the_belief(trust):
+def test_soft_bootstrapping_is_cross_entropy_plus_the_entropy_of_the_prediction(trust):
     logits = logits_of(B, K)
     entropy = torch.distributions.Categorical(logits=logits).entropy()
     expected = trust * F.cross_entropy(logits, SOFT, reduction="none") + (1 - trust) * entropy
@@ -145,22 +154,22 @@ def test_soft_bootstrapping_is_cross_entropy_and_the_entropy_of_the_belief(trust
 
 
 @pytest.mark.parametrize("trust", [0.0, 0.6, 0.8])
-def test_hard_bootstrapping_is_cross_entropy_with_a_target_moved_towards_the_belief(trust):
+def test_hard_bootstrapping_is_cross_entropy_with_the_target_moved_towards_the_prediction(trust):
     logits = logits_of(B, K)
-    believed = torch.zeros(B, K)
+    predicted = torch.zeros(B, K)
     for i, row in enumerate(logits.tolist()):
-        believed[i, row.index(max(row))] = 1
-    target = trust * HARD + (1 - trust) * believed
+        predicted[i, row.index(max(row))] = 1
+    target = trust * HARD + (1 - trust) * predicted
     torch.testing.assert_close(
         values("bootstrap_hard", logits, HARD, trust=trust), values("cross_entropy", logits, target)
     )
-    expected = logits.softmax(1) - target  # the belief is a constant
+    expected = logits.softmax(1) - target  # the prediction is a constant
     torch.testing.assert_close(gradient("bootstrap_hard", logits, HARD, trust=trust), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_loss_of_a_mixup_is_that_of_both_labels_in_the_shares_of_their_images(seed):
-    # Image i is the unit vector i, so a mixed image tells what it is mixed of, and in which shares.
+def test_the_loss_of_a_mixed_image_is_the_weighted_mean_over_both_labels(seed):
+    # Image i is the unit vector i, so a mixed image shows which images it mixes, and with which weights.
     batch = Batch(torch.eye(B)[:, :, None, None], HARD, torch.arange(B))
     mixed = augmentations["mixup"].build()(batch, Rng(seed, "mixup"))
     logits = logits_of(B, K)
@@ -181,14 +190,14 @@ def test_the_loss_of_a_mixup_is_that_of_both_labels_in_the_shares_of_their_image
         ("bootstrap_hard", {"trust": -0.1}),
     ],
 )
-def test_what_makes_no_loss_is_refused(name, options):
+def test_an_option_out_of_bounds_is_refused(name, options):
     ((argument, value),) = options.items()
     with pytest.raises(ValueError, match=f"{argument} must be .*, got {value}"):
         losses[name].build(**options)
 
 
 @pytest.mark.parametrize("name", [*losses.names(), "ce", "lsr"])
-def test_every_loss_trains_from_the_command_line_by_the_older_flag_too(name, tiny):
+def test_every_loss_trains_from_the_command_line_also_by_the_older_flag(name, tiny):
     line = f"--config {tiny} --epochs 0.5 --milestones 0.5 --mixup --output-dir run --crit {name}"
     assert train.main(line.split()) == 0
     assert json.loads(Path("run/result.json").read_text())["status"] == "ok"

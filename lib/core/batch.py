@@ -1,10 +1,12 @@
 """A batch of images and targets, with the context that tricks need."""
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from dataclasses import replace as dataclass_replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .rng import Rng
@@ -29,6 +31,12 @@ class Batch:
     teacher: Tensor | None = None  # (B, K) logits of the teachers of a distillation
     views: int = 1  # consecutive samples that are views of one image, and stay together
     scale: PixelScale | None = None  # set by NORMALIZE
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, num_classes: int) -> "Batch":
+        """A batch of plain tensors; y holds classes (B,) or probabilities (B, K)."""
+        y = F.one_hot(y, num_classes).float() if y.ndim == 1 else y
+        return cls(x, y, torch.arange(len(x), device=x.device))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -72,3 +80,18 @@ class Batch:
 
 
 Loss = Callable[[Tensor, Batch], Tensor]  # logits (B, K), batch -> losses (B,)
+
+
+def accepts_targets(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a method `(logits, batch)` also take `(logits, y)`, for training loops without batches.
+
+    y holds classes (B,) or probabilities (B, K); `known` are other fields of the batch, such as `teacher=`.
+    """
+
+    @functools.wraps(loss)
+    def accepting(self, logits: Tensor, target: Batch | Tensor, **known) -> Tensor:  # (B, K) -> (B,)
+        # A loss looks at no image, so the logits take the place of x.
+        batch = target if isinstance(target, Batch) else Batch.of(logits, target, logits.shape[1])
+        return loss(self, logits, batch.replace(**known) if known else batch)
+
+    return accepting

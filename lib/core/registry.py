@@ -206,7 +206,7 @@ optimizers = Registry("optimizer", "optim", given=("params",))
 wrappers = Registry("wrapper", "optim", given=("base", "model", "total"), facts=WrapperFacts)
 schedules = Registry("schedule", "optim")
 averages = Registry("average", "optim", given=("model", "steps_per_epoch", "total"))
-distillations = Registry("distillation", "distill")
+distillations = Registry("distillation", "distill", given=("base", "epochs"))
 tta = Registry("view", "augment", given=("model",))
 corruptions = Registry("corruption", "corruptions", given=("x", "severity", "rng"))
 

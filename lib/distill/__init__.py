@@ -1,1 +1,1 @@
-"""Distillation: maps of the loss that use the logits of a teacher, `batch.teacher`."""
+"""Distillation: losses around a loss that also use the logits of a teacher."""

@@ -18,7 +18,7 @@ def build_loss(config: Config, steps: list[Step]) -> Loss:
     loss = reduce(lambda loss, step: step.map.loss(loss), steps, config.chosen["loss"].build())
     # In the order of their names, whatever the order of the flags: one may weigh what stands before it.
     for _, choice in sorted(config.tricks["distill"].items()):
-        loss = choice.build()(loss, config.train.epochs)
+        loss = choice.build(base=loss, epochs=config.train.epochs)
     return loss
 
 

@@ -1,1 +1,1 @@
-"""Losses: `(logits, batch) -> (B,)`, one value a sample, so that terms add and the step alone reduces."""
+"""Losses: `(logits, batch)` or `(logits, y)` to one value for each sample, so that terms can be added."""

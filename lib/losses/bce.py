@@ -1,33 +1,29 @@
-"""Binary cross-entropy: each class a yes or no of its own (Wightman et al. 2021, arXiv:2110.00476).
+"""Binary cross-entropy of each class (Wightman et al. 2021, arXiv:2110.00476).
 
-A target below 1 is not a doubt between classes but the presence of several, as after a mix: there the paper
-counts each of the mixed classes as present, which `threshold` does.
+The paper counts both classes of a mixed target as present. `threshold` does so.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor
 
-from ..core.batch import Batch
-from ..core.errors import require
+from ..core.batch import Batch, accepts_targets
 from ..core.registry import losses
 
 
-# The sum over classes is the default: its gradient in the right class's logit is p - 1, as cross-entropy's,
-# so learning rates carry over. The mean is K times smaller, which only optimizers that rescale do not mind.
+# The default is the sum over classes: its gradient in the right class's logit is p - 1, as for cross-entropy,
+# so learning rates carry over. The mean is K times smaller, which matters unless the optimizer rescales.
 @losses.register("bce", paper="Wightman et al. 2021, arXiv:2110.00476")
-def binary_cross_entropy(
-    reduction: Literal["sum", "mean"] = "sum",  # over the classes; the mean is K times smaller
-    threshold: float | None = None,  # targets above it count as 1 and all others as 0; none: as they are
-):
-    """Binary cross-entropy: each class a yes or no of its own."""
-    rule = "at least 0 and below 1"
-    require(threshold is None or 0 <= threshold < 1, "threshold", rule, threshold)
+@dataclass(frozen=True)
+class BinaryCrossEntropy:
+    reduction: Literal["sum", "mean"] = "sum"  # over the classes; the mean is K times smaller
+    threshold: Annotated[float, Interval(ge=0, lt=1)] | None = None  # targets above it become 1, others 0
 
-    def loss(logits: Tensor, batch: Batch) -> Tensor:  # (B, K) -> (B,)
-        y = batch.y if threshold is None else (batch.y > threshold).to(batch.y.dtype)
+    @accepts_targets
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:  # (B, K) -> (B,)
+        y = batch.y if self.threshold is None else (batch.y > self.threshold).to(batch.y.dtype)
         each = F.binary_cross_entropy_with_logits(logits.float(), y, reduction="none")
-        return each.sum(1) if reduction == "sum" else each.mean(1)
-
-    return loss
+        return each.sum(1) if self.reduction == "sum" else each.mean(1)
