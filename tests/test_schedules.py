@@ -19,14 +19,14 @@ from lib.optim.schedules import Cosine, Warmup
 
 
 def schedule_of(name: str, warmup: float | None = None, **options):
-    """The schedule as a run has it: within the warm-up that it brings along."""
+    """The schedule as a run builds it, with its default warm-up."""
     usual = schedules[name].facts.defaults.get("warmup", 0.0)
     return Warmup(usual if warmup is None else warmup)(schedules[name].build(**options))
 
 
 @pytest.mark.parametrize("name", schedules.names())
 @pytest.mark.parametrize("epochs", [12, 30.5, 200])
-def test_every_schedule_is_a_finite_factor_over_its_budget_and_a_function_of_time_alone(name, epochs):
+def test_a_schedule_is_finite_over_its_budget_and_depends_on_time_only(name, epochs):
     times = [epochs * i / 97 for i in range(97)]
     factors = {time: schedule_of(name)(time, epochs) for time in times}
     assert all(math.isfinite(factor) and 0 <= factor <= 1 for factor in factors.values())
@@ -36,9 +36,9 @@ def test_every_schedule_is_a_finite_factor_over_its_budget_and_a_function_of_tim
         assert schedule(time, epochs) == factors[time]
 
 
-# The first cosine of SGDR is so many epochs long, as in its paper.
+# The first cycle of SGDR is given in epochs, as in its paper.
 @pytest.mark.parametrize("name", [n for n in schedules.names() if n != "sgdr"])
-def test_a_schedule_in_shares_of_the_budget_stretches_with_it(name):
+def test_a_schedule_in_fractions_of_the_budget_scales_with_it(name):
     short, long = ([schedule_of(name)(epochs * i / 64, epochs) for i in range(64)] for epochs in (10, 320))
     assert short == pytest.approx(long)
 
@@ -89,7 +89,7 @@ CYCLIC = {"base_lr": 0.1, "max_lr": 1.0, "step_size_up": 4, "cycle_momentum": Fa
             "CyclicLR",
             {**CYCLIC, "mode": "exp_range", "gamma": 0.9},
         ),
-        # Theirs ends with its last step, ours with the budget, which is one step later.
+        # torch's ends at its last step, ours at the end of the budget, one step later.
         (
             "onecycle",
             {"peak": 12, "shape": "cosine", "start": 1 / 25, "end": 1 / 25e4},
@@ -98,7 +98,7 @@ CYCLIC = {"base_lr": 0.1, "max_lr": 1.0, "step_size_up": 4, "cycle_momentum": Fa
         ),
     ],
 )
-def test_a_schedule_is_torchs_own_where_torch_has_one(name, options, scheduler, theirs):
+def test_a_schedule_equals_torchs_where_torch_has_one(name, options, scheduler, theirs):
     ours = [schedules[name].build(**options)(epoch, 40) for epoch in range(40)]
     expected = torch_factors(getattr(torch.optim.lr_scheduler, scheduler), 40, **theirs)
     assert ours == pytest.approx(expected, abs=1e-7)
@@ -135,25 +135,25 @@ def test_a_schedule_is_torchs_own_where_torch_has_one(name, options, scheduler, 
         ("warmcosine", {}, {0: 0, 20: (1 + math.cos(math.pi / 10)) / 2, 100: 0.5, 200: 0}),
     ],
 )
-def test_a_schedule_takes_the_values_of_its_closed_form(name, options, points):
+def test_a_schedule_has_the_values_of_its_closed_form(name, options, points):
     schedule = schedule_of(name, **options)
     assert {time: schedule(time, 200) for time in points} == pytest.approx(points, abs=1e-6)
 
 
-def test_milestones_in_epochs_and_as_shares_of_the_budget_agree():
-    by_epoch, by_share = (schedule_of("multistep", milestones=m) for m in ((60, 120, 160), (0.3, 0.6, 0.8)))
-    assert all(by_epoch(t / 4, 200) == by_share(t / 4, 200) for t in range(800))
+def test_milestones_in_epochs_and_as_fractions_of_the_budget_agree():
+    by_epoch, by_fraction = (schedule_of("multistep", milestones=m) for m in ((60, 120, 160), (0.3, 0.6, 0.8)))
+    assert all(by_epoch(t / 4, 200) == by_fraction(t / 4, 200) for t in range(800))
 
 
-def test_milestones_as_shares_fit_into_a_budget_of_less_than_an_epoch():
-    factors = [schedule_of("multistep")(0.5 * share, 0.5) for share in (0, 0.29, 0.31, 0.61, 0.81)]
+def test_milestones_as_fractions_fit_a_budget_of_less_than_an_epoch():
+    factors = [schedule_of("multistep")(0.5 * part, 0.5) for part in (0, 0.29, 0.31, 0.61, 0.81)]
     assert factors == pytest.approx([1, 1, 0.2, 0.04, 0.008])
 
 
 @pytest.mark.parametrize(
     ("points", "factors"), [((0.0, 0.2), (0, 1, 0)), ((0.0, 5, 0.5, 30), (0.1, 1, 0.4, 0.4, 0))]
 )
-def test_a_piecewise_schedule_is_numpys_interpolation(points, factors):
+def test_a_piecewise_schedule_equals_numpys_interpolation(points, factors):
     knots = [*(p * 40 if p < 1 else p for p in points), 40]
     times = np.linspace(0, 40, 173)
     schedule = schedule_of("piecewise", points=points, factors=factors)
@@ -163,18 +163,18 @@ def test_a_piecewise_schedule_is_numpys_interpolation(points, factors):
 @pytest.mark.parametrize("name", schedules.names())
 @pytest.mark.parametrize(("warmup", "length"), [(5, 5), (0.1, 4)])
 @pytest.mark.parametrize("start", [0.0, 0.3])
-def test_a_warm_up_rises_linearly_to_the_schedule_and_then_leaves_it_alone(name, warmup, length, start):
+def test_a_linear_warm_up_rises_to_the_schedule_and_then_follows_it(name, warmup, length, start):
     plain = schedules[name].build()
     warmed = Warmup(warmup, start)(plain)
     goal = plain(length, 40)
-    for share in (0, 0.25, 0.5, 0.999999):
-        assert warmed(share * length, 40) == pytest.approx(start + (goal - start) * share, abs=1e-5)
+    for part in (0, 0.25, 0.5, 0.999999):
+        assert warmed(part * length, 40) == pytest.approx(start + (goal - start) * part, abs=1e-5)
     for time in np.linspace(length, 39.9, 50):
         assert warmed(time, 40) == plain(time, 40)
 
 
 @pytest.mark.parametrize("name", ["cosine", "constant", "wsd", "htd"])
-def test_an_exponential_warm_up_rises_by_the_same_ratio_and_then_leaves_the_schedule_alone(name):
+def test_an_exponential_warm_up_rises_by_equal_ratios_and_then_follows_the_schedule(name):
     plain = schedules[name].build()
     warmed = Warmup(4, 0.001, "exponential")(plain)
     rates = [warmed(epoch, 40) for epoch in (0, 1, 2, 3, 4)]
@@ -185,12 +185,12 @@ def test_an_exponential_warm_up_rises_by_the_same_ratio_and_then_leaves_the_sche
         assert warmed(time, 40) == plain(time, 40)
 
 
-def test_an_exponential_warm_up_cannot_start_from_nothing():
+def test_an_exponential_warm_up_cannot_start_at_0():
     with pytest.raises(ValueError, match="warmup_start must be above 0"):
         Warmup(5, 0.0, "exponential")
 
 
-def test_the_hyperbolic_tangent_is_timms():
+def test_the_hyperbolic_tangent_equals_timms():
     theirs = TanhLRScheduler(optimizer := sgd(), t_initial=40, lb=-6.0, ub=3.0, lr_min=0.1)
     for epoch in range(40):
         theirs.step(epoch)
@@ -213,12 +213,12 @@ def test_the_hyperbolic_tangent_is_timms():
         ("cyclic", {"start": 1.1}, "start"),
     ],
 )
-def test_what_makes_no_schedule_of_the_budget_is_refused(name, options, fault):
+def test_an_option_out_of_bounds_or_beyond_the_budget_is_refused(name, options, fault):
     with pytest.raises(ValueError, match=f"^{fault} must be .*, got {options[fault]:g}"):
         schedules[name].build(**options)(0, 40)
 
 
-# The values of --sched and --crit in an older project's commands, and what they come to over 200 epochs.
+# The values of --sched in an older project's commands, and their factors over 200 epochs.
 
 
 @pytest.mark.parametrize(
@@ -231,14 +231,14 @@ def test_what_makes_no_schedule_of_the_budget_is_refused(name, options, fault):
         ("custom", {0: 0.04, 60: 1, 130: 0.5, 200: 0}),
     ],
 )
-def test_every_sched_of_older_projects_is_understood(value, points):
+def test_every_sched_value_of_older_projects_is_accepted(value, points):
     config = parse(["--sched", value]).config()
     schedule = config.settings["schedule"](config.chosen["schedule"].build())
     assert {time: schedule(time, 200) for time in points} == pytest.approx(points)
 
 
 @pytest.mark.parametrize("value", ["warmup", "multistep", "cosine", "warmcosine", "custom"])
-def test_every_sched_of_older_projects_trains(value, tiny):
+def test_every_sched_value_of_older_projects_trains(value, tiny):
     line = f"--config {tiny} --sched {value} --crit lsr --smooth-factor 0.2 --epochs 1 --output-dir run"
     extra = " --milestones 0.5" if value in ("warmup", "multistep") else ""
     assert train.main((line + extra).split()) == 0
@@ -246,13 +246,11 @@ def test_every_sched_of_older_projects_trains(value, tiny):
 
 
 ROOT = Path(__file__).parent.parent
-
-
 RECIPES = sorted(set(ROOT.glob("configs/**/*.yaml")) - set(ROOT.glob("configs/grids/*")))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipes_schedule_fits_its_budget(path):
+def test_the_schedule_of_every_recipe_fits_its_budget(path):
     build_schedule(parse(["--config", str(path)]).config())
 
 
@@ -268,11 +266,11 @@ def test_every_recipes_schedule_fits_its_budget(path):
         ("hysts", {79.9: 0.1, 80: 0.01, 120: 0.001}),
     ],
 )
-def test_a_published_recipe_has_the_published_rates(recipe, rates):
+def test_a_published_recipe_has_the_published_learning_rates(recipe, rates):
     config = parse(["--config", str(ROOT / f"configs/recipes/{recipe}.yaml")]).config()
     schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
     assert {time: lr * schedule(time, config.train.epochs) for time in rates} == pytest.approx(rates)
 
 
-def test_no_warm_up_is_the_schedule_itself():
+def test_a_warm_up_of_length_0_returns_the_schedule_itself():
     assert Warmup(0)(schedule := Cosine()) is schedule

@@ -1,8 +1,10 @@
-"""Schedules: the factor of the learning rate, a pure function of time.
+"""Schedules: the factor of the learning rate as a pure function of time.
 
 A schedule takes `(epoch, epochs)`: the time since the start and the whole budget, both in epochs and both
-real numbers (the rate is set at every step). Its points in time are epochs, or, below 1, shares of the
-budget, so that a recipe can be shortened.
+real numbers, since the learning rate is set at every step. Points in time are epochs or, below 1, fractions of
+the budget, so that a recipe can be shortened. In a training loop of your own:
+
+    LambdaLR(optimizer, lambda step: schedule(step / steps_per_epoch, epochs))
 """
 
 import math
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..core.budget import in_epochs
-from ..core.contracts import PositiveTime, Time
+from ..core.contracts import NonNegative, Positive, PositiveTime, Time, validated
 from ..core.errors import require
 from ..core.registry import schedules
 
@@ -24,21 +26,17 @@ Schedule = Callable[[float, float], float]
 class Constant:
     """The base rate throughout."""
 
-    def __call__(self, epoch: float, epochs: float) -> float:
+    def __call__(self, *_: float) -> float:
         return 1.0
 
 
 @schedules.register("multistep", paper="Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 3")
 @dataclass(frozen=True)
 class MultiStep:
-    """The same rate between given times, and at each of them a drop."""
+    """A constant learning rate that drops at given times."""
 
-    milestones: tuple[PositiveTime, ...] = (0.3, 0.6, 0.8)  # when the learning rate drops
-    gamma: float = 0.2  # what it is multiplied by
-
-    def __post_init__(self):
-        require(all(m > 0 for m in self.milestones), "milestones", "above 0", self.milestones)
-        require(self.gamma > 0, "gamma", "above 0", self.gamma)
+    milestones: tuple[PositiveTime, ...] = (0.3, 0.6, 0.8)  # times at which the learning rate drops
+    gamma: Positive = 0.2  # factor of each drop
 
     def __call__(self, epoch: float, epochs: float) -> float:
         drops = [in_epochs(m, epochs) for m in self.milestones]
@@ -49,12 +47,9 @@ class MultiStep:
 @schedules.register("cosine", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
 @dataclass(frozen=True)
 class Cosine:
-    """Half a cosine, from 1 to `end`: slow at first, fast in the middle, slow at the end."""
+    """Half a cosine from 1 to `end`: slow at first, fast in the middle, slow at the end."""
 
-    end: float = 0.0  # the last factor
-
-    def __post_init__(self):
-        require(self.end >= 0, "end", "at least 0", self.end)
+    end: NonNegative = 0.0  # last factor
 
     def __call__(self, epoch: float, epochs: float) -> float:
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * epoch / epochs)) / 2
@@ -63,49 +58,47 @@ class Cosine:
 @schedules.register("piecewise", aliases=("piecewise_linear",))
 @dataclass(frozen=True)
 class PiecewiseLinear:
-    """Straight lines between given factors at given times."""
+    """Linear interpolation between given factors at given times."""
 
-    points: tuple[Time, ...] = (0.0, 0.2)  # the knots before the end
-    factors: tuple[float, ...] = (0.0, 1.0, 0.0)  # the factors at the knots and at the end of the budget
+    points: tuple[Time, ...] = (0.0, 0.2)  # times of all factors but the last
+    factors: tuple[NonNegative, ...] = (0.0, 1.0, 0.0)  # factors at these points and at the end of the budget
 
     def __post_init__(self):
         require(len(self.factors) == len(self.points) + 1, "factors", "one more than points", self.factors)
         require(self.points[:1] == (0.0,), "points", "a list that starts with 0", self.points)
-        require(min(self.factors) >= 0, "factors", "at least 0", self.factors)
 
     def __call__(self, epoch: float, epochs: float) -> float:
         knots = [*(in_epochs(p, epochs) for p in self.points), epochs]
         require(knots == sorted(set(knots)), "points", f"rising and within {epochs:g} epochs", self.points)
         right = min(bisect_right(knots, epoch), len(knots) - 1)
         left = right - 1
-        share = (epoch - knots[left]) / (knots[right] - knots[left])
-        return self.factors[left] + (self.factors[right] - self.factors[left]) * share
+        fraction = (epoch - knots[left]) / (knots[right] - knots[left])
+        return self.factors[left] + (self.factors[right] - self.factors[left]) * fraction
 
 
-# `warmup` is the default of the section's own field below, here the 20 epochs of 200 of older projects.
+# `warmup` is a field of the section, `Warmup` below; older projects have 20 epochs of 200.
 schedules.register(
     "warmcosine",
     Cosine,
     defaults={"warmup": 0.1},
-    paper="Goyal et al. 2017, arXiv:1706.02677, section 2.2; 1608.03983",
+    paper="Goyal et al. 2017, arXiv:1706.02677; Loshchilov & Hutter 2016, arXiv:1608.03983",
 )
 
 
+@validated
 @dataclass(frozen=True)
 class Warmup:
-    warmup: Time = 0.0  # a rise to the schedule
-    warmup_start: float = 0.0  # the factor that it starts from
-    warmup_shape: Literal["linear", "exponential"] = "linear"  # of the rise: the same step, or the same ratio
+    warmup: Time = 0.0  # length of the warm-up
+    warmup_start: NonNegative = 0.0  # first factor of the warm-up
+    warmup_shape: Literal["linear", "exponential"] = "linear"  # of the rise: equal steps, or equal ratios
 
     def __post_init__(self):
-        require(self.warmup >= 0, "warmup", "at least 0", self.warmup)
-        require(self.warmup_start >= 0, "warmup_start", "at least 0", self.warmup_start)
         if self.warmup_shape == "exponential":
-            rule = "above 0, as 1e-3, for a rise by ratios"
+            rule = "above 0, such as 1e-3, for an exponential warm-up"
             require(self.warmup_start > 0, "warmup_start", rule, self.warmup_start)
 
     def __call__(self, schedule: Schedule) -> Schedule:
-        """The schedule with its beginning replaced by the rise; its own clock does not move."""
+        """The schedule with its beginning replaced by the warm-up; what follows is not shifted."""
         if self.warmup == 0:
             return schedule
 
@@ -114,9 +107,9 @@ class Warmup:
             require(length < epochs, "warmup", f"shorter than the budget of {epochs:g} epochs", self.warmup)
             if epoch >= length:
                 return schedule(epoch, epochs)
-            start, goal, share = self.warmup_start, schedule(length, epochs), epoch / length
+            start, goal, fraction = self.warmup_start, schedule(length, epochs), epoch / length
             if self.warmup_shape == "exponential":
-                return start * (goal / start) ** share
-            return start + (goal - start) * share
+                return start * (goal / start) ** fraction
+            return start + (goal - start) * fraction
 
         return warmed
