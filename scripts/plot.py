@@ -53,7 +53,7 @@ def _plot(options: argparse.Namespace) -> None:
 
 def curves(options: argparse.Namespace) -> Drawn:
     """training loss and test accuracy over the epochs; a line a setting, with a band over its seeds"""
-    from lib.report.plots import training
+    from lib.report.plots import curves
     from lib.report.plots.epochs import settings_of
     from lib.report.records import read_records
     from lib.report.table import summarise
@@ -61,7 +61,7 @@ def curves(options: argparse.Namespace) -> Drawn:
     records = read_records(options.folders)
     table = summarise(records, baseline=options.baseline)
     settings, left_out = settings_of(records, table)
-    return training.draw(settings, table.baseline, options.title), [*table.left_out, *left_out]
+    return curves.draw(settings, table.baseline, options.title), [*table.left_out, *left_out]
 
 
 def forest(options: argparse.Namespace) -> Drawn:

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lib.core.errors import BadInput
-from lib.report.plots import compute, forest, predictions, rate, training
+from lib.report.plots import compute, curves, forest, predictions, rate
 from lib.report.plots.epochs import settings_of
 from lib.report.plots.labels import spread
 from lib.report.records import read_records
@@ -98,7 +98,7 @@ def test_a_png_is_the_same_each_time(runs):
 
 
 def test_curves_are_the_means_of_the_seeds_and_bands_reach_from_the_lowest_to_the_highest(runs):
-    figure = training.draw(settings(runs))
+    figure = curves.draw(settings(runs))
     loss, accuracy = figure.axes
     drawn = lines(accuracy, "cutout")
     assert list(drawn.get_xdata()) == [2, 3]
@@ -117,10 +117,33 @@ def test_curves_are_the_means_of_the_seeds_and_bands_reach_from_the_lowest_to_th
     assert [text.get_text() for text in accuracy.texts if text.get_text()] == ["cutout", "mixup", "none"]
 
 
+def test_the_curves_of_a_run_show_all_metrics_in_the_same_colour_in_each_panel():
+    rows = [
+        {"epoch": 1, "lr": 0.2, "train_loss": 2.0, "seconds_train": 9.0},
+        {"epoch": 2, "lr": 0.1, "train_loss": float("nan"), "test_loss": 1.5, "test_accuracy": 50.0},
+        {"epoch": 3, "lr": 0.0, "test_loss": None, "ema_test_loss": 1.2, "ema_test_accuracy": 60.0},
+    ]
+    panels = curves.draw_runs([rows, rows[:1]]).axes
+    drawn = {
+        line.get_gid(): (line.get_label(), list(line.get_xdata()), line.get_color())
+        for panel in panels
+        for line in panel.lines
+    }
+    assert drawn["run-0-train_loss"][:2] == ("train", [1, 2])
+    assert drawn["run-0-test_loss"][:2] == ("test", [2])
+    assert drawn["run-0-ema_test_accuracy"][:2] == ("ema test", [3])
+    assert drawn["run-1-lr"][1] == [1] and drawn["run-0-lr"][1] == [1, 2, 3]
+    for metric in ("test", "ema_test"):
+        assert drawn[f"run-0-{metric}_loss"][2] == drawn[f"run-1-{metric}_accuracy"][2]
+    assert len({drawn[f"run-0-{key}"][2] for key in ("train_loss", "test_loss", "ema_test_loss")}) == 3
+    assert [panel.get_ylabel() for panel in panels] == ["loss", "accuracy (%)", "learning rate"]
+    assert curves.draw_curves(rows, "title") == curves.draw_curves(rows, "title")
+
+
 def test_a_single_seed_has_no_band_and_that_is_said(tmp_path):
     write(tmp_path, "none", NONE)
     write(tmp_path, "cutout", [92.0])
-    figure = training.draw(settings(tmp_path))
+    figure = curves.draw(settings(tmp_path))
     assert [len(panel.collections) for panel in figure.axes] == [1, 1]
     assert "cutout: one seed, hence no band" in figure.get_supxlabel()
 
@@ -132,7 +155,7 @@ def test_accuracies_of_one_epoch_only_are_rows_of_points(tmp_path):
         first, second, last = map(json.loads, path.read_text().splitlines())
         del second["test_accuracy"]
         path.write_text("".join(json.dumps(row) + "\n" for row in (first, second, last)))
-    panel = training.draw(settings(tmp_path)).axes[1]
+    panel = curves.draw(settings(tmp_path)).axes[1]
     assert lines(panel, "none").get_xdata() == pytest.approx([statistics.fmean(NONE)])
     assert [label.get_text() for label in panel.get_yticklabels()] == ["cutout", "none"]
     assert panel.get_xlabel() == "test accuracy (%) after epoch 3"
@@ -141,7 +164,7 @@ def test_accuracies_of_one_epoch_only_are_rows_of_points(tmp_path):
 def test_many_settings_have_a_panel_each_with_the_baseline_behind(tmp_path):
     for k in range(8):
         write(tmp_path, f"trick{k}", [90.0 + k])
-    figure = training.draw(settings(tmp_path), baseline="trick4")
+    figure = curves.draw(settings(tmp_path), baseline="trick4")
     drawn = [panel for panel in figure.axes if panel.lines]
     assert [panel.get_title(loc="left") for panel in drawn] == 2 * [f"trick{k}" for k in range(7, -1, -1)]
     assert lines(drawn[8], "trick7").get_ydata() == pytest.approx([87, 97])

@@ -75,13 +75,19 @@ def sheet(height: float, title: str = "", width: float = WIDTH) -> "Figure":
 
 
 @styled
-def encode(figure: "Figure", kind: str = "png", dpi: int = 150) -> bytes:
-    """A figure as a file, without the date and the versions that would make it another file each time."""
+def encode(figure: "Figure", kind: str = "png", dpi: int = 150, fonttype: str = "path") -> bytes:
+    """A figure as a file, without the date and the versions, so that the same figure gives the same bytes.
+
+    Args:
+        fonttype: of an SVG: text as shapes (path), or as text (none) for a page that sets the font.
+    """
+    import matplotlib
+
     buffer = io.BytesIO()
-    unsaid = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name may hold letters that the font lacks
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=unsaid)
+    omitted = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": fonttype}):
+        warnings.simplefilter("ignore")  # a name may contain letters that the font lacks
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=omitted)
     return buffer.getvalue()
 
 

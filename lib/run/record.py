@@ -12,7 +12,7 @@ from ..engine.evaluate import Evaluation, evaluate, networks, refresh_statistics
 from ..engine.log import Log
 from ..engine.metrics import beyond_accuracy
 from ..engine.step import Run
-from ..report.curves import draw_curves
+from ..report.plots.curves import draw_curves
 from ..store import checkpoint
 from ..store.environment import environment
 from ..store.run_folder import RESULT_FORMAT, RunFolder

@@ -1,7 +1,7 @@
-"""The results as one page of HTML that needs no network, no server and nothing beside itself.
+"""The results as one page of HTML that needs no network, no server and no other file.
 
-The table and the forest plot are made here and can be read without JavaScript; that sorts, filters and shows
-a run with its curves. No number is computed in it.
+The table and the figures are made in Python, and readable without JavaScript, which sorts, filters and shows
+the details of a run. It computes no number.
 """
 
 import base64
@@ -12,7 +12,7 @@ from string import Template
 
 from ..records import Records
 from .content import gather, readable
-from .forest import effects
+from .figures import effects, run_curves
 from .markup import Markup, join, tag
 from .notes import lead, notes
 from .runs import runs_data
@@ -20,7 +20,7 @@ from .settings import settings_table, sort_options
 
 HERE = Path(__file__).parent
 STYLES = ("style.css", "run.css")
-SCRIPTS = ("dom.js", "table.js", "curves.js", "run.js")
+SCRIPTS = ("dom.js", "table.js", "run.js")
 
 
 def results_page(
@@ -52,6 +52,7 @@ def results_page(
         "orders": join(*sort_options(content)),
         "table": settings_table(content),
         "notes": notes(content),
+        "curves": run_curves(content),
         "data": _json({"runs": runs_data(content)}),
         "script": script,
     }

@@ -2,8 +2,6 @@
 
 import html
 
-VOID = ("line", "circle")  # of the elements used here those without content
-
 
 class Markup(str):
     """Text that is HTML. Whatever else is put into an element is escaped."""
@@ -16,7 +14,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None and value is not False
     )
-    return Markup(f"<{name}{told}/>" if name in VOID else f"<{name}{told}>{join(*children)}</{name}>")
+    return Markup(f"<{name}{told}>{join(*children)}</{name}>")
 
 
 def join(*children: object) -> Markup:

@@ -22,6 +22,16 @@ function pairsTable(pairs, caption) {
   return el("table", { class: "pairs" }, el("caption", { class: "unseen" }, caption), el("tbody", {}, ...rows));
 }
 
+// The figure of a setting, with the curves of the other runs pale.
+function curves(setting, run) {
+  const figure = document.getElementById(`curves-${setting}`).content.cloneNode(true);
+  if (!figure.firstChild) return el("p", { class: "soft" }, "This setting has no metrics.");
+  for (const line of figure.querySelectorAll("[id^=run-]")) {
+    line.classList.toggle("pale", !line.id.startsWith(`run-${run}-`));
+  }
+  return figure;
+}
+
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
@@ -72,7 +82,7 @@ function show(run, id) {
     el("p", { class: "soft folder" }, run.folder),
     facts(run.facts),
     el("h3", {}, "Curves"),
-    curves(run.curves, Object.values(data.runs).filter((one) => one.setting === run.setting && one !== run)),
+    curves(...run.curves),
     el("h3", {}, "Command"),
     run.command ? commandLine(run.command) : el("p", { class: "soft" }, "The record holds none."),
     el("h3", {}, "Differs from the defaults"),

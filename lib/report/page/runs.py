@@ -1,4 +1,4 @@
-"""What the page knows of each run beyond the table: plain data for the scripts that show it."""
+"""The details of each run, as JSON for the dialog of the page."""
 
 import json
 from typing import Any
@@ -8,14 +8,13 @@ from ..text import NONE, duration, is_number, number, petaflop
 from .content import Content, Setting
 from .settings import badge_of
 
-DIGITS = 6  # of a value in a curve: more than any screen shows
-DRAWN = ("_loss", "_accuracy")  # ends of the columns that are curves
-
 
 def runs_data(content: Content) -> dict[str, Any]:
-    """Each run by its name."""
+    """The runs by name."""
     return {
-        content.names[run.folder]: _run(run, setting) for setting in content.settings for run in setting.runs
+        content.names[run.folder]: _run(run, setting) | {"curves": [place, index]}
+        for place, setting in enumerate(content.settings)
+        for index, run in enumerate(setting.runs)
     }
 
 
@@ -25,13 +24,11 @@ def _run(run: RunRecord, setting: Setting) -> dict[str, Any]:
     command = environment.get("command")
     return {
         "name": setting.row.name,
-        "setting": f"{setting.row.setting} {setting.dataset}",
         "seed": str(run.seed),
         "status": run.status,
         "badge": badge_of(run.status),
         "folder": str(run.folder),
         "facts": _facts(run),
-        "curves": _curves(run),
         "command": f"python {command}" if command else None,
         "settings": [[key, _told(value)] for key, value in sorted(run.settings.items())],
         "config": _config(run),
@@ -54,6 +51,8 @@ def _facts(run: RunRecord) -> list[list[str]]:
         facts.append([where, _percent(best["accuracy"])])
     seconds, epochs = _dict(result.get("seconds")), result.get("epochs")
     facts += [
+        ["training loss", number(result.get("train_loss"), ".4f")],
+        ["test loss", number(result.get("test_loss"), ".4f")],
         ["training", duration(seconds.get("train"))],
         ["PFLOP of training", petaflop(result.get("train_flops"))],
         ["images a second", number(result.get("images_per_second"), ",.0f")],
@@ -67,26 +66,11 @@ def _facts(run: RunRecord) -> list[list[str]]:
     return [[name, value] for name, value in facts if value != NONE]
 
 
-def _curves(run: RunRecord) -> dict[str, list[float | None]]:
-    """Columns of metrics.jsonl; none where it is missing or damaged: the rest can be shown all the same."""
-    try:
-        rows = [row for row in run.epochs if isinstance(row["epoch"], int | float)]
-        keys = ["epoch", "lr", *dict.fromkeys(key for row in rows for key in row if key.endswith(DRAWN))]
-        return {key: [_rounded(row.get(key)) for row in rows] for key in keys}
-    except (OSError, ValueError, TypeError, KeyError):
-        return {}
-
-
 def _config(run: RunRecord) -> str | None:
     try:
         return (run.folder / "config.yaml").read_text()
     except (OSError, ValueError):
         return None
-
-
-def _rounded(value: float | None) -> float | None:
-    """Without what JSON has no word for: a run that diverged ends in nan."""
-    return float(f"{value:.{DIGITS}g}") if is_number(value) else None
 
 
 def _words(key: str) -> str:

@@ -5,8 +5,9 @@ from urllib.parse import quote
 
 from ..records import RunRecord
 from ..render import difference, interval, spread
-from ..text import duration, number, p_value, petaflop
+from ..text import NONE, duration, number, p_value, petaflop, with_minus
 from .content import Content, Setting
+from .figures import anchor
 from .markup import Markup, join, tag
 
 MANY = 12  # tricks that stand as columns of ticks; of more than that, each row has the names of its own
@@ -104,7 +105,7 @@ def _body(place: int, setting: Setting, content: Content, shown: list[Column]) -
         "tricks": (_ticks(on, content), ", ".join(on.values())),
         "n": (n, n),
         "accuracy": (spread(mean), mean and mean.mean),
-        "interval": (interval(mean), mean and mean.low),
+        "interval": (interval(mean) if mean and mean.low is not None else NONE, mean and mean.low),
         "difference": (difference(gap), gap and gap.mean),
         "p": (p_value(gap and gap.p_holm), gap and gap.p_holm),
         "time": (duration(row.seconds), row.seconds),
@@ -115,9 +116,8 @@ def _body(place: int, setting: Setting, content: Content, shown: list[Column]) -
         "tbody",
         tag("tr", *(_cell(column, *cells[column.label]) for column in shown), class_="setting"),
         *(_run(run, content, shown) for run in setting.runs),
-        id=f"setting-{place}",
+        id=anchor(place),
         class_="baseline" if row.baseline else None,
-        data_setting=place,
         data_text=setting.text,
         data_tricks=" ".join(map(str, on)),
         data_status=" ".join(str(content.statuses.index(status)) for status in row.status),
@@ -143,6 +143,8 @@ def _run(run: RunRecord, content: Content, shown: list[Column]) -> Markup:
 def _cell(column: Column, shown: object, key: object = None) -> Markup:
     """Sorted by `key`; what is None has no value, and stands last."""
     label = column.label
+    if isinstance(shown, str) and column.kind == "number":
+        shown = with_minus(shown)
     return tag("td", shown, class_=f"{column.kind} {label}", data_label=label, data_sort=key)
 
 

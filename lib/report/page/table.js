@@ -55,8 +55,9 @@ function filter() {
   for (const group of groups) {
     group.hidden = !matches(group);
     shown += !group.hidden;
-    const effect = document.getElementById(`effect-${group.dataset.setting}`);
-    if (effect) effect.hidden = group.hidden;
+    for (const mark of document.querySelectorAll(`.forest [id^=${group.id}-]`)) {
+      mark.classList.toggle("pale", group.hidden);
+    }
   }
   document.getElementById("shown").textContent =
     shown === groups.length ? `${shown} settings` : `${shown} of ${groups.length} settings`;
@@ -92,7 +93,7 @@ all.addEventListener("click", () => {
 for (const link of document.querySelectorAll(".forest a")) {
   link.addEventListener("click", (event) => {
     event.preventDefault();
-    const group = document.getElementById(link.hash.slice(1));
+    const group = document.getElementById(link.href.baseVal.slice(1));
     unfold(group, true);
     group.scrollIntoView({ block: "center" });
     group.querySelector(".unfold").focus({ preventScroll: true });

@@ -9,7 +9,7 @@ from ...core.errors import BadInput
 from ..select import LeftOut
 from ..style import GREY, PALETTE, sheet, styled
 from ..table import Row, Table
-from .labels import aside, name_points
+from .labels import footnote, name_points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def draw(rows: list[Row], title: str = "") -> Figure:
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
     panel.margins(x=0.2, y=0.08)
-    aside(figure, caption(rows))
+    footnote(figure, caption(rows))
     name_points(panel, [(x[row.setting], row.accuracy.mean, row.name) for row in rows], taken)
     return figure
 

@@ -1,7 +1,8 @@
-"""What pictures over the epochs take from records: the columns of metrics.jsonl, setting by setting."""
+"""Columns of metrics.jsonl over the epochs, setting by setting."""
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from ...core.errors import BadInput
 from ..naming import row_names
@@ -14,10 +15,10 @@ Settings = dict[str, list[RunRecord]]  # the runs of each setting, by its name
 
 
 def settings_of(records: Records, table: Table | None = None) -> tuple[Settings, list[LeftOut]]:
-    """The runs whose epochs can be read, and the others with the reason.
+    """The runs with readable epochs, and the others with the reason.
 
     Args:
-        table: whose rows are meant, in its order; else every setting, however its runs ended.
+        table: use its rows, in its order; else every setting, including runs that did not end well.
     Raises:
         BadInput: there are none.
     """
@@ -33,19 +34,25 @@ def settings_of(records: Records, table: Table | None = None) -> tuple[Settings,
     settings: Settings = {}
     for name, runs in named.items():
         for run in runs:
-            if why := _fault(run):
+            if why := fault(run):
                 left_out.append((str(run.folder), why))
             else:
                 settings.setdefault(name, []).append(run)
     if not settings:
         why = f": {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
-        raise BadInput(f"no run tells its epochs{why}; give folders with runs that ended well")
+        raise BadInput(f"no run has readable epochs{why}; give folders with runs that ended well")
     return settings, left_out
 
 
-def over_seeds(name: str, runs: Sequence[RunRecord], key: str) -> Line:
-    """The mean, the lowest and the highest of a column, at the epochs where every run has it."""
-    columns = [{row["epoch"]: row[key] for row in run.epochs if key in row} for run in runs]
+def over_seeds(name: str, runs: Sequence[list[dict[str, Any]]], key: str) -> Line:
+    """The mean, lowest and highest value of a column, at the epochs for which every run has it.
+
+    Args:
+        runs: of each, the lines of metrics.jsonl.
+    """
+    columns = [
+        {row["epoch"]: row[key] for row in rows if isinstance(row.get(key), int | float)} for rows in runs
+    ]
     epochs = sorted(set.intersection(*map(set, columns)))
     values = [[column[epoch] for column in columns] for epoch in epochs]
     mean = [statistics.fmean(at) for at in values]
@@ -54,9 +61,10 @@ def over_seeds(name: str, runs: Sequence[RunRecord], key: str) -> Line:
     return Line(name, epochs, mean, [min(at) for at in values], [max(at) for at in values])
 
 
-def _fault(run: RunRecord) -> str | None:
-    """Why a run's epochs cannot be drawn."""
+def fault(run: RunRecord) -> str | None:
+    """The reason why a run's epochs cannot be drawn, or None."""
     try:
-        return None if run.epochs[0]["epoch"] else "its metrics.jsonl begins before the first epoch"
+        epochs = [row["epoch"] for row in run.epochs]
+        return None if epochs and min(epochs) > 0 else "its metrics.jsonl has no epoch"
     except (OSError, ValueError, LookupError, TypeError) as error:
         return f"its metrics.jsonl cannot be read ({type(error).__name__})"

@@ -1,22 +1,24 @@
-"""A forest plot: the difference of each setting to the baseline with its interval, the best above."""
+"""A forest plot: the difference of each setting to the baseline with its interval, the best at the top."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...core.errors import BadInput
 from ..style import BETTER, GREY, INK, WORSE, folded, sheet, styled, wrapped
 from ..table import Row, Table
-from .labels import aside
+from ..text import with_minus
+from .labels import footnote
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ROW = 0.28  # inches
-COLUMNS = (58, 154, 178)  # points right of the panel where the columns of numbers end
+COLUMNS = (58, 154, 178)  # points to the right of the panel where the columns of numbers end
 
-# By what the table says of a row: its colour, whether its point is filled, and what that means.
+# For each verdict of the table: colour, whether the point is filled, and the explanation.
 BUT = ", but not after Holm"
 LOOKS = {
     "better": (BETTER, True, "blue: better"),
@@ -29,11 +31,13 @@ LOOKS = {
 
 
 @styled
-def draw(table: Table, title: str = "") -> Figure:
+def draw(table: Table, title: str = "", anchors: Mapping[str, str] | None = None) -> Figure:
     """A row for each setting that can be compared.
 
     Args:
         table: has a baseline.
+        anchors: for an SVG in a page, the id of an element for each setting. The name of a row links to that
+            element, and the ids of the row's marks are `<id>-<number>`.
     Raises:
         BadInput: there is nothing to compare the baseline with.
     """
@@ -43,38 +47,38 @@ def draw(table: Table, title: str = "") -> Figure:
             f"nothing can be compared with the baseline {table.baseline!r}: no pair of rows ended well"
         )
     names = [wrapped(row.name, 34) for row in rows]
-    tall = [max(1, 0.7 * (1 + name.count("\n"))) for name in names]  # in rows, of names over several lines
-    places = [sum(tall[:k]) + tall[k] / 2 for k in range(len(tall))]
-    figure = sheet(1.4 + ROW * sum(tall), title)
+    heights = [
+        max(1, 0.7 * (1 + name.count("\n"))) for name in names
+    ]  # in rows; a name may take several lines
+    places = [sum(heights[:k]) + heights[k] / 2 for k in range(len(heights))]
+    figure = sheet(1.4 + ROW * sum(heights), title)
     panel = figure.subplots()
     panel.axvline(0, color=INK, linewidth=1)
-    _beside(panel, 0, ("difference", "95 % interval", "n"), va="bottom", color=GREY)
-    for place, row in zip(places, rows, strict=True):
-        found = row.difference
-        colour, filled, _ = LOOKS[found.verdict]
-        if found.low is not None:
-            panel.plot([found.low, found.high], [place, place], color=colour, linewidth=1.8)
-        panel.plot([found.mean], [place], "o", color=colour, markerfacecolor=colour if filled else "white")
-        ends = "none" if found.low is None else f"[{_signed(found.low)}, {_signed(found.high)}]"
-        _beside(panel, place, (_signed(found.mean), ends, str(_counted(row, table))))
-    panel.set_ylim(sum(tall), 0)
+    _write_columns(panel, 0, ("difference", "95 % interval", "n"), va="bottom", color=GREY)
+    panel.set_ylim(sum(heights), 0)
     panel.set_yticks(places, names)
+    for place, row, name in zip(places, rows, panel.get_yticklabels(), strict=True):
+        marks = [name, *_draw_row(panel, place, row, _counted(row, table))]
+        if anchors:
+            name.set_url(f"#{anchors[row.setting]}")
+            for number, mark in enumerate(marks):
+                mark.set_gid(f"{anchors[row.setting]}-{number}")
     panel.grid(False, axis="y")
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
-    what = table.headline.removesuffix(", %")
-    panel.set_xlabel(folded(f"{what}: difference to {table.baseline} (percentage points)", 80))
-    aside(figure, caption(table, rows))
+    measured = table.headline.removesuffix(", %")
+    panel.set_xlabel(folded(f"{measured}: difference to {table.baseline} (percentage points)", 80))
+    footnote(figure, caption(table, rows))
     return figure
 
 
 def caption(table: Table, rows: list[Row]) -> str:
-    """What bars, colours and marks are, of those that occur."""
+    """The meaning of bars, colours and marks that occur."""
     home = _home(table)
     how = "seed by seed" if table.paired else "by Welch's test"
-    said = [f"bar: 95 % interval of this row alone, {how}; n of {home.name}: {len(home.values)}"]
+    bar = f"bar: 95 % interval of this row alone, {how}; n of {home.name}: {len(home.values)}"
     seen = {row.difference.verdict for row in rows}
-    return "; ".join(said + [meaning for verdict, (_, _, meaning) in LOOKS.items() if verdict in seen])
+    return "; ".join([bar, *(meaning for verdict, (_, _, meaning) in LOOKS.items() if verdict in seen)])
 
 
 def _home(table: Table) -> Row:
@@ -82,28 +86,31 @@ def _home(table: Table) -> Row:
 
 
 def _counted(row: Row, table: Table) -> int:
-    """How many runs of a row its difference was taken from."""
+    """The number of runs of a row that enter its difference."""
     return len(set(row.seeds) & set(_home(table).seeds)) if table.paired else len(row.values)
 
 
-def _beside(
+def _draw_row(panel: Axes, place: float, row: Row, n: int) -> list:
+    """The bar, the point and the numbers of a row."""
+    found = row.difference
+    colour, filled, _ = LOOKS[found.verdict]
+    face = colour if filled else "white"
+    marks, interval = [], "none"
+    if found.low is not None:
+        marks += panel.plot([found.low, found.high], [place, place], color=colour, linewidth=1.8)
+        interval = f"[{found.low:+.2f}, {found.high:+.2f}]"
+    marks += panel.plot([found.mean], [place], "o", color=colour, markerfacecolor=face)
+    numbers = (with_minus(f"{found.mean:+.2f}"), with_minus(interval), str(n))
+    return [*marks, *_write_columns(panel, place, numbers)]
+
+
+def _write_columns(
     panel: Axes, place: float, texts: tuple[str, str, str], va: str = "center", color: str = INK
-) -> None:
-    """Numbers right of the panel, in columns."""
-    for text, points in zip(texts, COLUMNS, strict=True):
-        panel.annotate(
-            text,
-            (1, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(points, 0),
-            textcoords="offset points",
-            ha="right",
-            va=va,
-            color=color,
-            fontsize=9,
-            annotation_clip=False,
-        )
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")  # as wide as the plus
+) -> list:
+    """Write numbers to the right of the panel, in columns."""
+    style = {"ha": "right", "va": va, "color": color, "fontsize": 9, "annotation_clip": False}
+    at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    return [
+        panel.annotate(text, (1, place), xytext=(points, 0), **at, **style)
+        for text, points in zip(texts, COLUMNS, strict=True)
+    ]

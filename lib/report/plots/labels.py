@@ -129,6 +129,6 @@ def _outside(place: tuple[float, ...], box: Bbox) -> float:
     )
 
 
-def aside(figure: Figure, text: str) -> None:
-    """What is to be known of the whole picture, small and grey below it."""
+def footnote(figure: Figure, text: str) -> None:
+    """Write a note below a figure, small and grey."""
     figure.supxlabel(folded(text, 135), x=0.01, ha="left", fontsize=8.5, color=GREY)

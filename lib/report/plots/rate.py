@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..style import folded, sheet, styled
 from .epochs import Settings, over_seeds
-from .labels import aside
-from .lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, rows_of
+from .labels import footnote
+from .lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, grid_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +29,9 @@ def draw(settings: Settings, title: str = "") -> Figure:
         panel.set_ylim(bottom=0)
         figure.legend(panel.lines, names, loc="outside upper left", frameon=False)
     else:
-        figure = sheet(0.6 + HEIGHT * rows_of(lines), title)
+        figure = sheet(0.6 + HEIGHT * grid_rows(lines), title)
         draw_apart(figure, lines, RATE)
-    aside(figure, "at the last step of each epoch")
+    footnote(figure, "at the last step of each epoch")
     return figure
 
 
@@ -41,6 +41,6 @@ def courses(settings: Settings) -> list[Line]:
     longest = {name: max(runs, key=lambda run: len(run.epochs)) for name, runs in settings.items()}
     named: dict[tuple, list[str]] = {}
     for name, run in longest.items():
-        line = over_seeds(name, [run], "lr")
+        line = over_seeds(name, [run.epochs], "lr")
         named.setdefault((tuple(line.x), tuple(line.y)), []).append(name)
     return [Line(", ".join(names), list(x), list(y)) for (x, y), names in named.items() if x]
