@@ -1,8 +1,6 @@
 """Every trick trains with every model and beside every other trick, or is refused with its reason."""
 
 import contextlib
-import inspect
-from functools import partial
 from itertools import combinations
 
 import pytest
@@ -31,16 +29,11 @@ def are_climbers(*tricks: str) -> bool:
 PAIRS = [pair for pair in combinations(TRICKS, 2) if not are_alternatives(*pair)]
 
 
-def file_of(entry: Entry) -> str:
-    function = models.function(entry.form)
-    return inspect.getfile(function.func if isinstance(function, partial) else function)
-
-
 def smallest_of_each_file() -> list[Entry]:
     """The registered model with the fewest parameters of every file of lib/models."""
     entries = [models[name] for name in models.names() if models[name].facts.params]
     entries.sort(key=lambda entry: entry.facts.params, reverse=True)
-    return sorted({file_of(entry): entry for entry in entries}.values(), key=lambda entry: entry.name)
+    return sorted({entry.module: entry for entry in entries}.values(), key=lambda entry: entry.name)
 
 
 FAMILIES = smallest_of_each_file()

@@ -114,23 +114,15 @@ class AirBench(nn.Module):
         return self.head(x.flatten(1)) * self.logit_scale
 
 
-# accuracy in percent that gives the name -> widths, convolutions of a group, trained parameters
-PLANS = {
-    93: ((64, 128, 128), 2, 568_728),
-    94: ((64, 256, 256), 2, 1_971_352),
-    95: ((128, 384, 384), 2, 4_604_440),
-    96: ((128, 384, 512), 3, 9_915_416),
-}
+register = partial(models.register, paper="Jordan 2024, arXiv:2404.00498")
 
-for accuracy, (widths, convolutions, count) in PLANS.items():
-    models.register(
-        f"airbench{accuracy}",
-        partial(AirBench, widths=widths, convolutions=convolutions),
-        params=count,
-        paper="Jordan 2024, arXiv:2404.00498",
-    )
+# The number is the accuracy in percent that the network reaches.
+register("airbench93", partial(AirBench, widths=(64, 128, 128), convolutions=2), params=568_728)
+register("airbench94", partial(AirBench, widths=(64, 256, 256), convolutions=2), params=1_971_352)
+register("airbench95", partial(AirBench, widths=(128, 384, 384), convolutions=2), params=4_604_440)
+register("airbench96", partial(AirBench, widths=(128, 384, 512), convolutions=3), params=9_915_416)
 
-# What picks the images that airbench96 learns from, in its author's airbench96_faster.
+# It selects the images that airbench96 is trained on, in its author's airbench96_faster.
 models.register(
     "airbench96_proxy",
     partial(AirBench, widths=(32, 64, 64), convolutions=2, bn_momentum=0.1, shift_patches=False),

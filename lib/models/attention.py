@@ -106,10 +106,7 @@ class ResidualAttentionNetwork(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-for modules, count in {1: 1_121_946, 2: 1.9e6}.items():
-    models.register(
-        f"attention{36 * modules + 20}",
-        partial(ResidualAttentionNetwork, modules=modules),
-        params=count,
-        paper="Wang et al. 2017, arXiv:1704.06904",
-    )
+register = partial(models.register, paper="Wang et al. 2017, arXiv:1704.06904")
+
+register("attention56", partial(ResidualAttentionNetwork, modules=1), params=1_121_946)
+register("attention92", partial(ResidualAttentionNetwork, modules=2), params=1.9e6)

@@ -14,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import ResidualUnit, bottleneck_branch, conv, init_he, projection
+from .layers import ResidualUnit, bottleneck_branch, conv, conv_bn_relu, init_he, projection
 
 PLAN = ((64, 3), (128, 4), (256, 6), (512, 3))  # channels within the bottlenecks, blocks of each stage
 HEADS = 4
@@ -70,7 +70,7 @@ class BoTNet(nn.Module):
         last_stride: Annotated[int, Interval(ge=1, le=2)] = 2,  # 1 is the paper's BoTNet-S1
     ):
         super().__init__()
-        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(in_channels, 64, 3)
         stages, width, size = [], 64, image_size
         for stage, (channels, blocks) in enumerate(PLAN):
             for i in range(blocks):

@@ -134,25 +134,19 @@ class CCT(nn.Module):
         return self.head(self.pool(self.norm(x)))
 
 
-# layers -> channels of a token, heads, ratio of the MLP
-SIZES = {2: (128, 2, 1), 4: (128, 2, 1), 6: (256, 4, 2), 7: (256, 4, 2)}
-# (layers, convolutions) -> parameters with learned positions
-COUNTS = {
-    (2, 2): 283_723,
-    (4, 2): 482_123,
-    (6, 1): 3_233_803,
-    (6, 2): 3_326_923,
-    (7, 1): 3_760_139,
-    (7, 2): 3_853_259,
-}
-ALIASES = {2: ("cct_2",), 4: ("cct_4",)}
+register = partial(models.register, paper="Hassani et al. 2021, arXiv:2104.05704")
+small = partial(CCT, width=128, heads=2, mlp_ratio=1)
+large = partial(CCT, width=256, heads=4, mlp_ratio=2)
 
-for (depth, convolutions), count in COUNTS.items():
-    width, heads, mlp_ratio = SIZES[depth]
-    sizes = {"depth": depth, "width": width, "heads": heads, "mlp_ratio": mlp_ratio}
-    build = partial(CCT, **sizes, convolutions=convolutions)
-    name = f"cct_{depth}_3x{convolutions}_32"
-    facts = {"paper": "Hassani et al. 2021, arXiv:2104.05704"}
-    models.register(name, partial(build, sine=False), aliases=ALIASES.get(depth, ()), params=count, **facts)
-    fixed = width * (32 // 2**convolutions) ** 2
-    models.register(f"{name}_sine", partial(build, sine=True), params=count - fixed, **facts)
+for name, network, depth, convolutions, tokens, params, aliases in (
+    ("cct_2_3x2_32", small, 2, 2, 64, 283_723, ("cct_2",)),
+    ("cct_4_3x2_32", small, 4, 2, 64, 482_123, ("cct_4",)),
+    ("cct_6_3x1_32", large, 6, 1, 256, 3_233_803, ()),
+    ("cct_6_3x2_32", large, 6, 2, 64, 3_326_923, ()),
+    ("cct_7_3x1_32", large, 7, 1, 256, 3_760_139, ()),
+    ("cct_7_3x2_32", large, 7, 2, 64, 3_853_259, ()),
+):
+    network = partial(network, depth=depth, convolutions=convolutions)
+    register(name, partial(network, sine=False), aliases=aliases, params=params)
+    learned = tokens * network.keywords["width"]  # positions
+    register(f"{name}_sine", partial(network, sine=True), params=params - learned)

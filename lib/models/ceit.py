@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath, DropRate, conv, drop_rates
+from .layers import DropPath, DropRate, conv, depthwise, drop_rates
 
 DEPTH, WIDTH, HEADS, RATIO = 12, 192, 3, 4
 STEM = 32  # channels of the map that patches are cut from
@@ -45,7 +45,7 @@ class LocalFeedForward(nn.Module):
         hidden = RATIO * WIDTH
         self.layers = nn.Sequential(  # a 1x1 convolution is a linear layer of each token
             conv(WIDTH, hidden, 1), nn.BatchNorm2d(hidden), nn.GELU(),
-            nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, bias=False),
+            depthwise(hidden, 3),
             nn.BatchNorm2d(hidden), nn.GELU(),
             conv(hidden, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.GELU(),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..core.contracts import Count
 from ..core.registry import models
-from .layers import DropPath, DropRate, SqueezeExcite, conv, drop_rates, init_he
+from .layers import DropPath, DropRate, SqueezeExcite, conv, depthwise, drop_rates, init_he
 
 
 class MBConv(nn.Module):
@@ -34,7 +34,7 @@ class MBConv(nn.Module):
         self.residual = nn.Sequential(
             nn.BatchNorm2d(in_channels),
             conv(in_channels, wide, 1), nn.BatchNorm2d(wide), nn.GELU(),
-            nn.Conv2d(wide, wide, 3, stride, padding=1, groups=wide, bias=False),
+            depthwise(wide, 3, stride),
             nn.BatchNorm2d(wide), nn.GELU(),
             SqueezeExcite(wide, channels // 4, nn.GELU()),
             nn.Conv2d(wide, channels, 1), DropPath(drop_path),
@@ -142,19 +142,13 @@ class CoAtNet(nn.Module):
         return self.head(self.hidden(x.mean((1, 2))))
 
 
-# number -> channels of the stem and the stages, blocks of the stages, parameters
-PLANS = {
-    0: ((64, 96, 192, 384, 768), (2, 3, 5, 2), 24_239_510),
-    1: ((64, 96, 192, 384, 768), (2, 6, 14, 2), 41_374_034),
-    2: ((128, 128, 256, 512, 1024), (2, 6, 14, 2), 73_549_418),
-    3: ((192, 192, 384, 768, 1536), (2, 6, 14, 2), 165_263_770),
-    4: ((192, 192, 384, 768, 1536), (2, 12, 28, 2), 273_553_450),
-}
+register = partial(models.register, paper="Dai et al. 2021, arXiv:2106.04803")
 
-for number, (widths, blocks, count) in PLANS.items():
-    models.register(
-        f"coatnet_{number}",
-        partial(CoAtNet, widths=widths, blocks=blocks),
-        params=count,
-        paper="Dai et al. 2021, arXiv:2106.04803",
-    )
+for name, widths, blocks, params in (
+    ("coatnet_0", (64, 96, 192, 384, 768), (2, 3, 5, 2), 24_239_510),
+    ("coatnet_1", (64, 96, 192, 384, 768), (2, 6, 14, 2), 41_374_034),
+    ("coatnet_2", (128, 128, 256, 512, 1024), (2, 6, 14, 2), 73_549_418),
+    ("coatnet_3", (192, 192, 384, 768, 1536), (2, 6, 14, 2), 165_263_770),
+    ("coatnet_4", (192, 192, 384, 768, 1536), (2, 12, 28, 2), 273_553_450),
+):
+    register(name, partial(CoAtNet, widths=widths, blocks=blocks), params=params)

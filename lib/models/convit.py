@@ -17,20 +17,7 @@ from torch import Tensor, nn
 from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath, DropRate, drop_rates
-
-
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        q, k, v = rearrange(self.qkv(x), "b n (t h d) -> t b h n d", t=3, h=self.heads)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.project(rearrange(x, "b h n d -> b n (h d)"))
+from .layers import DropPath, DropRate, SelfAttention, drop_rates, init_truncated
 
 
 class GatedPositionalAttention(nn.Module):
@@ -112,18 +99,14 @@ class ConViT(nn.Module):
         self.position = nn.Parameter(torch.empty(1, side * side, width))
         self.patches = nn.Conv2d(in_channels, width, patch_size, stride=patch_size)
         local = [GatedPositionalAttention(width, heads, side) for _ in range(local_layers)]
-        attentions = [*local, *(Attention(width, heads) for _ in range(12 - local_layers))]
+        attentions = [*local, *(SelfAttention(width, heads, bias=False) for _ in range(12 - local_layers))]
         rates = drop_rates(drop_path, 12)
         blocks = [Block(attention, width, rate) for attention, rate in zip(attentions, rates, strict=True)]
         self.local_blocks = nn.Sequential(*blocks[:local_layers])
         self.blocks = nn.Sequential(*blocks[local_layers:])
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, num_classes)
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif parameter.ndim > 1:
-                nn.init.trunc_normal_(parameter, std=0.02)
+        init_truncated(self)
         for attention in local:
             attention.start_as_convolution()
 
@@ -136,13 +119,8 @@ class ConViT(nn.Module):
         return self.head(self.norm(x[:, 0]))
 
 
-# name -> attention heads, parameters
-PLANS = {"tiny": (4, 5_355_858), "small": (9, 26_980_588), "base": (16, 85_124_394)}
+register = partial(models.register, paper="d'Ascoli et al. 2021, arXiv:2103.10697")
 
-for size, (heads, count) in PLANS.items():
-    models.register(
-        f"convit_{size}",
-        partial(ConViT, heads=heads),
-        params=count,
-        paper="d'Ascoli et al. 2021, arXiv:2103.10697",
-    )
+register("convit_tiny", partial(ConViT, heads=4), params=5_355_858)
+register("convit_small", partial(ConViT, heads=9), params=26_980_588)
+register("convit_base", partial(ConViT, heads=16), params=85_124_394)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath, DropRate, drop_rates
+from .layers import DropPath, DropRate, drop_rates, init_truncated
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -69,29 +69,20 @@ class ConvNeXt(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(before, eps=1e-6)
         self.head = nn.Linear(before, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        init_truncated(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.stages(self.stem(x))  # (B, C', H/16, W/16)
         return self.head(self.norm(x.mean((2, 3))))
 
 
-# name -> channels of the first stage, blocks of each stage, parameters
-PLANS = {
-    "tiny": (96, (3, 3, 9, 3), 27_824_362),
-    "small": (96, (3, 3, 27, 3), 49_458_922),
-    "base": (128, (3, 3, 27, 3), 87_572_106),
-    "large": (192, (3, 3, 27, 3), 196_238_794),
-    "xlarge": (256, (3, 3, 27, 3), 348_159_242),
-}
+register = partial(models.register, paper="Liu et al. 2022, arXiv:2201.03545")
 
-for size, (width, blocks, count) in PLANS.items():
-    models.register(
-        f"convnext_{size}",
-        partial(ConvNeXt, widths=(width, 2 * width, 4 * width, 8 * width), blocks=blocks),
-        params=count,
-        paper="Liu et al. 2022, arXiv:2201.03545",
-    )
+for name, widths, blocks, params in (
+    ("convnext_tiny", (96, 192, 384, 768), (3, 3, 9, 3), 27_824_362),
+    ("convnext_small", (96, 192, 384, 768), (3, 3, 27, 3), 49_458_922),
+    ("convnext_base", (128, 256, 512, 1024), (3, 3, 27, 3), 87_572_106),
+    ("convnext_large", (192, 384, 768, 1536), (3, 3, 27, 3), 196_238_794),
+    ("convnext_xlarge", (256, 512, 1024, 2048), (3, 3, 27, 3), 348_159_242),
+):
+    register(name, partial(ConvNeXt, widths=widths, blocks=blocks), params=params)

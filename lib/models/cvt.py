@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import DropPath, DropRate, drop_rates
+from .layers import DropPath, DropRate, depthwise, drop_rates
 
 # For each stage: channels of a token, heads, layers; kernel and stride of the embedding.
 PLAN = ((64, 1, 1, 7, 1), (192, 3, 2, 3, 2), (384, 6, 10, 3, 2))
@@ -27,9 +27,7 @@ class Projection(nn.Module):
 
     def __init__(self, width: int, stride: int):
         super().__init__()
-        self.convolve = nn.Sequential(
-            nn.Conv2d(width, width, 3, stride, padding=1, groups=width, bias=False), nn.BatchNorm2d(width)
-        )
+        self.convolve = nn.Sequential(depthwise(width, 3, stride), nn.BatchNorm2d(width))
         self.linear = nn.Linear(width, width)
 
     def forward(self, image: Tensor, token: Tensor) -> Tensor:  # (B, D, H, W), (B, T, D) -> (B, T + N, D)

@@ -154,32 +154,23 @@ def densenet(
     return DenseNet(num_classes, in_channels, (layers,) * 3, growth, bottleneck, dropout, checkpointing)
 
 
-FACTS = {"paper": "Huang et al. 2016, arXiv:1608.06993"}
-# depth, growth -> parameters; those without bottlenecks are the paper's, in millions
-BC_COUNTS = {(100, 12): 769_162, (190, 40): 25_624_430, (250, 24): 15_324_406}
-COUNTS = {(100, 12): 7.0e6, (100, 24): 27.2e6}
-ALIASES = {(100, 12): ("densenet100bc",), (190, 40): ("densenet190bc",)}
+register = partial(models.register, paper="Huang et al. 2016, arXiv:1608.06993")
+with_bottlenecks = partial(densenet, bottleneck=True)
+without = partial(densenet, bottleneck=False)
 
-for (depth, growth), count in BC_COUNTS.items():
-    models.register(
-        f"densenet_bc_{depth}_{growth}",
-        partial(densenet, depth=depth, growth=growth, bottleneck=True),
-        aliases=ALIASES.get((depth, growth), ()),
-        params=count,
-        **FACTS,
-    )
-for (depth, growth), count in COUNTS.items():
-    models.register(
-        f"densenet_{depth}_{growth}",
-        partial(densenet, depth=depth, growth=growth, bottleneck=False),
-        params=count,
-        **FACTS,
-    )
-models.register("densenet_bc_<depth>_<growth>", partial(densenet, bottleneck=True), **FACTS)
-models.register("densenet_<depth>_<growth>", partial(densenet, bottleneck=False), **FACTS)
+for name, depth, growth, params, aliases in (
+    ("densenet_bc_100_12", 100, 12, 769_162, ("densenet100bc",)),
+    ("densenet_bc_190_40", 190, 40, 25_624_430, ("densenet190bc",)),
+    ("densenet_bc_250_24", 250, 24, 15_324_406, ()),
+):
+    register(name, partial(with_bottlenecks, depth=depth, growth=growth), aliases=aliases, params=params)
+register("densenet_100_12", partial(without, depth=100, growth=12), params=7.0e6)  # the paper's count
+register("densenet_100_24", partial(without, depth=100, growth=24), params=27.2e6)
+register("densenet_bc_<depth>_<growth>", with_bottlenecks)
+register("densenet_<depth>_<growth>", without)
 
 
-@models.register("densenet_cifar", aliases=("densenet",), params=1_000_618, **FACTS)
+@register("densenet_cifar", aliases=("densenet",), params=1_000_618)
 def densenet_cifar(
     num_classes: int = 10,
     in_channels: int = 3,

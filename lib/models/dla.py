@@ -9,11 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import conv, init_he
-
-
-def layer(in_channels: int, channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(conv(in_channels, channels, kernel), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+from .layers import basic_branch, conv, conv_bn_relu, init_he
 
 
 def halve(stride: int) -> nn.Module:
@@ -29,10 +25,7 @@ class Block(nn.Module):
         self.shortcut = nn.Sequential(halve(stride))
         if in_channels != channels:
             self.shortcut.extend([conv(in_channels, channels, 1), nn.BatchNorm2d(channels)])
-        self.residual = nn.Sequential(
-            conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            conv(channels, channels, 3), nn.BatchNorm2d(channels),
-        )  # fmt: skip
+        self.residual = basic_branch(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
         return F.relu(self.residual(x) + self.shortcut(x), inplace=True)
@@ -54,7 +47,7 @@ class Tree(nn.Module):
         if self.is_lowest:
             self.left = Block(in_channels, channels, stride)
             self.right = Block(channels, channels, 1)
-            self.root = layer(2 * channels + handed_on, channels, 1)
+            self.root = conv_bn_relu(2 * channels + handed_on, channels, 1)
         else:
             self.left = Tree(height - 1, in_channels, channels, stride)
             self.right = Tree(height - 1, channels, channels, handed_on=handed_on + channels)
@@ -82,7 +75,9 @@ class Stage(nn.Module):
 class DLA34(nn.Module):
     def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
-        self.stem = nn.Sequential(layer(in_channels, 16, 3), layer(16, 16, 3), layer(16, 32, 3))
+        self.stem = nn.Sequential(
+            conv_bn_relu(in_channels, 16, 3), conv_bn_relu(16, 16, 3), conv_bn_relu(16, 32, 3)
+        )
         self.stages = nn.Sequential(
             Tree(1, 32, 64),
             Stage(2, 64, 128),

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import conv, conv_bn_relu, init_he
 
-# depth -> units of each stage (table 1), parameters
-PLANS = {26: ((2, 2, 2, 2), 11_987_898), 92: ((3, 4, 20, 3), 34_998_602)}
+# depth -> units of each stage (table 1)
+UNITS = {26: (2, 2, 2, 2), 92: (3, 4, 20, 3)}
 # a stage's channels of the 3x3 convolutions, of the residual path, and the growth of the dense one (table 1)
 WIDTHS = ((96, 256, 16), (192, 512, 32), (384, 1024, 24), (768, 2048, 128))
 GROUPS = 32
@@ -39,10 +39,9 @@ class DualPathUnit(nn.Module):
         self.project = nn.Identity()
         if first:
             self.project = activated(conv(in_channels, residual + 2 * growth, 1, stride))
-        grouped = nn.Conv2d(width, width, 3, stride, padding=1, groups=GROUPS, bias=False)
         self.new = nn.Sequential(
             activated(conv(in_channels, width, 1)),
-            activated(grouped),
+            activated(conv(width, width, 3, stride, GROUPS)),
             activated(conv(width, residual + growth, 1)),
         )
 
@@ -60,9 +59,9 @@ class DPN(nn.Module):
         depth: Literal[26, 92] = 92,
     ):
         super().__init__()
-        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(in_channels, 64, 3)
         stages, before = [], 64
-        for stage, units in enumerate(PLANS[depth][0]):
+        for stage, units in enumerate(UNITS[depth]):
             width, residual, growth = WIDTHS[stage]
             for i in range(units):
                 first = i == 0
@@ -79,13 +78,7 @@ class DPN(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-ALIASES = {26: ("DPN26", "dpn"), 92: ("DPN92",)}
+register = partial(models.register, paper="Chen et al. 2017, arXiv:1707.01629")
 
-for depth, (_, count) in PLANS.items():
-    models.register(
-        f"dpn{depth}",
-        partial(DPN, depth=depth),
-        aliases=ALIASES[depth],
-        params=count,
-        paper="Chen et al. 2017, arXiv:1707.01629",
-    )
+register("dpn26", partial(DPN, depth=26), aliases=("DPN26", "dpn"), params=11_987_898)
+register("dpn92", partial(DPN, depth=92), aliases=("DPN92",), params=34_998_602)

@@ -6,7 +6,7 @@ The stem and the stage of 24 channels have a stride of 1 instead of 2, so that 3
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import DropPath, DropRate, SqueezeExcite, conv, drop_rates, init_he
+from .layers import DropPath, DropRate, SqueezeExcite, conv, depthwise, drop_rates, init_he
 
 # of each stage: expansion, kernel, output channels, units, stride of the first unit
 STAGES = (
@@ -33,7 +33,7 @@ class MBConv(nn.Module):
         if expansion > 1:
             self.residual.extend([conv(in_channels, wide, 1), nn.BatchNorm2d(wide), nn.SiLU()])
         self.residual.extend([
-            nn.Conv2d(wide, wide, kernel, stride, padding=kernel // 2, groups=wide, bias=False),
+            depthwise(wide, kernel, stride),
             nn.BatchNorm2d(wide), nn.SiLU(),
             SqueezeExcite(wide, in_channels // 4, nn.SiLU()),  # a quarter of the unit's input
             conv(wide, out_channels, 1), nn.BatchNorm2d(out_channels),
@@ -45,6 +45,12 @@ class MBConv(nn.Module):
         return x + self.residual(x) if self.adds else self.residual(x)
 
 
+@models.register(
+    "efficientnet_b0",
+    aliases=("EfficientNetB0", "efficientnetb0"),
+    params=4_020_358,
+    paper="Tan & Le 2019, arXiv:1905.11946",
+)
 class EfficientNet(nn.Module):
     def __init__(
         self,
@@ -71,12 +77,3 @@ class EfficientNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.last(self.stages(self.stem(x)))  # (B, 1280, H/8, W/8)
         return self.head(self.dropout(x.mean((2, 3))))
-
-
-models.register(
-    "efficientnet_b0",
-    EfficientNet,
-    aliases=("EfficientNetB0", "efficientnetb0"),
-    params=4_020_358,
-    paper="Tan & Le 2019, arXiv:1905.11946",
-)

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import conv, init_he
-
-
-def layer(in_channels: int, channels: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(conv(in_channels, channels, kernel), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+from .layers import conv_bn_relu, init_he
 
 
 class Inception(nn.Module):
@@ -36,10 +32,14 @@ class Inception(nn.Module):
         pooled: int,
     ):
         super().__init__()
-        self.one = layer(in_channels, one, 1)
-        self.three = nn.Sequential(layer(in_channels, reduced_three, 1), layer(reduced_three, three, 3))
-        self.five = nn.Sequential(layer(in_channels, reduced_five, 1), layer(reduced_five, five, 5))
-        self.pool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), layer(in_channels, pooled, 1))
+        self.one = conv_bn_relu(in_channels, one, 1)
+        self.three = nn.Sequential(
+            conv_bn_relu(in_channels, reduced_three, 1), conv_bn_relu(reduced_three, three, 3)
+        )
+        self.five = nn.Sequential(
+            conv_bn_relu(in_channels, reduced_five, 1), conv_bn_relu(reduced_five, five, 5)
+        )
+        self.pool = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), conv_bn_relu(in_channels, pooled, 1))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H, W)
         return torch.cat([self.one(x), self.three(x), self.five(x), self.pool(x)], dim=1)
@@ -53,7 +53,9 @@ def halve() -> nn.MaxPool2d:
 class GoogLeNet(nn.Module):
     def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
-        self.stem = nn.Sequential(layer(in_channels, 64, 3), layer(64, 64, 1), layer(64, 192, 3))
+        self.stem = nn.Sequential(
+            conv_bn_relu(in_channels, 64, 3), conv_bn_relu(64, 64, 1), conv_bn_relu(64, 192, 3)
+        )
         self.stages = nn.Sequential(
             Inception(192, 64, 96, 128, 16, 32, 32),
             Inception(256, 128, 128, 192, 32, 96, 64),

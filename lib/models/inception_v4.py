@@ -12,45 +12,11 @@ from annotated_types import Ge
 from torch import Tensor, nn
 
 from ..core.registry import models
+from .inception import Branches, chain, pooled
 from .layers import DropRate, init_he
 
 ROW, COLUMN = (1, 7), (7, 1)  # kernels that together span 7x7
 SHORT_ROW, SHORT_COLUMN = (1, 3), (3, 1)
-
-
-def chain(in_channels: int, *units: tuple) -> nn.Sequential:
-    """Convolution, BatchNorm and ReLU for each (channels, kernel) or (channels, kernel, stride) of `units`.
-
-    Those with a stride reduce the grid without padding, as in the paper.
-    """
-    layers = []
-    for channels, kernel, *stride in units:
-        height, width = kernel if isinstance(kernel, tuple) else (kernel, kernel)
-        padding = 0 if stride else (height // 2, width // 2)
-        layers += [
-            nn.Conv2d(in_channels, channels, (height, width), *stride, padding=padding, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        ]
-        in_channels = channels
-    return nn.Sequential(*layers)
-
-
-class Branches(nn.Module):
-    """Networks that read the same features; their outputs side by side."""
-
-    def __init__(self, *branches: nn.Module):
-        super().__init__()
-        self.branches = nn.ModuleList(branches)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C1 + C2 + ..., H', W')
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
-
-
-def pooled(in_channels: int, channels: int) -> nn.Sequential:
-    """The mean of the neighbours that are in the image, then 1x1."""
-    pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    return nn.Sequential(pool, chain(in_channels, (channels, 1)))
 
 
 class Residual(nn.Module):

@@ -5,6 +5,7 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from annotated_types import Interval
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..core.errors import require
@@ -12,9 +13,20 @@ from ..core.errors import require
 DropRate = Annotated[float, Interval(ge=0, lt=1)]  # probability of a zero
 
 
-def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution that keeps H and W, up to the stride, without the bias that a BatchNorm makes useless."""
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A padded convolution without the bias, which a BatchNorm makes useless."""
+    padding = kernel // 2
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
+
+
+def depthwise(channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+    """A convolution that filters each channel separately."""
+    return conv(channels, channels, kernel, stride, groups=channels)
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    convolution = conv(in_channels, out_channels, kernel, stride)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 def init_he(network: nn.Module) -> None:
@@ -27,6 +39,15 @@ def init_he(network: nn.Module) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def init_truncated(network: nn.Module) -> None:
+    """Draw matrices and kernels from a truncated normal of std 0.02, as DeiT does; set all biases to zero."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif parameter.ndim > 1:
+            nn.init.trunc_normal_(parameter, std=0.02)
 
 
 def basic_branch(in_channels: int, channels: int, stride: int) -> nn.Sequential:
@@ -47,6 +68,14 @@ def bottleneck_branch(in_channels: int, middle: nn.Module, width: int, out_chann
         middle, nn.BatchNorm2d(width), nn.ReLU(inplace=True),
         conv(width, out_channels, 1), nn.BatchNorm2d(out_channels),
     )  # fmt: skip
+
+
+def residual_branch(in_channels: int, channels: int, stride: int, bottleneck: bool) -> nn.Sequential:
+    """A basic branch, or a bottleneck branch with 4 * `channels` outputs."""
+    if bottleneck:
+        middle = conv(channels, channels, 3, stride)
+        return bottleneck_branch(in_channels, middle, channels, 4 * channels)
+    return basic_branch(in_channels, channels, stride)
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
@@ -79,6 +108,19 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         return x * self.gate(x.mean((2, 3), keepdim=True))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, bias: bool = True):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
+        q, k, v = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.project(rearrange(x, "b h n d -> b n (h d)"))
 
 
 def draw(x: Tensor, low: float = 0.0, high: float = 1.0, per_image: bool = True) -> Tensor:

@@ -7,7 +7,7 @@ stride of 1, and so has the stage of 24 channels in MobileNetV2, so 32 px become
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import conv, depthwise, init_he
 
 # output channels and stride of each pair of a depthwise and a 1x1 convolution; the stride of 2 that the table
 # gives the last pair is a misprint, as its output is as large as its input
@@ -24,11 +24,9 @@ STAGES = (
 )
 
 
-def depthwise(channels: int, stride: int) -> nn.Conv2d:
-    """A 3x3 convolution of each channel by itself."""
-    return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
-
-
+@models.register(
+    "mobilenet", aliases=("mobilenetv1",), params=3_217_226, paper="Howard et al. 2017, arXiv:1704.04861"
+)
 class MobileNet(nn.Module):
     """MobileNet (Howard et al. 2017, arXiv:1704.04861): every 3x3 convolution is depthwise, before a 1x1."""
 
@@ -37,7 +35,7 @@ class MobileNet(nn.Module):
         layers, width = [conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU(inplace=True)], 32
         for channels, stride in PAIRS:
             layers += [
-                depthwise(width, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+                depthwise(width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
                 conv(width, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
             ]  # fmt: skip
             width = channels
@@ -64,7 +62,7 @@ class InvertedResidual(nn.Module):
         if expansion > 1:
             self.residual.extend([conv(in_channels, wide, 1), nn.BatchNorm2d(wide), nn.ReLU6(inplace=True)])
         self.residual.extend([
-            depthwise(wide, stride), nn.BatchNorm2d(wide), nn.ReLU6(inplace=True),
+            depthwise(wide, 3, stride), nn.BatchNorm2d(wide), nn.ReLU6(inplace=True),
             conv(wide, out_channels, 1), nn.BatchNorm2d(out_channels),
         ])  # fmt: skip
 
@@ -72,6 +70,7 @@ class InvertedResidual(nn.Module):
         return x + self.residual(x) if self.adds else self.residual(x)
 
 
+@models.register("mobilenetv2", params=2_236_682, paper="Sandler et al. 2018, arXiv:1801.04381")
 class MobileNetV2(nn.Module):
     """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381): inverted residuals with linear bottlenecks."""
 
@@ -91,18 +90,3 @@ class MobileNetV2(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.stages(self.stem(x))  # (B, 320, H/8, W/8)
         return self.head(self.last(x).mean((2, 3)))
-
-
-models.register(
-    "mobilenet",
-    MobileNet,
-    aliases=("mobilenetv1",),
-    params=3_217_226,
-    paper="Howard et al. 2017, arXiv:1704.04861",
-)
-models.register(
-    "mobilenetv2",
-    MobileNetV2,
-    params=2_236_682,
-    paper="Sandler et al. 2018, arXiv:1801.04381",
-)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ..core.contracts import Count
 from ..core.registry import models
-from .layers import DropRate, init_he
+from .layers import DropRate, SelfAttention, conv, init_he
 
 
 def unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """A convolution with BatchNorm and SiLU."""
-    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    convolution = conv(in_channels, out_channels, kernel, stride, groups)
     return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.SiLU())
 
 
@@ -31,7 +31,7 @@ class InvertedResidual(nn.Module):
         self.residual = nn.Sequential(
             unit(in_channels, wide, 1),
             unit(wide, wide, 3, stride, groups=wide),
-            nn.Conv2d(wide, channels, 1, bias=False), nn.BatchNorm2d(channels),
+            conv(wide, channels, 1), nn.BatchNorm2d(channels),
         )  # fmt: skip
         self.has_shortcut = stride == 1 and in_channels == channels
 
@@ -39,23 +39,12 @@ class InvertedResidual(nn.Module):
         return x + self.residual(x) if self.has_shortcut else self.residual(x)
 
 
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int = 4):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        q, k, v = rearrange(self.qkv(x), "b n (t h d) -> t b h n d", t=3, h=self.heads)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.project(rearrange(x, "b h n d -> b n (h d)"))
-
-
 class Transformer(nn.Module):
     def __init__(self, width: int, dropout: float):
         super().__init__()
-        self.attention = nn.Sequential(nn.LayerNorm(width), Attention(width), nn.Dropout(dropout))
+        self.attention = nn.Sequential(
+            nn.LayerNorm(width), SelfAttention(width, heads=4), nn.Dropout(dropout)
+        )
         self.mlp = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, 2 * width), nn.SiLU(), nn.Dropout(dropout),
@@ -72,7 +61,7 @@ class MobileViTBlock(nn.Module):
 
     def __init__(self, channels: int, width: int, depth: int, dropout: float):
         super().__init__()
-        self.local = nn.Sequential(unit(channels, channels, 3), nn.Conv2d(channels, width, 1, bias=False))
+        self.local = nn.Sequential(unit(channels, channels, 3), conv(channels, width, 1))
         layers = [Transformer(width, dropout) for _ in range(depth)]
         self.everywhere = nn.Sequential(*layers, nn.LayerNorm(width))
         self.narrow = unit(width, channels, 1)
@@ -129,17 +118,12 @@ class MobileViT(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-# name -> channels of the stem and the stages, channels of the transformers, expansion, parameters
-PLANS = {
-    "xxs": ((16, 16, 24, 48, 64, 80), (64, 80, 96), 2, 954_234),
-    "xs": ((16, 32, 48, 64, 80, 96), (96, 120, 144), 4, 1_936_698),
-    "s": ((16, 32, 64, 96, 128, 160), (144, 192, 240), 4, 4_944_042),
-}
+register = partial(models.register, paper="Mehta & Rastegari 2021, arXiv:2110.02178")
 
-for size, (channels, widths, expansion, count) in PLANS.items():
-    models.register(
-        f"mobilevit_{size}",
-        partial(MobileViT, channels=channels, widths=widths, expansion=expansion),
-        params=count,
-        paper="Mehta & Rastegari 2021, arXiv:2110.02178",
-    )
+for name, channels, widths, expansion, params in (
+    ("mobilevit_xxs", (16, 16, 24, 48, 64, 80), (64, 80, 96), 2, 954_234),
+    ("mobilevit_xs", (16, 32, 48, 64, 80, 96), (96, 120, 144), 4, 1_936_698),
+    ("mobilevit_s", (16, 32, 64, 96, 128, 160), (144, 192, 240), 4, 4_944_042),
+):
+    network = partial(MobileViT, channels=channels, widths=widths, expansion=expansion)
+    register(name, network, params=params)

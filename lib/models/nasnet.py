@@ -10,18 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import DropPath, DropRate, conv, init_he
+from .layers import DropPath, DropRate, conv, conv_bn_relu, depthwise, init_he
 
 
 def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
     """A separable convolution, twice, without the first ReLU: ops that read the same features share it."""
-
-    def depthwise(stride: int) -> nn.Conv2d:
-        return nn.Conv2d(channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
-
     return nn.Sequential(
-        depthwise(stride), conv(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-        depthwise(1), conv(channels, channels, 1), nn.BatchNorm2d(channels),
+        depthwise(channels, kernel, stride), conv(channels, channels, 1), nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+        depthwise(channels, kernel), conv(channels, channels, 1), nn.BatchNorm2d(channels),
     )  # fmt: skip
 
 
@@ -168,9 +165,7 @@ class CellNet(nn.Module):
     def __init__(self, num_classes: int, in_channels: int, plan: list[tuple], drop_path: float):
         super().__init__()
         channels_before = channels_now = 3 * plan[0][1]
-        self.stem = nn.Sequential(
-            conv(in_channels, channels_now, 3), nn.BatchNorm2d(channels_now), nn.ReLU(inplace=True)
-        )
+        self.stem = conv_bn_relu(in_channels, channels_now, 3)
         self.cells, halves_before = nn.ModuleList(), False
         for i, (cell, channels, stride) in enumerate(plan):
             rate = drop_path * (i + 1) / len(plan)

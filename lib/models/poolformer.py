@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..core.contracts import Count, Positive
 from ..core.registry import models
-from .layers import DropPath, DropRate, drop_rates
+from .layers import DropPath, DropRate, drop_rates, init_truncated
 
 
 class ImageNorm(nn.Module):
@@ -97,30 +97,20 @@ class PoolFormer(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(before, eps=1e-6)
         self.head = nn.Linear(before, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        init_truncated(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.stages(self.stem(x))  # (B, C', H/16, W/16)
         return self.head(self.norm(x.mean((2, 3))))
 
 
-SMALL, MEDIUM = (64, 128, 320, 512), (96, 192, 384, 768)
-# name -> channels and blocks of each stage, first factors of the branches, parameters
-PLANS = {
-    "s12": (SMALL, (2, 2, 6, 2), 1e-5, 11_398_666),
-    "s24": (SMALL, (4, 4, 12, 4), 1e-5, 20_872_458),
-    "s36": (SMALL, (6, 6, 18, 6), 1e-6, 30_346_250),
-    "m36": (MEDIUM, (6, 6, 18, 6), 1e-6, 55_398_250),
-    "m48": (MEDIUM, (8, 8, 24, 8), 1e-6, 72_699_178),
-}
+register = partial(models.register, paper="Yu et al. 2021, arXiv:2111.11418")
 
-for size, (widths, blocks, start, count) in PLANS.items():
-    models.register(
-        f"poolformer_{size}",
-        partial(PoolFormer, widths=widths, blocks=blocks, start=start),
-        params=count,
-        paper="Yu et al. 2021, arXiv:2111.11418",
-    )
+for name, widths, blocks, start, params in (
+    ("poolformer_s12", (64, 128, 320, 512), (2, 2, 6, 2), 1e-5, 11_398_666),
+    ("poolformer_s24", (64, 128, 320, 512), (4, 4, 12, 4), 1e-5, 20_872_458),
+    ("poolformer_s36", (64, 128, 320, 512), (6, 6, 18, 6), 1e-6, 30_346_250),
+    ("poolformer_m36", (96, 192, 384, 768), (6, 6, 18, 6), 1e-6, 55_398_250),
+    ("poolformer_m48", (96, 192, 384, 768), (8, 8, 24, 8), 1e-6, 72_699_178),
+):
+    register(name, partial(PoolFormer, widths=widths, blocks=blocks, start=start), params=params)

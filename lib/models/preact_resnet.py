@@ -13,26 +13,9 @@ from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
 from .layers import blocks_per_stage, conv, init_he
+from .resnet_imagenet import PLANS
 
-# depth -> has bottlenecks, units of each stage, parameters
-IMAGENET_PLANS = {
-    18: (False, (2, 2, 2, 2), 11_172_170),
-    34: (False, (3, 4, 6, 3), 21_280_330),
-    50: (True, (3, 4, 6, 3), 23_513_162),
-    101: (True, (3, 4, 23, 3), 42_505_290),
-    152: (True, (3, 8, 36, 3), 58_148_938),
-}
-# depth -> unit, parameters
-CIFAR_PLANS = {
-    20: ("basic", 272_282),
-    32: ("basic", 466_714),
-    44: ("basic", 661_146),
-    56: ("basic", 855_578),
-    110: ("basic", 1_730_522),
-    1202: ("basic", 19_423_834),
-    164: ("bottleneck", 1.70e6),
-    1001: ("bottleneck", 10.2e6),
-}
+register = partial(models.register, paper="He et al. 2016, arXiv:1603.05027")
 
 
 class PreActBlock(nn.Module):
@@ -108,8 +91,9 @@ class PreActResNet(nn.Module):
             for i in range(blocks[stage]):
                 stride = 2 if i == 0 and stage > 0 else 1
                 shared = i == 0 and preact_stage[stage]
-                options = bottleneck, shared, remove_first_relu, add_last_bn
-                stages.append(PreActBlock(width, channels, stride, *options))
+                stages.append(
+                    PreActBlock(width, channels, stride, bottleneck, shared, remove_first_relu, add_last_bn)
+                )
                 width = channels * 4 if bottleneck else channels
         self.stages = nn.Sequential(*stages)
         self.norm = nn.BatchNorm2d(width)
@@ -121,7 +105,7 @@ class PreActResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-@models.register("resnet_preact", params=1_730_522, paper="He et al. 2016, arXiv:1603.05027")
+@register("resnet_preact", params=1_730_522)
 def resnet_preact(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -134,10 +118,11 @@ def resnet_preact(
 ) -> PreActResNet:
     """Pre-activation ResNet for CIFAR (He et al. 2016, arXiv:1603.05027): three stages of n units."""
     bottleneck = block_type == "bottleneck"
-    blocks = blocks_per_stage(depth, 9 if bottleneck else 6, 2)
+    blocks = (blocks_per_stage(depth, 9 if bottleneck else 6, 2),) * 3
     widths = (initial_channels, initial_channels * 2, initial_channels * 4)
-    options = preact_stage, remove_first_relu, add_last_bn
-    return PreActResNet(num_classes, in_channels, widths, (blocks,) * 3, bottleneck, *options)
+    return PreActResNet(
+        num_classes, in_channels, widths, blocks, bottleneck, preact_stage, remove_first_relu, add_last_bn
+    )
 
 
 def imagenet_preact(
@@ -149,25 +134,33 @@ def imagenet_preact(
     add_last_bn: bool = False,  # a BatchNorm behind a unit's last convolution
 ) -> PreActResNet:
     """Pre-activation ResNet with the stages of ImageNet (table 1 of arXiv:1512.03385) and a 3x3 stem."""
-    bottleneck, blocks, _ = IMAGENET_PLANS[depth]
-    options = preact_stage, remove_first_relu, add_last_bn
-    return PreActResNet(num_classes, in_channels, (64, 128, 256, 512), blocks, bottleneck, *options)
+    widths, (bottleneck, blocks) = (64, 128, 256, 512), PLANS[depth]
+    return PreActResNet(
+        num_classes, in_channels, widths, blocks, bottleneck, preact_stage, remove_first_relu, add_last_bn
+    )
 
 
-for depth, (_, _, count) in IMAGENET_PLANS.items():
-    models.register(
-        f"preact_resnet{depth}",
-        partial(imagenet_preact, depth=depth),
-        aliases=(f"PreActResNet{depth}", *(("preact_resnet",) if depth == 18 else ())),
-        params=count,
-        paper="He et al. 2016, arXiv:1603.05027",
-    )
-for depth, (unit, count) in CIFAR_PLANS.items():
-    old_names = (f"resnet_preact_{depth}", f"preresnet{depth}")
-    models.register(
-        f"preact_resnet{depth}",
-        partial(resnet_preact, depth=depth, block_type=unit, initial_channels=16),
-        aliases=old_names if unit == "basic" else (f"resnet_preact_{depth}_bottleneck",),
-        params=count,
-        paper="He et al. 2016, arXiv:1603.05027",
-    )
+for depth, params in (
+    (18, 11_172_170),
+    (34, 21_280_330),
+    (50, 23_513_162),
+    (101, 42_505_290),
+    (152, 58_148_938),
+):
+    aliases = (f"PreActResNet{depth}", *(("preact_resnet",) if depth == 18 else ()))
+    register(f"preact_resnet{depth}", partial(imagenet_preact, depth=depth), aliases=aliases, params=params)
+
+for depth, unit, params in (
+    (20, "basic", 272_282),
+    (32, "basic", 466_714),
+    (44, "basic", 661_146),
+    (56, "basic", 855_578),
+    (110, "basic", 1_730_522),
+    (164, "bottleneck", 1.70e6),
+    (1001, "bottleneck", 10.2e6),
+    (1202, "basic", 19_423_834),
+):
+    network = partial(resnet_preact, depth=depth, block_type=unit, initial_channels=16)
+    basic_names = (f"resnet_preact_{depth}", f"preresnet{depth}")
+    aliases = basic_names if unit == "basic" else (f"resnet_preact_{depth}_bottleneck",)
+    register(f"preact_resnet{depth}", network, aliases=aliases, params=params)

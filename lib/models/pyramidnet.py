@@ -128,16 +128,18 @@ def pyramidnet_shakedrop(
     )
 
 
-FACTS = {"paper": "Han et al. 2016, arXiv:1610.02915"}
-SHAKEDROP_FACTS = {"paper": "Yamada et al. 2018, arXiv:1802.02375"}
+register = partial(models.register, paper="Han et al. 2016, arXiv:1610.02915")
+basic, bottleneck = partial(PyramidNet, bottleneck=False), partial(PyramidNet, bottleneck=True)
 
-for alpha, count in {48: 1_772_706, 84: 3_904_446, 270: 28_485_477}.items():
-    build = partial(PyramidNet, depth=110, alpha=alpha, bottleneck=False)
-    models.register(f"pyramidnet110_a{alpha}", build, params=count, **FACTS)
-for depth, alpha, count in ((164, 270, 27_216_021), (272, 200, 26_210_842)):
-    build = partial(PyramidNet, depth=depth, alpha=alpha, bottleneck=True)
-    models.register(f"pyramidnet{depth}_a{alpha}_bottleneck", build, params=count, **FACTS)
-    build = partial(pyramidnet_shakedrop, depth=depth, alpha=alpha)
-    models.register(f"pyramidnet{depth}", build, params=count, **SHAKEDROP_FACTS)
-models.register("pyramidnet<depth>_a<alpha>", partial(PyramidNet, bottleneck=False), **FACTS)
-models.register("pyramidnet<depth>_a<alpha>_bottleneck", partial(PyramidNet, bottleneck=True), **FACTS)
+register("pyramidnet110_a48", partial(basic, depth=110, alpha=48), params=1_772_706)
+register("pyramidnet110_a84", partial(basic, depth=110, alpha=84), params=3_904_446)
+register("pyramidnet110_a270", partial(basic, depth=110, alpha=270), params=28_485_477)
+register("pyramidnet164_a270_bottleneck", partial(bottleneck, depth=164, alpha=270), params=27_216_021)
+register("pyramidnet272_a200_bottleneck", partial(bottleneck, depth=272, alpha=200), params=26_210_842)
+register("pyramidnet<depth>_a<alpha>", basic)
+register("pyramidnet<depth>_a<alpha>_bottleneck", bottleneck)
+for depth, alpha, params in ((164, 270, 27_216_021), (272, 200, 26_210_842)):
+    network = partial(pyramidnet_shakedrop, depth=depth, alpha=alpha)
+    models.register(
+        f"pyramidnet{depth}", network, params=params, paper="Yamada et al. 2018, arXiv:1802.02375"
+    )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..core.contracts import Count, Positive
 from ..core.registry import models
-from .layers import SqueezeExcite, conv, init_he
+from .layers import SqueezeExcite, conv, conv_bn_relu, init_he
 
 
 def quantised_widths(
@@ -46,7 +46,7 @@ class Block(nn.Module):
         groups = channels // group_width
         self.residual = nn.Sequential(
             conv(in_channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, stride, padding=1, groups=groups, bias=False),
+            conv(channels, channels, 3, stride, groups),
             nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
         )  # fmt: skip
         if gated:
@@ -71,7 +71,7 @@ class RegNet(nn.Module):
         gated: bool = False,  # Y blocks instead of X blocks
     ):
         super().__init__()
-        self.stem = nn.Sequential(conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(in_channels, 32, 3)
         stages, width = [], 32
         for channels, blocks in groupby(quantised_widths(depth, first_width, slope, multiplier, group_width)):
             for i, _ in enumerate(blocks):
@@ -86,11 +86,11 @@ class RegNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-X_200 = partial(RegNet, depth=13, first_width=24, slope=36.44, multiplier=2.49, group_width=8, gated=False)
-X_400 = partial(RegNet, depth=22, first_width=24, slope=24.48, multiplier=2.54, group_width=16, gated=False)
-Y_400 = partial(RegNet, depth=16, first_width=48, slope=27.89, multiplier=2.09, group_width=8, gated=True)
-FACTS = {"paper": "Radosavovic et al. 2020, arXiv:2003.13678"}
+x_200 = partial(RegNet, depth=13, first_width=24, slope=36.44, multiplier=2.49, group_width=8, gated=False)
+x_400 = partial(RegNet, depth=22, first_width=24, slope=24.48, multiplier=2.54, group_width=16, gated=False)
+y_400 = partial(RegNet, depth=16, first_width=48, slope=27.89, multiplier=2.09, group_width=8, gated=True)
+register = partial(models.register, paper="Radosavovic et al. 2020, arXiv:2003.13678")
 
-models.register("regnetx_200mf", X_200, aliases=("RegNetX_200MF", "regnet"), params=2_319_482, **FACTS)
-models.register("regnetx_400mf", X_400, aliases=("RegNetX_400MF",), params=4_776_362, **FACTS)
-models.register("regnety_400mf", Y_400, aliases=("RegNetY_400MF",), params=3_907_554, **FACTS)
+register("regnetx_200mf", x_200, aliases=("RegNetX_200MF", "regnet"), params=2_319_482)
+register("regnetx_400mf", x_400, aliases=("RegNetX_400MF",), params=4_776_362)
+register("regnety_400mf", y_400, aliases=("RegNetY_400MF",), params=3_907_554)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import ResidualUnit, basic_branch, blocks_per_stage, bottleneck_branch, conv, init_he, projection
+from .layers import ResidualUnit, blocks_per_stage, conv_bn_relu, init_he, projection, residual_branch
 
 
 class PaddedShortcut(nn.Module):
@@ -28,11 +28,8 @@ SHORTCUTS = {"A": PaddedShortcut, "B": projection}
 
 
 def unit(in_channels: int, channels: int, stride: int, bottleneck: bool, shortcut: str) -> ResidualUnit:
-    if bottleneck:
-        middle, out_channels = conv(channels, channels, 3, stride), channels * 4
-        residual = bottleneck_branch(in_channels, middle, channels, out_channels)
-    else:
-        residual, out_channels = basic_branch(in_channels, channels, stride), channels
+    out_channels = channels * 4 if bottleneck else channels
+    residual = residual_branch(in_channels, channels, stride, bottleneck)
     changes = stride != 1 or in_channels != out_channels
     return ResidualUnit(
         residual, SHORTCUTS[shortcut](in_channels, out_channels, stride) if changes else nn.Identity()
@@ -50,7 +47,7 @@ class ResNet(nn.Module):
     ):
         super().__init__()
         blocks = blocks_per_stage(depth, 9 if bottleneck else 6, 2)
-        self.stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(in_channels, 16, 3)
         stages, width = [], 16
         for channels in (16, 32, 64):
             for i in range(blocks):
@@ -66,15 +63,15 @@ class ResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-COUNTS = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962, 1202: 19_421_274}
+register = partial(models.register, paper="He et al. 2015, arXiv:1512.03385")
+basic = partial(ResNet, bottleneck=False)
 
-for depth, count in COUNTS.items():
-    models.register(
-        f"resnet{depth}",
-        partial(ResNet, depth=depth, bottleneck=False),
-        params=count,
-        paper="He et al. 2015, arXiv:1512.03385",
-    )
+register("resnet20", partial(basic, depth=20), params=269_722)
+register("resnet32", partial(basic, depth=32), params=464_154)
+register("resnet44", partial(basic, depth=44), params=658_586)
+register("resnet56", partial(basic, depth=56), params=853_018)
+register("resnet110", partial(basic, depth=110), params=1_727_962)
+register("resnet1202", partial(basic, depth=1202), params=19_421_274)
 models.register(
     "resnet164_bottleneck",
     partial(ResNet, depth=164, bottleneck=True),

@@ -4,11 +4,11 @@ from torch import Tensor, nn
 
 from ..core.contracts import Count, Positive
 from ..core.registry import models
-from .layers import conv
+from .layers import conv_bn_relu
 
 
 def layer(in_channels: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(conv(in_channels, channels, 3), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+    return conv_bn_relu(in_channels, channels, 3)
 
 
 class Residual(nn.Module):

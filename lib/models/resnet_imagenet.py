@@ -9,24 +9,21 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
+from .layers import ResidualUnit, conv_bn_relu, init_he, projection, residual_branch
 
-# depth -> has bottlenecks, blocks of each stage (table 1), parameters
+# depth -> has bottlenecks, blocks of each stage (table 1)
 PLANS = {
-    18: (False, (2, 2, 2, 2), 11_173_962),
-    34: (False, (3, 4, 6, 3), 21_282_122),
-    50: (True, (3, 4, 6, 3), 23_520_842),
-    101: (True, (3, 4, 23, 3), 42_512_970),
-    152: (True, (3, 8, 36, 3), 58_156_618),
+    18: (False, (2, 2, 2, 2)),
+    34: (False, (3, 4, 6, 3)),
+    50: (True, (3, 4, 6, 3)),
+    101: (True, (3, 4, 23, 3)),
+    152: (True, (3, 8, 36, 3)),
 }
 
 
 def unit(in_channels: int, channels: int, stride: int, bottleneck: bool) -> ResidualUnit:
-    if bottleneck:
-        middle, out_channels = conv(channels, channels, 3, stride), channels * 4
-        residual = bottleneck_branch(in_channels, middle, channels, out_channels)
-    else:
-        residual, out_channels = basic_branch(in_channels, channels, stride), channels
+    out_channels = channels * 4 if bottleneck else channels
+    residual = residual_branch(in_channels, channels, stride, bottleneck)
     return ResidualUnit(residual, projection(in_channels, out_channels, stride))
 
 
@@ -38,8 +35,8 @@ class ImageNetResNet(nn.Module):
         depth: Literal[18, 34, 50, 101, 152] = 18,
     ):
         super().__init__()
-        bottleneck, plan, _ = PLANS[depth]
-        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        bottleneck, plan = PLANS[depth]
+        self.stem = conv_bn_relu(in_channels, 64, 3)
         stages, width = [], 64
         for channels, blocks in zip((64, 128, 256, 512), plan, strict=True):
             for i in range(blocks):
@@ -55,11 +52,10 @@ class ImageNetResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-for depth, (_, _, count) in PLANS.items():
-    models.register(
-        f"resnet{depth}",
-        partial(ImageNetResNet, depth=depth),
-        aliases=(f"ResNet{depth}",),
-        params=count,
-        paper="He et al. 2015, arXiv:1512.03385",
-    )
+register = partial(models.register, paper="He et al. 2015, arXiv:1512.03385")
+
+register("resnet18", partial(ImageNetResNet, depth=18), aliases=("ResNet18",), params=11_173_962)
+register("resnet34", partial(ImageNetResNet, depth=34), aliases=("ResNet34",), params=21_282_122)
+register("resnet50", partial(ImageNetResNet, depth=50), aliases=("ResNet50",), params=23_520_842)
+register("resnet101", partial(ImageNetResNet, depth=101), aliases=("ResNet101",), params=42_512_970)
+register("resnet152", partial(ImageNetResNet, depth=152), aliases=("ResNet152",), params=58_156_618)

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from ..core.contracts import Count
 from ..core.registry import models
-from .layers import ResidualUnit, blocks_per_stage, bottleneck_branch, conv, init_he, projection
+from .layers import ResidualUnit, blocks_per_stage, bottleneck_branch, conv, conv_bn_relu, init_he, projection
 
 Transform = Callable[[int, int, int], nn.Module]  # channels, groups, stride -> what maps C to C channels
 Attend = Callable[[int], nn.Module]  # channels -> what maps C to C channels
 
 
 def grouped(channels: int, groups: int, stride: int) -> nn.Module:
-    return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=groups, bias=False)
+    return conv(channels, channels, 3, stride, groups)
 
 
 class ResNeXt(nn.Module):
@@ -43,7 +43,7 @@ class ResNeXt(nn.Module):
     ):
         super().__init__()
         blocks = blocks_per_stage(depth, 9, 2)
-        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(in_channels, 64, 3)
         stages, before, inner = [], 64, cardinality * width
         for channels in (256, 512, 1024):
             for i in range(blocks):
@@ -72,24 +72,19 @@ def resnext29(
     return ResNeXt(num_classes, in_channels, 29, cardinality, width)
 
 
-# cardinality, width -> parameters
-COUNTS = {
-    (2, 64): 9_130_314,
-    (4, 64): 17_562_442,
-    (8, 64): 34_426_698,
-    (16, 64): 68_155_210,
-    (16, 8): 5_066_058,
-    (16, 16): 10_595_146,
-    (16, 32): 25_136_970,
-    (32, 4): 4_775_754,
-}
+register = partial(models.register, paper="Xie et al. 2016, arXiv:1611.05431")
 
-for (cardinality, width), count in COUNTS.items():
+for cardinality, width, params in (
+    (2, 64, 9_130_314),
+    (4, 64, 17_562_442),
+    (8, 64, 34_426_698),
+    (16, 64, 68_155_210),
+    (16, 8, 5_066_058),
+    (16, 16, 10_595_146),
+    (16, 32, 25_136_970),
+    (32, 4, 4_775_754),
+):
     plan = f"29_{cardinality}x{width}d"
-    models.register(
-        f"resnext{plan}",
-        partial(resnext29, cardinality=cardinality, width=width),
-        aliases=(f"ResNeXt{plan}", f"norm_resnext{plan}", *(("resnext",) if plan == "29_2x64d" else ())),
-        params=count,
-        paper="Xie et al. 2016, arXiv:1611.05431",
-    )
+    aliases = (f"ResNeXt{plan}", f"norm_resnext{plan}", *(("resnext",) if plan == "29_2x64d" else ()))
+    network = partial(resnext29, cardinality=cardinality, width=width)
+    register(f"resnext{plan}", network, aliases=aliases, params=params)

@@ -143,35 +143,21 @@ def sk_resnext29(
     return ResNeXt(num_classes, in_channels, 29, cardinality, width, transform=SelectiveKernels)
 
 
-# kind -> its paper, and for each cardinality and width the parameters
-VARIANTS = {
-    "se": ("Hu et al. 2017, arXiv:1709.01507", {(8, 64): 34_948_506, (16, 64): 68_677_018}),
-    "cbam": (
-        "Woo et al. 2018, arXiv:1807.06521",
-        {
-            (8, 64): 34_949_406,
-            (16, 64): 68_677_918,
-            (16, 8): 5_588_766,
-            (16, 16): 11_117_854,
-            (16, 32): 25_659_678,
-        },
-    ),
-    "ge": ("Hu et al. 2018, arXiv:1810.12348", {(8, 64): 36_329_802, (16, 64): 70_058_314}),
-    "sk": ("Li et al. 2019, arXiv:1903.06586", {(16, 32): 27_877_578, (16, 64): 78_649_834}),
-}
+SE, CBAM = "Hu et al. 2017, arXiv:1709.01507", "Woo et al. 2018, arXiv:1807.06521"
+GE, SK = "Hu et al. 2018, arXiv:1810.12348", "Li et al. 2019, arXiv:1903.06586"
+se, cbam = partial(gated_resnext29, gate="se"), partial(gated_resnext29, gate="cbam")
 
-NETWORKS = {
-    "se": partial(gated_resnext29, gate="se"),
-    "cbam": partial(gated_resnext29, gate="cbam"),
-    "ge": ge_resnext29,
-    "sk": sk_resnext29,
-}
-
-for kind, (paper, counts) in VARIANTS.items():
-    for (cardinality, width), count in counts.items():
-        models.register(
-            f"{kind}_resnext29_{cardinality}x{width}d",
-            partial(NETWORKS[kind], cardinality=cardinality, width=width),
-            params=count,
-            paper=paper,
-        )
+for name, network, cardinality, width, params, paper in (
+    ("se_resnext29_8x64d", se, 8, 64, 34_948_506, SE),
+    ("se_resnext29_16x64d", se, 16, 64, 68_677_018, SE),
+    ("cbam_resnext29_8x64d", cbam, 8, 64, 34_949_406, CBAM),
+    ("cbam_resnext29_16x64d", cbam, 16, 64, 68_677_918, CBAM),
+    ("cbam_resnext29_16x8d", cbam, 16, 8, 5_588_766, CBAM),
+    ("cbam_resnext29_16x16d", cbam, 16, 16, 11_117_854, CBAM),
+    ("cbam_resnext29_16x32d", cbam, 16, 32, 25_659_678, CBAM),
+    ("ge_resnext29_8x64d", ge_resnext29, 8, 64, 36_329_802, GE),
+    ("ge_resnext29_16x64d", ge_resnext29, 16, 64, 70_058_314, GE),
+    ("sk_resnext29_16x32d", sk_resnext29, 16, 32, 27_877_578, SK),
+    ("sk_resnext29_16x64d", sk_resnext29, 16, 64, 78_649_834, SK),
+):
+    models.register(name, partial(network, cardinality=cardinality, width=width), params=params, paper=paper)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import basic_branch, conv, conv_bn_relu, init_he
 
 WIDTHS = (96, 192, 384)  # channels of both streams together
 BLOCKS = (2, 3, 3)
@@ -24,10 +24,7 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
-        self.residual = nn.Sequential(
-            conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            conv(channels, channels, 3), nn.BatchNorm2d(channels),
-        )  # fmt: skip
+        self.residual = basic_branch(in_channels, channels, stride)
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != channels:
             # 3x3, not 1x1: so the network has the 10.3 M parameters of the paper (else 9.6 M).
@@ -50,7 +47,7 @@ class RiR(nn.Module):
     def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
         width = WIDTHS[0]
-        self.stem = nn.Sequential(conv(in_channels, width, 3), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(in_channels, width, 3)
         stages = []
         for channels, blocks in zip(WIDTHS, BLOCKS, strict=True):
             for i in range(blocks):

@@ -11,16 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import ResidualUnit, basic_branch, bottleneck_branch, conv, init_he, projection
-
-# depth -> has bottlenecks, blocks of each stage, parameters
-PLANS = {
-    18: (False, (2, 2, 2, 2), 11_263_042),
-    34: (False, (3, 4, 6, 3), 21_443_318),
-    50: (True, (3, 4, 6, 3), 26_051_834),
-    101: (True, (3, 4, 23, 3), 47_290_682),
-    152: (True, (3, 8, 36, 3), 64_785_658),
-}
+from .layers import ResidualUnit, conv, conv_bn_relu, init_he, projection, residual_branch
+from .resnet_imagenet import PLANS
 
 
 class SqueezeExcite(nn.Module):
@@ -39,11 +31,8 @@ class SqueezeExcite(nn.Module):
 
 def se_unit(in_channels: int, channels: int, stride: int, bottleneck: bool) -> ResidualUnit:
     """A unit of ResNet whose residual passes a gate before the sum."""
-    if bottleneck:
-        middle, out_channels = conv(channels, channels, 3, stride), channels * 4
-        residual = bottleneck_branch(in_channels, middle, channels, out_channels)
-    else:
-        residual, out_channels = basic_branch(in_channels, channels, stride), channels
+    out_channels = channels * 4 if bottleneck else channels
+    residual = residual_branch(in_channels, channels, stride, bottleneck)
     residual.append(SqueezeExcite(out_channels))
     return ResidualUnit(residual, projection(in_channels, out_channels, stride))
 
@@ -56,8 +45,8 @@ class SEResNet(nn.Module):
         depth: Literal[18, 34, 50, 101, 152] = 18,
     ):
         super().__init__()
-        bottleneck, plan, _ = PLANS[depth]
-        self.stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+        bottleneck, plan = PLANS[depth]
+        self.stem = conv_bn_relu(in_channels, 64, 3)
         stages, width = [], 64
         for channels, blocks in zip((64, 128, 256, 512), plan, strict=True):
             for i in range(blocks):
@@ -136,19 +125,22 @@ class SEPreActResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-FACTS = {"paper": "Hu et al. 2017, arXiv:1709.01507"}
+register = partial(models.register, paper="Hu et al. 2017, arXiv:1709.01507")
 
-for depth, (_, _, count) in PLANS.items():
-    models.register(f"seresnet{depth}", partial(SEResNet, depth=depth), params=count, **FACTS)
+register("seresnet18", partial(SEResNet, depth=18), params=11_263_042)
+register("seresnet34", partial(SEResNet, depth=34), params=21_443_318)
+register("seresnet50", partial(SEResNet, depth=50), params=26_051_834)
+register("seresnet101", partial(SEResNet, depth=101), params=47_290_682)
+register("seresnet152", partial(SEResNet, depth=152), params=64_785_658)
 
 
-@models.register("senet18", aliases=("senet",), params=11_261_378, **FACTS)
+@register("senet18", aliases=("senet",), params=11_261_378)
 def senet18(num_classes: int = 10, in_channels: int = 3) -> SEPreActResNet:
     """SE-ResNet-18 (Hu et al. 2017, arXiv:1709.01507) with pre-activation units, behind a stem with BN."""
     return SEPreActResNet(num_classes, in_channels, (64, 128, 256, 512), blocks=2, stem_norm=True)
 
 
-@models.register("se_resnet_preact110", params=1_748_792, **FACTS)
+@register("se_resnet_preact110", params=1_748_792)
 def se_resnet_preact110(num_classes: int = 10, in_channels: int = 3) -> SEPreActResNet:
     """SE-ResNet-110 for CIFAR (Hu et al. 2017, arXiv:1709.01507) with pre-activation units and a last BN."""
     return SEPreActResNet(num_classes, in_channels, (16, 32, 64), blocks=18, last_norm=True)

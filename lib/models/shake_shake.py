@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..core.contracts import Count
 from ..core.registry import models
-from .layers import blocks_per_stage, conv, draw, init_he
+from .layers import basic_branch, blocks_per_stage, conv, draw, init_he
 
 
 class Mix(torch.autograd.Function):
@@ -63,18 +63,11 @@ class TwoPathShortcut(nn.Module):
         return self.norm(torch.cat([self.straight(x), self.shifted(shifted)], dim=1))
 
 
-def branch(in_channels: int, channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-        conv(channels, channels, 3), nn.BatchNorm2d(channels),
-    )  # fmt: skip
-
-
 class ShakeBlock(nn.Module):
     def __init__(self, in_channels: int, channels: int, stride: int, mix: ShakeShake):
         super().__init__()
-        self.left = branch(in_channels, channels, stride)
-        self.right = branch(in_channels, channels, stride)
+        self.left = basic_branch(in_channels, channels, stride)
+        self.right = basic_branch(in_channels, channels, stride)
         self.mix = mix
         changes = stride != 1 or in_channels != channels
         self.shortcut = TwoPathShortcut(in_channels, channels, stride) if changes else None
@@ -114,12 +107,9 @@ class ShakeResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-COUNTS = {32: 2_923_162, 64: 11_653_978, 96: 26_192_922, 128: 46_539_994}
+register = partial(models.register, paper="Gastaldi 2017, arXiv:1705.07485")
 
-for width, count in COUNTS.items():
-    models.register(
-        f"shake_resnet26_2x{width}d",
-        partial(ShakeResNet, depth=26, width=width),
-        params=count,
-        paper="Gastaldi 2017, arXiv:1705.07485",
-    )
+register("shake_resnet26_2x32d", partial(ShakeResNet, depth=26, width=32), params=2_923_162)
+register("shake_resnet26_2x64d", partial(ShakeResNet, depth=26, width=64), params=11_653_978)
+register("shake_resnet26_2x96d", partial(ShakeResNet, depth=26, width=96), params=26_192_922)
+register("shake_resnet26_2x128d", partial(ShakeResNet, depth=26, width=128), params=46_539_994)

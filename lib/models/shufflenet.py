@@ -12,10 +12,10 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import conv, conv_bn_relu, depthwise, init_he
 
-# groups -> output channels of each stage, parameters
-PLANS = {2: ((200, 400, 800), 887_582), 3: ((240, 480, 960), 862_768)}
+# groups -> output channels of each stage
+WIDTHS = {2: (200, 400, 800), 3: (240, 480, 960)}
 UNITS = (4, 8, 4)  # of each stage
 
 
@@ -38,14 +38,14 @@ class Unit(nn.Module):
         inner = new // 4
         self.groups = groups
         self.compress = nn.Sequential(
-            nn.Conv2d(in_channels, inner, 1, groups=first_groups, bias=False),
+            conv(in_channels, inner, 1, groups=first_groups),
             nn.BatchNorm2d(inner),
             nn.ReLU(inplace=True),
         )
         self.expand = nn.Sequential(
-            nn.Conv2d(inner, inner, 3, stride, padding=1, groups=inner, bias=False),
+            depthwise(inner, 3, stride),
             nn.BatchNorm2d(inner),
-            nn.Conv2d(inner, new, 1, groups=groups, bias=False),
+            conv(inner, new, 1, groups=groups),
             nn.BatchNorm2d(new),
         )
         self.pool = nn.AvgPool2d(3, 2, padding=1) if stride == 2 else None
@@ -64,9 +64,9 @@ class ShuffleNet(nn.Module):
         groups: Literal[2, 3] = 2,  # of the 1x1 convolutions
     ):
         super().__init__()
-        self.stem = nn.Sequential(conv(in_channels, 24, 1), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(in_channels, 24, 1)
         stages, width = [], 24
-        for channels, units in zip(PLANS[groups][0], UNITS, strict=True):
+        for channels, units in zip(WIDTHS[groups], UNITS, strict=True):
             for i in range(units):
                 first_groups = groups if stages else 1  # the 24 channels of the stem are too few for groups
                 stages.append(Unit(width, channels, 2 if i == 0 else 1, groups, first_groups))
@@ -80,13 +80,8 @@ class ShuffleNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-ALIASES = {2: ("ShuffleNetG2", "shufflenet"), 3: ("ShuffleNetG3",)}
+register = partial(models.register, paper="Zhang et al. 2017, arXiv:1707.01083")
+g2, g3 = partial(ShuffleNet, groups=2), partial(ShuffleNet, groups=3)
 
-for groups, (_, count) in PLANS.items():
-    models.register(
-        f"shufflenet_g{groups}",
-        partial(ShuffleNet, groups=groups),
-        aliases=ALIASES[groups],
-        params=count,
-        paper="Zhang et al. 2017, arXiv:1707.01083",
-    )
+register("shufflenet_g2", g2, aliases=("ShuffleNetG2", "shufflenet"), params=887_582)
+register("shufflenet_g3", g3, aliases=("ShuffleNetG3",), params=862_768)

@@ -11,21 +11,9 @@ from torch import Tensor, nn
 
 from ..core.contracts import Count
 from ..core.registry import models
-from .layers import conv, init_he
+from .layers import conv, conv_bn_relu, depthwise, init_he
 
-# name -> output channels of each stage and of the last convolution, parameters
-PLANS = {
-    "0_5": ((48, 96, 192), 1024, 352_042),
-    "1_0": ((116, 232, 464), 1024, 1_263_854),
-    "1_5": ((176, 352, 704), 1024, 2_488_874),
-    "2_0": ((244, 488, 976), 2048, 5_365_486),
-}
 UNITS = (4, 8, 4)  # of each stage
-
-
-def depthwise(channels: int, stride: int) -> nn.Conv2d:
-    """A 3x3 convolution of each channel by itself."""
-    return nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
 
 
 def interleave(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
@@ -44,12 +32,12 @@ class Unit(nn.Module):
         self.downsample = None
         if stride == 2:
             self.downsample = nn.Sequential(
-                depthwise(in_channels, 2), nn.BatchNorm2d(in_channels),
+                depthwise(in_channels, 3, stride=2), nn.BatchNorm2d(in_channels),
                 conv(in_channels, half, 1), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
             )  # fmt: skip
         self.branch = nn.Sequential(
             conv(in_channels if stride == 2 else half, half, 1), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
-            depthwise(half, stride), nn.BatchNorm2d(half),
+            depthwise(half, 3, stride), nn.BatchNorm2d(half),
             conv(half, half, 1), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
         )  # fmt: skip
 
@@ -70,14 +58,14 @@ class ShuffleNetV2(nn.Module):
         last: Count = 1024,  # and of the last convolution
     ):
         super().__init__()
-        self.stem = nn.Sequential(conv(in_channels, 24, 3), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
+        self.stem = conv_bn_relu(in_channels, 24, 3)
         stages, width = [], 24
         for channels, units in zip(widths, UNITS, strict=True):
             for i in range(units):
                 stages.append(Unit(width, channels, 2 if i == 0 else 1))
                 width = channels
         self.stages = nn.Sequential(*stages)
-        self.last = nn.Sequential(conv(width, last, 1), nn.BatchNorm2d(last), nn.ReLU(inplace=True))
+        self.last = conv_bn_relu(width, last, 1)
         self.head = nn.Linear(last, num_classes)
         init_he(self)
 
@@ -86,11 +74,12 @@ class ShuffleNetV2(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-for name, (widths, last, count) in PLANS.items():
-    models.register(
-        f"shufflenetv2_{name}",
-        partial(ShuffleNetV2, widths=widths, last=last),
-        aliases=("shufflenetv2",) if name == "0_5" else (),
-        params=count,
-        paper="Ma et al. 2018, arXiv:1807.11164",
-    )
+register = partial(models.register, paper="Ma et al. 2018, arXiv:1807.11164")
+
+for name, widths, last, params, aliases in (
+    ("shufflenetv2_0_5", (48, 96, 192), 1024, 352_042, ("shufflenetv2",)),
+    ("shufflenetv2_1_0", (116, 232, 464), 1024, 1_263_854, ()),
+    ("shufflenetv2_1_5", (176, 352, 704), 1024, 2_488_874, ()),
+    ("shufflenetv2_2_0", (244, 488, 976), 2048, 5_365_486, ()),
+):
+    register(name, partial(ShuffleNetV2, widths=widths, last=last), aliases=aliases, params=params)

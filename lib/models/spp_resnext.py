@@ -50,18 +50,15 @@ def spp_resnext(
     return ResNeXt(num_classes, in_channels, depth, cardinality=16, width=8, attend=attend)
 
 
-# depth -> parameters with each pooling
-COUNTS = {
-    11: {"N": 1_912_138, "A": 3_981_898, "B": 3_981_898, "C": 3_981_898, "D": 5_358_154},
-    20: {"N": 3_489_098, "A": 7_628_618, "B": 7_628_618, "C": 7_628_618, "D": 10_381_130},
-    29: {"N": 5_066_058, "A": 11_275_338, "B": 11_275_338, "C": 11_275_338, "D": 15_404_106},
-}
+register = partial(
+    models.register, paper="Xie et al. 2016, arXiv:1611.05431; He et al. 2014, arXiv:1406.4729"
+)
 
-for depth, counts in COUNTS.items():
-    for pooling, count in counts.items():
-        models.register(
-            f"spp_d{depth}_p{pooling}",
-            partial(spp_resnext, depth=depth, pooling=pooling),
-            params=count,
-            paper="Xie et al. 2016, arXiv:1611.05431; He et al. 2014, arXiv:1406.4729",
-        )
+for depth, params in (  # with each pooling
+    (11, {"N": 1_912_138, "A": 3_981_898, "B": 3_981_898, "C": 3_981_898, "D": 5_358_154}),
+    (20, {"N": 3_489_098, "A": 7_628_618, "B": 7_628_618, "C": 7_628_618, "D": 10_381_130}),
+    (29, {"N": 5_066_058, "A": 11_275_338, "B": 11_275_338, "C": 11_275_338, "D": 15_404_106}),
+):
+    for pooling in WINDOWS:
+        network = partial(spp_resnext, depth=depth, pooling=pooling)
+        register(f"spp_d{depth}_p{pooling}", network, params=params[pooling])

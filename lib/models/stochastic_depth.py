@@ -12,7 +12,9 @@ from ..core.contracts import Fraction
 from ..core.registry import models
 from .layers import DropPath
 from .resnet import ResNet
-from .resnet_imagenet import PLANS, ImageNetResNet
+from .resnet_imagenet import ImageNetResNet
+
+register = partial(models.register, paper="Huang et al. 2016, arXiv:1603.09382")
 
 
 def with_survival(network: nn.Module, survival: float) -> nn.Module:
@@ -36,7 +38,7 @@ def imagenet(
     return with_survival(ImageNetResNet(num_classes, in_channels, depth), survival)
 
 
-@models.register("stochastic_depth_resnet110", params=1.7e6, paper="Huang et al. 2016, arXiv:1603.09382")
+@register("stochastic_depth_resnet110", params=1.7e6)
 def cifar(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -46,10 +48,8 @@ def cifar(
     return with_survival(ResNet(num_classes, in_channels, depth=110), survival)
 
 
-for depth, (_, _, count) in PLANS.items():
-    models.register(
-        f"stochastic_depth_resnet{depth}",
-        partial(imagenet, depth=depth),
-        params=count,
-        paper="Huang et al. 2016, arXiv:1603.09382",
-    )
+register("stochastic_depth_resnet18", partial(imagenet, depth=18), params=11_173_962)
+register("stochastic_depth_resnet34", partial(imagenet, depth=34), params=21_282_122)
+register("stochastic_depth_resnet50", partial(imagenet, depth=50), params=23_520_842)
+register("stochastic_depth_resnet101", partial(imagenet, depth=101), params=42_512_970)
+register("stochastic_depth_resnet152", partial(imagenet, depth=152), params=58_156_618)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath, DropRate, drop_rates
+from .layers import DropPath, DropRate, drop_rates, init_truncated
 
 
 class WindowAttention(nn.Module):
@@ -132,11 +132,7 @@ class SwinTransformer(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_classes)
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif parameter.ndim > 1:
-                nn.init.trunc_normal_(parameter, std=0.02)
+        init_truncated(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.patches(x), "b d h w -> b h w d")
@@ -145,20 +141,12 @@ class SwinTransformer(nn.Module):
         return self.head(self.norm(x).mean((1, 2)))
 
 
-# name -> channels of the first stage, blocks of each stage, parameters
-PLANS = {
-    "t": (96, (2, 2, 6, 2), 27_505_108),
-    "s": (96, (2, 2, 18, 2), 48_805_732),
-    "b": (128, (2, 2, 18, 2), 86_701_186),
-    "l": (192, (2, 2, 18, 2), 194_932_414),
-}
-ALIASES = {"t": ("swin_tiny",), "s": ("swin_small",)}
+register = partial(models.register, paper="Liu et al. 2021, arXiv:2103.14030")
 
-for size, (width, blocks, count) in PLANS.items():
-    models.register(
-        f"swin_{size}",
-        partial(SwinTransformer, width=width, blocks=blocks),
-        aliases=ALIASES.get(size, ()),
-        params=count,
-        paper="Liu et al. 2021, arXiv:2103.14030",
-    )
+for name, width, blocks, params, aliases in (
+    ("swin_t", 96, (2, 2, 6, 2), 27_505_108, ("swin_tiny",)),
+    ("swin_s", 96, (2, 2, 18, 2), 48_805_732, ("swin_small",)),
+    ("swin_b", 128, (2, 2, 18, 2), 86_701_186, ()),
+    ("swin_l", 192, (2, 2, 18, 2), 194_932_414, ()),
+):
+    register(name, partial(SwinTransformer, width=width, blocks=blocks), aliases=aliases, params=params)

@@ -113,18 +113,12 @@ class VAN(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-# name -> channels of each stage, blocks of each stage, parameters
-PLANS = {
-    "tiny": ((32, 64, 160, 256), (3, 3, 5, 2), 3_850_858),
-    "small": ((64, 128, 320, 512), (2, 2, 4, 2), 13_352_906),
-    "base": ((64, 128, 320, 512), (3, 3, 12, 3), 26_069_578),
-    "large": ((64, 128, 320, 512), (3, 5, 27, 3), 44_256_714),
-}
+register = partial(models.register, paper="Guo et al. 2022, arXiv:2202.09741")
 
-for size, (widths, blocks, count) in PLANS.items():
-    models.register(
-        f"van_{size}",
-        partial(VAN, widths=widths, blocks=blocks),
-        params=count,
-        paper="Guo et al. 2022, arXiv:2202.09741",
-    )
+for name, widths, blocks, params in (
+    ("van_tiny", (32, 64, 160, 256), (3, 3, 5, 2), 3_850_858),
+    ("van_small", (64, 128, 320, 512), (2, 2, 4, 2), 13_352_906),
+    ("van_base", (64, 128, 320, 512), (3, 3, 12, 3), 26_069_578),
+    ("van_large", (64, 128, 320, 512), (3, 5, 27, 3), 44_256_714),
+):
+    register(name, partial(VAN, widths=widths, blocks=blocks), params=params)

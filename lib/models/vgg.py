@@ -12,13 +12,8 @@ from ..core.registry import models
 from .layers import init_he
 
 WIDTHS = (64, 128, 256, 512, 512)
-# weight layers in the paper's count (with its three linear ones) -> convolutions of each stage, parameters
-PLANS = {
-    11: ((1, 1, 2, 2, 2), 9_231_114),
-    13: ((2, 2, 2, 2, 2), 9_416_010),
-    16: ((2, 2, 3, 3, 3), 14_728_266),
-    19: ((2, 2, 4, 4, 4), 20_040_522),
-}
+# layers in the paper's count, which includes its three linear layers -> convolutions of each stage
+CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 class VGG(nn.Module):
@@ -30,7 +25,7 @@ class VGG(nn.Module):
     ):
         super().__init__()
         layers, before = [], in_channels
-        for width, convolutions in zip(WIDTHS, PLANS[depth][0], strict=True):
+        for width, convolutions in zip(WIDTHS, CONVOLUTIONS[depth], strict=True):
             for _ in range(convolutions):
                 layers += [
                     nn.Conv2d(before, width, 3, padding=1),
@@ -48,13 +43,9 @@ class VGG(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-ALIASES = {11: ("vgg",), 16: ("vgg15_bn",)}
+register = partial(models.register, paper="Simonyan & Zisserman 2014, arXiv:1409.1556")
 
-for depth, (_, count) in PLANS.items():
-    models.register(
-        f"vgg{depth}",
-        partial(VGG, depth=depth),
-        aliases=ALIASES.get(depth, ()),
-        params=count,
-        paper="Simonyan & Zisserman 2014, arXiv:1409.1556",
-    )
+register("vgg11", partial(VGG, depth=11), aliases=("vgg",), params=9_231_114)
+register("vgg13", partial(VGG, depth=13), params=9_416_010)
+register("vgg16", partial(VGG, depth=16), aliases=("vgg15_bn",), params=14_728_266)
+register("vgg19", partial(VGG, depth=19), params=20_040_522)

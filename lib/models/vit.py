@@ -7,27 +7,13 @@ al. 2020, arXiv:2012.12877, table 1), with 4x4 patches. The initialisation is De
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..core.contracts import Count
 from ..core.errors import require
 from ..core.registry import models
-from .layers import DropPath, DropRate, drop_rates
-
-
-class Attention(nn.Module):
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.project = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
-        q, k, v = rearrange(self.qkv(x), "b n (qkv h d) -> qkv b h n d", qkv=3, h=self.heads)
-        x = F.scaled_dot_product_attention(q, k, v)
-        return self.project(rearrange(x, "b h n d -> b n (h d)"))
+from .layers import DropPath, DropRate, SelfAttention, drop_rates, init_truncated
 
 
 class Block(nn.Module):
@@ -36,7 +22,10 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float, drop_path: float):
         super().__init__()
         self.attention = nn.Sequential(
-            nn.LayerNorm(width, eps=1e-6), Attention(width, heads), nn.Dropout(dropout), DropPath(drop_path)
+            nn.LayerNorm(width, eps=1e-6),
+            SelfAttention(width, heads),
+            nn.Dropout(dropout),
+            DropPath(drop_path),
         )
         self.mlp = nn.Sequential(
             nn.LayerNorm(width, eps=1e-6),
@@ -74,11 +63,7 @@ class ViT(nn.Module):
         self.blocks = nn.Sequential(*(Block(width, heads, dropout, rate) for rate in rates))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, num_classes)
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif "norm" not in name and parameter.ndim > 1:
-                nn.init.trunc_normal_(parameter, std=0.02)
+        init_truncated(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.patches(x), "b d h w -> b (h w) d")
@@ -88,14 +73,9 @@ class ViT(nn.Module):
         return self.head(self.norm(x[:, 0]))
 
 
-FACTS = {"paper": "Dosovitskiy et al. 2020, arXiv:2010.11929"}
+register = partial(models.register, paper="Dosovitskiy et al. 2020, arXiv:2010.11929")
+vit = partial(ViT, depth=7, width=384, heads=8)
 
-models.register(
-    "vit",
-    partial(ViT, depth=7, width=384, heads=8),
-    aliases=("vision_transformer",),
-    params=12_470_026,
-    **FACTS,
-)
-models.register("vit_tiny", partial(ViT, depth=12, width=192, heads=3), params=5_362_762, **FACTS)
-models.register("vit_small", partial(ViT, depth=12, width=384, heads=6), params=21_342_346, **FACTS)
+register("vit", vit, aliases=("vision_transformer",), params=12_470_026)
+register("vit_tiny", partial(ViT, depth=12, width=192, heads=3), params=5_362_762)
+register("vit_small", partial(ViT, depth=12, width=384, heads=6), params=21_342_346)

@@ -59,26 +59,20 @@ class WideResNet(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-FACTS = {"paper": "Zagoruyko & Komodakis 2016, arXiv:1605.07146"}
-COUNTS = {
-    (16, 8): 10_961_370,
-    (16, 10): 17_116_634,
-    (28, 2): 1_467_610,
-    (28, 10): 36_479_194,
-    (28, 20): 145_815_514,
-    (40, 4): 8_949_210,
-    (40, 10): 55_841_754,
-    (40, 14): 109_416_410,
-}
+register = partial(models.register, paper="Zagoruyko & Komodakis 2016, arXiv:1605.07146")
 
-for (depth, widen), count in COUNTS.items():
-    models.register(
-        f"wrn_{depth}_{widen}", partial(WideResNet, depth=depth, widen=widen), params=count, **FACTS
-    )
-models.register("wrn_<depth>_<widen>", WideResNet, **FACTS)
+register("wrn_16_8", partial(WideResNet, depth=16, widen=8), params=10_961_370)
+register("wrn_16_10", partial(WideResNet, depth=16, widen=10), params=17_116_634)
+register("wrn_28_2", partial(WideResNet, depth=28, widen=2), params=1_467_610)
+register("wrn_28_10", partial(WideResNet, depth=28, widen=10), params=36_479_194)
+register("wrn_28_20", partial(WideResNet, depth=28, widen=20), params=145_815_514)
+register("wrn_40_4", partial(WideResNet, depth=40, widen=4), params=8_949_210)
+register("wrn_40_10", partial(WideResNet, depth=40, widen=10), params=55_841_754)
+register("wrn_40_14", partial(WideResNet, depth=40, widen=14), params=109_416_410)
+register("wrn_<depth>_<widen>", WideResNet)
 
 
-@models.register("wideresnet", aliases=("wideresnet28_10",), params=COUNTS[28, 10], **FACTS)
+@register("wideresnet", aliases=("wideresnet28_10",), params=36_479_194)
 def wideresnet(
     num_classes: int = 10,
     in_channels: int = 3,

@@ -10,13 +10,13 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from ..core.registry import models
-from .layers import DropRate, conv, init_he
+from .layers import DropRate, conv, depthwise, init_he
 
 
 def separable(in_channels: int, out_channels: int) -> nn.Sequential:
     """3x3 in each channel, then 1x1 across them, with nothing in between (section 4.7)."""
-    depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-    return nn.Sequential(depthwise, conv(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
+    filters = depthwise(in_channels, 3)
+    return nn.Sequential(filters, conv(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
 
 
 class Block(nn.Module):
