@@ -47,19 +47,20 @@ def draw_runs(runs: Sequence[list[dict[str, Any]]], title: str = "") -> Figure:
     figure = sheet(3.2, title, width=10)
     keys = dict.fromkeys(key for rows in runs for row in rows for key in row)
     colours: dict[str, str] = {}
+    handles = {}
     for panel, (label, suffix) in zip(figure.subplots(1, 3, sharex=True), METRICS.items(), strict=True):
-        names = {key: key.removesuffix(suffix).replace("_", " ") for key in keys if key.endswith(suffix)}
-        for key, name in names.items():
+        for key in (key for key in keys if key.endswith(suffix)):
+            name = key.removesuffix(suffix).replace("_", " ")
             colour = colours.setdefault(name, PALETTE[len(colours) % len(PALETTE)])
             for index, rows in enumerate(runs):
-                line = over_seeds("_" if index else name, [rows], key)
-                plot_line(panel, line, colour, gid=f"run-{index}-{key}")
+                line = over_seeds(name, [rows], key)
+                handles[name] = plot_line(panel, line, colour, gid=f"run-{index}-{key}")
         panel.set_ylabel(label)
         panel.grid(False, axis="x")
         panel.tick_params(length=0)
         label_epochs(panel)
-        if any(names.values()):
-            panel.legend()
+    named = [line for name, line in handles.items() if name]  # the learning rate has its label only
+    figure.legend(handles=named, loc="outside lower left", ncols=8, frameon=False)
     return figure
 
 

@@ -12,6 +12,7 @@ from .labels import name_ends
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import FigureBase
+    from matplotlib.lines import Line2D
 
 TOGETHER = len(PALETTE)  # more lines in one panel cannot be told apart by colour
 COLUMNS = 5  # of panels with one line each
@@ -70,12 +71,13 @@ def draw_apart(figure: FigureBase, lines: list[Line], label: str, baseline: str 
     figure.supxlabel("epoch", fontsize=10)
 
 
-def plot_line(panel: Axes, line: Line, colour: str, gid: str | None = None) -> None:
-    """A line with its band; with markers while there are few points."""
+def plot_line(panel: Axes, line: Line, colour: str, gid: str | None = None) -> Line2D:
+    """Draw a line with its band; with markers while there are few points."""
     marker = "." if len(line.x) < 30 else None
-    panel.plot(line.x, line.y, color=colour, marker=marker, label=line.name, gid=gid)
+    (drawn,) = panel.plot(line.x, line.y, color=colour, marker=marker, label=line.name, gid=gid)
     if line.low:
         panel.fill_between(line.x, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+    return drawn
 
 
 def label_epochs(panel: Axes, label: str = "epoch") -> None:
