@@ -56,7 +56,7 @@ def curves(options: argparse.Namespace) -> Drawn:
     from lib.report.plots import curves
     from lib.report.plots.epochs import settings_of
     from lib.report.records import read_records
-    from lib.report.table import summarise
+    from lib.report.summarise import summarise
 
     records = read_records(options.folders)
     table = summarise(records, baseline=options.baseline)
@@ -68,7 +68,7 @@ def forest(options: argparse.Namespace) -> Drawn:
     """the difference of each setting to the baseline, with 95 % intervals"""
     from lib.report.plots import forest
     from lib.report.records import read_records
-    from lib.report.table import summarise
+    from lib.report.summarise import summarise
 
     if not options.baseline:
         raise BadInput("forest needs a --baseline, the row that the others are compared with")
@@ -80,7 +80,7 @@ def compute(options: argparse.Namespace) -> Drawn:
     """accuracy against the operations of training, with the Pareto front"""
     from lib.report.plots import compute
     from lib.report.records import read_records
-    from lib.report.table import summarise
+    from lib.report.summarise import summarise
 
     table = summarise(read_records(options.folders), baseline=options.baseline)
     rows, left_out = compute.costed(table)
@@ -89,12 +89,12 @@ def compute(options: argparse.Namespace) -> Drawn:
 
 def rate(options: argparse.Namespace) -> Drawn:
     """the learning rate over the epochs"""
-    from lib.report.plots import rate
+    from lib.report.plots import learning_rate
     from lib.report.plots.epochs import settings_of
     from lib.report.records import read_records
 
     settings, left_out = settings_of(read_records(options.folders))
-    return rate.draw(settings, options.title), left_out
+    return learning_rate.draw(settings, options.title), left_out
 
 
 def confusion(options: argparse.Namespace) -> Drawn:

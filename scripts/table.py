@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
 def _table(options: argparse.Namespace) -> None:
     from lib.report.records import read_records
     from lib.report.render import FORMATS, remarks, render
-    from lib.report.table import summarise
+    from lib.report.summarise import summarise
 
     if options.format not in FORMATS:
         hint = nearest(options.format, FORMATS) or f"one of {', '.join(FORMATS)}"

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 
 from lib.core.errors import BadInput
-from lib.report.plots import compute, curves, forest, predictions, rate
+from lib.report.plots import compute, curves, forest, learning_rate, predictions
 from lib.report.plots.epochs import settings_of
 from lib.report.plots.labels import spread
 from lib.report.records import read_records
 from lib.report.style import encode, folded, styled, wrapped
-from lib.report.table import summarise
+from lib.report.summarise import summarise
 from scripts.plot import KINDS, main
 from tests.helpers import student
 
@@ -266,7 +266,7 @@ def test_settings_with_one_course_of_the_learning_rate_share_a_line(runs):
     write(runs, "warm", NONE[:1])
     path = runs / "warm/seed0/metrics.jsonl"
     path.write_text(path.read_text().replace('"lr": 0.2', '"lr": 0.15'))
-    figure = rate.draw(settings_of(read_records([runs]))[0])
+    figure = learning_rate.draw(settings_of(read_records([runs]))[0])
     (panel,) = figure.axes
     assert [list(line.get_ydata()) for line in panel.lines] == [[0.2, 0.1, 0.0], [0.15, 0.1, 0.0]]
     (legend,) = figure.legends

@@ -18,7 +18,7 @@ from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.factory import build
-from lib.report.grid import GAP, MARGIN, Row, draw_grid, row_of, shares
+from lib.report.image_grid import GAP, MARGIN, Row, draw_grid, row_of, shares
 from scripts import preview as script
 from scripts.preview import preview
 

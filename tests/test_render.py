@@ -10,7 +10,7 @@ import pytest
 
 from lib.report.records import read_records
 from lib.report.render import FORMATS, cells, render
-from lib.report.table import summarise
+from lib.report.summarise import summarise
 from scripts.table import main
 from tests.helpers.run_records import write_run, write_runs
 

@@ -8,7 +8,7 @@ import pytest
 
 from lib.core.errors import BadInput
 from lib.report.records import read_records
-from lib.report.table import summarise
+from lib.report.summarise import summarise
 from scripts.table import main
 from tests.helpers import student
 from tests.helpers.run_records import write_predictions, write_run, write_runs

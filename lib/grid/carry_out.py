@@ -14,7 +14,7 @@ from ..core.errors import BadInput
 from ..report.published import accuracies
 from ..report.records import read_records
 from ..report.render import render
-from ..report.table import summarise
+from ..report.summarise import summarise
 from ..store.run_folder import COMPLETE, RunFolder, read_result
 from .estimate import duration
 from .job import ENDED, RUNNING, Job, done, last_line, outcome

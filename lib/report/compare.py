@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from . import statistics
-from .rows import Detectable, Difference, Row, plain
+from .table import Detectable, Difference, Row, plain
 
 
 def compare(rows: list[Row], paired: bool) -> list[Row]:

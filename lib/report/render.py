@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple
 from typing import Any
 
-from .notes import status_text
-from .rows import Difference, Estimate, Row, Table
+from .table import Difference, Estimate, Row, Table
+from .table_notes import status_text
 from .text import NONE, number, p_value, petaflop
 
 LATEX = str.maketrans(

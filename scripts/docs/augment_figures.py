@@ -10,7 +10,7 @@ from lib.core.facts import Stage
 from lib.core.registry import Entry, augmentations
 from lib.core.rng import Rng
 from lib.data.base import channel_statistics
-from lib.report.grid import Row, draw_grid, row_of
+from lib.report.image_grid import Row, draw_grid, row_of
 from scripts.docs.drawings import CLASSES, drawings
 
 SEED = 11  # one of which every augmentation shows something

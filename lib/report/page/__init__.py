@@ -12,9 +12,9 @@ from string import Template
 
 from ..records import Records
 from .content import gather, readable
+from .explanations import lead, notes
 from .figures import effects, run_curves
 from .markup import Markup, join, tag
-from .notes import lead, notes
 from .runs import runs_data
 from .settings import settings_table, sort_options
 

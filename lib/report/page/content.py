@@ -9,11 +9,11 @@ from pathlib import Path
 
 from ...config.schema import SECTIONS
 from ...core.errors import BadInput
-from ..naming import NONE, TICK
 from ..records import Records, RunRecord
-from ..rows import Row, Table
-from ..select import usable
-from ..table import summarise
+from ..run_filter import usable
+from ..setting_names import NONE, TICK
+from ..summarise import summarise
+from ..table import Row, Table
 
 
 @dataclass(frozen=True)

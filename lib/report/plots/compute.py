@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ...core.errors import BadInput
-from ..select import LeftOut
+from ..run_filter import LeftOut
 from ..style import GREY, PALETTE, sheet, styled
 from ..table import Row, Table
 from .labels import footnote, name_points

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...core.errors import BadInput
-from ..naming import row_names
 from ..records import Records, RunRecord
-from ..select import LeftOut, by_setting, usable
+from ..run_filter import LeftOut, by_setting, usable
+from ..setting_names import row_names
 from ..table import Table
 from .lines import Line
 

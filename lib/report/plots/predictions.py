@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...engine.metrics import confusion
 from ..confusion import confusion_figure
-from ..measures import predictions
 from ..records import RunRecord
+from ..run_metrics import predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..core.errors import BadInput
-from .measures import predictions
 from .records import RunRecord
-from .rows import Difference, Estimate, Row, plain
+from .run_metrics import predictions
+from .table import Difference, Estimate, Row, plain
 
 # Of a row with more than one run: (S, N) whether each image was recognised, in the order of its seeds.
 Right = dict[str, np.ndarray]

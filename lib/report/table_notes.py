@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from .records import RunRecord
-from .rows import Row, Table
+from .table import Row, Table
 
 
 def notes(table: Table, runs: Sequence[RunRecord], published: Mapping[str, float]) -> tuple[str, ...]:

@@ -1,0 +1,143 @@
+"""A table of settings from run records, as data: `summarise` gives numbers, lib.report.render draws them.
+
+A row is a setting, that is all of a configuration but the seed, over the runs that ended well. A run that
+diverged or was interrupted has no last epoch, so it is in no mean; it is counted in its row.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from math import inf
+from statistics import fmean
+
+from ..core.errors import BadInput, nearest
+from .compare import compare, detectable
+from .records import Records, RunRecord
+from .run_filter import by_setting, select, usable
+from .run_metrics import Column, accuracy_at, column, flops, headline, seconds
+from .setting_names import own_name, row_names, tick_columns
+from .table import Row, Table, estimate
+from .table_notes import notes
+from .two_level import over_images
+
+HEADLINE = "test accuracy of the last epoch, %"
+
+
+def summarise(
+    records: Records,
+    baseline: str | None = None,
+    ticks: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    published: Mapping[str, float] | None = None,
+    paired: bool = False,
+    two_level: bool = False,
+    match_compute: bool = False,
+) -> Table:
+    """The table of these records.
+
+    Args:
+        baseline: a row's name, its folder's, or its setting's hash.
+        ticks: settings, by any spelling, that describe the rows.
+        columns: what to show beside the headline, as lib.report.run_metrics.column has it.
+        published: in percent, by the rows' names.
+        paired: take differences seed by seed, on the seeds that both have.
+        two_level: add intervals over seeds and test images together, from the runs' predictions.
+        match_compute: compare where training had cost as much as the cheapest run's costs in all.
+    Raises:
+        BadInput: the records are of several data sets, or a name fits no row, column or setting, or several,
+            or the runs lack what is asked for.
+    """
+    if two_level and match_compute:
+        raise BadInput("two levels need predictions, which are of the last epoch: leave match-compute out")
+    runs, left_out = usable(records)
+    home = _find(baseline, by_setting(runs)) if baseline else None
+    chosen = select(runs, home)
+    names = row_names(chosen.rows)
+    left_out, lacking = left_out + chosen.left_out, []
+    ended_well = [run for runs in chosen.rows.values() for run in runs if run.status == "ok"]
+    wanted = [column(name, ended_well) for name in columns]
+    ticked = tick_columns(ticks, chosen.rows)
+    measure, label = headline, HEADLINE
+    if match_compute:
+        measure, label = _matched(ended_well)
+        untold = [run for run in ended_well if measure(run) is None]
+        left_out += [(str(run.folder), "it does not tell its accuracy at this budget") for run in untold]
+    published = published or {}
+    rows = [
+        replace(
+            _row(of, measure, wanted),
+            name=names[setting],
+            baseline=setting == home,
+            ticks=ticked[setting],
+            published=published.get(names[setting]),
+        )
+        for setting, of in chosen.rows.items()
+    ]
+    if home:
+        rows = compare(rows, paired)
+    if two_level:
+        rows, lacking = over_images(rows, ended_well, paired)
+    rows.sort(key=lambda row: -row.accuracy.mean if row.accuracy else inf)
+    table = Table(
+        headline=label,
+        dataset=chosen.dataset,
+        baseline=names[home] if home else None,
+        paired=paired,
+        rows=tuple(rows),
+        columns={c.name: c.label for c in wanted},
+        detectable=detectable(rows),
+        left_out=tuple(left_out),
+    )
+    return replace(table, notes=(*notes(table, ended_well, published), *lacking))
+
+
+def _find(name: str, rows: Mapping[str, Sequence[RunRecord]]) -> str:
+    """The setting that `name` means."""
+    names = row_names(rows)
+    found = [setting for setting in rows if name in (names[setting], setting)]
+    found = found or [s for s, runs in rows.items() if name in map(own_name, runs)]
+    if len(found) > 1:
+        fitting = ", ".join(f"{names[setting]!r} ({setting})" for setting in found)
+        raise BadInput(
+            f"baseline {name!r} fits {len(found)} settings: {fitting}; give the name or hash of one"
+        )
+    if not found:
+        hint = nearest(name, names.values()) or f"the rows are {', '.join(names.values())}"
+        raise BadInput(f"baseline {name!r} is no row: {hint}")
+    return found[0]
+
+
+def _row(runs: Sequence[RunRecord], measure: Callable, wanted: Sequence[Column]) -> Row:
+    done = [run for run in runs if run.status == "ok" and measure(run) is not None]
+    values = tuple(float(measure(run)) for run in done)
+    extra = {c.name: [v for run in done if (v := c.read(run)) is not None] for c in wanted}
+    return Row(
+        name="",
+        setting=runs[0].setting,
+        baseline=False,
+        ticks={},
+        status=dict(Counter(run.status for run in runs)),
+        seeds=tuple(run.seed for run in done),
+        values=values,
+        folders=tuple(str(run.folder) for run in done),
+        accuracy=estimate(values),
+        difference=None,
+        columns={name: estimate(found) for name, found in extra.items() if found},
+        seconds=_mean([seconds(run) for run in done]),
+        flops=_mean([flops(run) for run in done]),
+    )
+
+
+def _matched(runs: Sequence[RunRecord]) -> tuple[Callable[[RunRecord], float | None], str]:
+    """Accuracy when training had cost as much as the cheapest run costs in all."""
+    costs = [cost for run in runs if (cost := flops(run))]
+    if not costs:
+        raise BadInput("no run says what its training cost (train_flops), so none compare at equal compute")
+    budget = min(costs)
+    label = f"test accuracy after {budget / 1e15:.3g} PFLOP of training, %"
+    return lambda run: accuracy_at(run, budget), label
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None unless each run says its number."""
+    return fmean(values) if values and None not in values else None
