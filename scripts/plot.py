@@ -99,14 +99,14 @@ def rate(options: argparse.Namespace) -> Drawn:
 
 def confusion(options: argparse.Namespace) -> Drawn:
     """which classes one run takes for which, from its predictions.npz"""
-    from lib.report.plots import predictions
+    from lib.report.plots import confusion
     from lib.report.records import read_records
 
     runs = read_records(options.folders).runs
     if len(runs) > 1:
         held = ", ".join(str(run.folder) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")
         raise BadInput(f"confusion is of one run, but these are {len(runs)}: {held}; give the folder of one")
-    return predictions.draw(runs[0], options.title), []
+    return confusion.draw(runs[0], options.title), []
 
 
 KINDS: dict[str, Callable[[argparse.Namespace], Drawn]] = {

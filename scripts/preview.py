@@ -22,7 +22,7 @@ from lib.core.errors import BadInput, exit_code
 from lib.core.files import write_atomic
 from lib.core.rng import Rng
 from lib.factory import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
-from lib.report.image_grid import Row, draw_grid, row_of
+from lib.report.image_grid import ImageRow, draw_grid, row_of
 
 
 class _Parser(argparse.ArgumentParser):
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def preview(config: Config, images: int, epoch: int) -> tuple[list[Row], str]:
+def preview(config: Config, images: int, epoch: int) -> tuple[list[ImageRow], str]:
     """The rows of the picture, and the order of the steps in one line.
 
     Raises:

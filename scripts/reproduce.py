@@ -13,7 +13,7 @@ from lib.core.errors import BadInput, exit_code
 from lib.grid.catalogue import find_grid
 from lib.report.published import read_published
 from lib.report.records import RunRecord, read_records
-from lib.report.reproduce import by_setting, compare, report
+from lib.report.reproduce import comparison_of, complete_runs, report
 
 USUAL = (Path("runs"), Path("results"))  # where runs lie
 
@@ -37,9 +37,9 @@ def reproduced(name: str, folders: Sequence[Path]) -> str:
     if table is None:
         raise BadInput(f"nothing is published of {name}: it is a grid of our own; see scripts.table")
     published = {result.id: result for result in table.rows}
-    runs = by_setting(_runs(folders))
+    runs = complete_runs(_runs(folders))
     rows = [
-        compare(
+        comparison_of(
             row.name,
             f"scripts/run.sh {name} --only {row.name}",
             row.config,

@@ -25,7 +25,7 @@ from lib.engine.metrics import (
     nll,
     top_k,
 )
-from lib.report.confusion import confusion_text
+from lib.report.plots.confusion import confusion_text
 from lib.run.robustness import corrupted, corruption_error, robustness
 from scripts import predict
 from tests.helpers.runs import TINY

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from lib.core.errors import BadInput
-from lib.report.plots import compute, curves, forest, learning_rate, predictions
+from lib.report.plots import compute, confusion, curves, forest, learning_rate
 from lib.report.plots.epochs import settings_of
 from lib.report.plots.labels import spread
 from lib.report.records import read_records
@@ -276,17 +276,17 @@ def test_settings_with_one_course_of_the_learning_rate_share_a_line(runs):
 
 def test_the_confusion_of_a_run_is_counted_from_its_predictions(runs):
     (run,) = read_records([runs / "none/seed0"]).runs
-    figure = predictions.draw(run)
+    figure = confusion.draw(run)
     panel = figure.axes[0]
     shares = np.array([[75, 25, 0], [0, 100, 0], [0, 0, 100]])
     np.testing.assert_allclose(np.array(panel.images[0].get_array()) ** 2, shares)
     assert [text.get_text() for text in panel.texts] == [*"310", *"030", *"003"]
-    assert (panel.get_xlabel(), panel.get_ylabel()) == ("taken for", "true class")
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("predicted class", "true class")
     assert panel.get_title(loc="left") == "resnet9 on cifar10, seed 0: test accuracy 90.00 %"
     # A name, not a formula; the comments of an SVG are the texts whose shapes follow.
     assert b"<!-- $hip$ -->" in encode(figure, "svg")
     (run.folder / "evaluation.json").unlink()
-    labels = predictions.draw(run).axes[0].get_xticklabels()
+    labels = confusion.draw(run).axes[0].get_xticklabels()
     assert [label.get_text() for label in labels] == ["0", "1", "2"]
 
 

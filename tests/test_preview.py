@@ -18,7 +18,7 @@ from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.factory import build
-from lib.report.image_grid import GAP, MARGIN, Row, draw_grid, row_of, shares
+from lib.report.image_grid import GAP, MARGIN, ImageRow, draw_grid, row_of, shares
 from scripts import preview as script
 from scripts.preview import preview
 
@@ -28,11 +28,11 @@ MIXES = [entry.name for entry in ENTRIES if entry.facts.stage is Stage.MIX]
 ON = " ".join(f"--{name}" for name in augmentations.names())
 
 
-def rows_of(line: str, images: int = 8, epoch: int = 0) -> list[Row]:
+def rows_of(line: str, images: int = 8, epoch: int = 0) -> list[ImageRow]:
     return preview(parse(f"{BASE} {line} --device cpu".split()).config(), images, epoch)[0]
 
 
-def pixels(row: Row) -> torch.Tensor:
+def pixels(row: ImageRow) -> torch.Tensor:
     return torch.stack([image for views in row.images for image in views])
 
 

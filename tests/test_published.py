@@ -17,9 +17,9 @@ from lib.core.registry import models
 from lib.grid.catalogue import GRIDS, find_grid, grid_names
 from lib.grid.scale import scaled
 from lib.grid.spec import read_grid
-from lib.report.published import Result, accuracies, read_published
+from lib.report.published import PublishedResult, accuracies, read_published
 from lib.report.records import read_records
-from lib.report.reproduce import Comparison, by_setting, compare, report
+from lib.report.reproduce import Comparison, comparison_of, complete_runs, report
 from scripts.reproduce import reproduced
 
 ROOT = Path(__file__).parent.parent
@@ -119,9 +119,9 @@ def test_a_trial_of_every_row_composes_and_its_schedule_fits_the_shorter_budget(
 
 
 def test_an_error_becomes_an_accuracy():
-    assert Result("a/1", "", "test error, %", "lenet", value=7.29).accuracy == 92.71
-    assert Result("a/1", "", "test accuracy, %", "lenet", value=92.71).accuracy == 92.71
-    assert Result("a/1", "", "seconds an epoch", "lenet", value=7.29).accuracy is None
+    assert PublishedResult("a/1", "", "test error, %", "lenet", value=7.29).accuracy == 92.71
+    assert PublishedResult("a/1", "", "test accuracy, %", "lenet", value=92.71).accuracy == 92.71
+    assert PublishedResult("a/1", "", "seconds an epoch", "lenet", value=7.29).accuracy is None
 
 
 def test_an_unknown_key_of_the_published_file_is_refused(tmp_path):
@@ -133,12 +133,14 @@ def test_an_unknown_key_of_the_published_file_is_refused(tmp_path):
         read_published(file)
 
 
-def published(accuracy: float, n: int = 1, statistic: str = "single", at: str = "last", **more) -> Result:
+def published(
+    accuracy: float, n: int = 1, statistic: str = "single", at: str = "last", **more
+) -> PublishedResult:
     more |= {"n": n, "statistic": statistic, "at": at}
-    return Result("t/1", "", "test accuracy, %", "lenet", value=accuracy, **more)
+    return PublishedResult("t/1", "", "test accuracy, %", "lenet", value=accuracy, **more)
 
 
-def verdict(result: Result | None, *accuracies: float, diverged: int = 0) -> str:
+def verdict(result: PublishedResult | None, *accuracies: float, diverged: int = 0) -> str:
     return Comparison("row", "command", result, accuracies, diverged).verdict
 
 
@@ -160,7 +162,7 @@ def test_what_cannot_be_judged_is_not():
     assert verdict(published(93), 93.0) == "undecided"
     assert verdict(published(93), 93.0, 93.0) == "undecided"
     assert verdict(None, 93.0, 93.1) == "nothing published"
-    assert verdict(Result("t/1", "", "test error, %", "lenet"), 93.0) == "nothing published"
+    assert verdict(PublishedResult("t/1", "", "test error, %", "lenet"), 93.0) == "nothing published"
     assert verdict(published(93), 92.9, 93.1, diverged=1) == "differs"
     assert verdict(published(93), diverged=2) == "differs"
 
@@ -190,8 +192,8 @@ def record(folder: Path, row, seed: int, accuracy: float, words: str = "", **mor
 
 
 def compared(tmp_path: Path, row, at: str = "last") -> Comparison:
-    runs = by_setting(read_records([tmp_path]).runs)
-    return compare(row.name, "run", row.config, published(93, at=at), runs)
+    runs = complete_runs(read_records([tmp_path]).runs)
+    return comparison_of(row.name, "run", row.config, published(93, at=at), runs)
 
 
 def test_the_runs_of_a_row_are_those_of_its_setting_that_are_complete(tmp_path, grids):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config.help import MACS
 from ..core.errors import BadInput, nearest
-from ..report.published import Result, Table, read_published
+from ..report.published import PublishedResult, PublishedTable, read_published
 from ..report.text import aligned
 from .spec import Grid, Row, read_grid
 
@@ -46,7 +46,7 @@ def listing(names: Sequence[str] = ()) -> str:
     return aligned([(name, description.ljust(width), *rest) for name, description, *rest in lines])
 
 
-def _line(grid: Grid, table: Table | None) -> tuple[str, ...]:
+def _line(grid: Grid, table: PublishedTable | None) -> tuple[str, ...]:
     seeds = len(grid.seeds)
     epochs = sum(row.config.train.epochs for row in grid.rows) * seeds
     description = table.title if table else first_sentence(GRIDS / f"{grid.name}.yaml")
@@ -63,7 +63,7 @@ def first_sentence(path: Path) -> str:
     return " ".join(comment).partition(". ")[0].partition(":")[0].rstrip(".")
 
 
-def _cost(grid: Grid, table: Table | None) -> str:
+def _cost(grid: Grid, table: PublishedTable | None) -> str:
     rows, seeds = len(grid.rows), len(grid.seeds)
     results = {result.id: result for result in table.rows} if table else {}
     timed = [result for row in grid.rows if (result := results.get(row.published)) and result.seconds]
@@ -78,7 +78,7 @@ def _coverage(known: int, rows: int) -> str:
     return "" if known == rows else f" ({known} of {rows} rows)"
 
 
-def _gpus(results: list[Result]) -> str:
+def _gpus(results: list[PublishedResult]) -> str:
     return " and ".join(dict.fromkeys(result.gpu or "an unnamed GPU" for result in results))
 
 

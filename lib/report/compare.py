@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from . import statistics
-from .table import Detectable, Difference, Row, plain
+from .table import Detectable, Difference, TableRow, plain
 
 
-def compare(rows: list[Row], paired: bool) -> list[Row]:
+def compare(rows: list[TableRow], paired: bool) -> list[TableRow]:
     """The rows with their differences to the baseline; the p-values are adjusted over all of them."""
     home = next(row for row in rows if row.baseline)
     differences = {row.setting: _difference(row, home, paired) for row in rows}
@@ -23,7 +23,7 @@ def compare(rows: list[Row], paired: bool) -> list[Row]:
     return [replace(row, difference=told[row.setting]) for row in rows]
 
 
-def _difference(row: Row, home: Row, paired: bool) -> statistics.DifferenceTest | None:
+def _difference(row: TableRow, home: TableRow, paired: bool) -> statistics.DifferenceTest | None:
     if row.baseline or not row.values or not home.values:
         return None
     if not paired:
@@ -42,7 +42,7 @@ def _verdict(difference: statistics.DifferenceTest, p_holm: float | None) -> str
     return better if p_holm < 1 - statistics.CONFIDENCE else f"{better}, but not after Holm"
 
 
-def detectable(rows: Sequence[Row]) -> Detectable | None:
+def detectable(rows: Sequence[TableRow]) -> Detectable | None:
     """At the number of runs that most rows have."""
     home = next((row for row in rows if row.baseline), None)
     others = [row for row in rows if row.difference and row.difference.p is not None]

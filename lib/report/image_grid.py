@@ -22,7 +22,7 @@ DPI = 100
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     name: str
     detail: str  # stands below the name, smaller
     images: list[list[Tensor]]  # by column, then by view: uint8 (3, H, W)
@@ -38,7 +38,7 @@ class Row:
         return max(len(lines) for views in self.captions for lines in views) if self.captions else 0
 
 
-def row_of(name: str, detail: str, batch: Batch, columns: Tensor, classes: tuple[str, ...] = ()) -> Row:
+def row_of(name: str, detail: str, batch: Batch, columns: Tensor, classes: tuple[str, ...] = ()) -> ImageRow:
     """A row of the grid: in each column one image of the data set, as many times as the batch has views.
 
     Args:
@@ -50,7 +50,7 @@ def row_of(name: str, detail: str, batch: Batch, columns: Tensor, classes: tuple
     images = [[x[place] for place in views] for views in places]
     y = batch.y.cpu()
     captions = [[shares(y[place], classes) for place in views] for views in places] if classes else None
-    return Row(name, detail, images, captions)
+    return ImageRow(name, detail, images, captions)
 
 
 def displayed(batch: Batch) -> Tensor:
@@ -81,7 +81,7 @@ def _short(name: str, width: int = 12) -> str:
     return name if len(name) <= width else name[: width - 1] + "…"
 
 
-def draw_grid(rows: list[Row], title: str = "", colours: int | None = None) -> bytes:
+def draw_grid(rows: list[ImageRow], title: str = "", colours: int | None = None) -> bytes:
     """The rows below one another.
 
     Args:

@@ -14,7 +14,7 @@ PUBLISHED = Path(__file__).parents[2] / "results" / "published.yaml"
 
 
 @dataclass(frozen=True)
-class Result:
+class PublishedResult:
     """A row of a published table: what was run as far as known, and what came out."""
 
     id: str  # the table's name, a slash, a number
@@ -52,15 +52,15 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Table:
+class PublishedTable:
     name: str
     title: str
     source: str  # the project
     metric: str
-    rows: tuple[Result, ...]
+    rows: tuple[PublishedResult, ...]
 
 
-def read_published(path: Path = PUBLISHED) -> dict[str, Table]:
+def read_published(path: Path = PUBLISHED) -> dict[str, PublishedTable]:
     """The tables, by name.
 
     Raises:
@@ -71,20 +71,20 @@ def read_published(path: Path = PUBLISHED) -> dict[str, Table]:
     return {name: _table(name, table) for name, table in tree.items()}
 
 
-def _table(name: str, table: dict[str, Any]) -> Table:
+def _table(name: str, table: dict[str, Any]) -> PublishedTable:
     common, metric = table.get("all", {}), table["metric"]
     rows = tuple(_result(name, metric, common, row) for row in table["rows"])
-    return Table(name, table["title"], table["source"], metric, rows)
+    return PublishedTable(name, table["title"], table["source"], metric, rows)
 
 
-def _result(table: str, metric: str, common: dict[str, Any], row: dict[str, Any]) -> Result:
-    known = {field.name for field in fields(Result)} - {"metric"}
+def _result(table: str, metric: str, common: dict[str, Any], row: dict[str, Any]) -> PublishedResult:
+    known = {field.name for field in fields(PublishedResult)} - {"metric"}
     if unknown := [key for key in (*common, *row) if key not in known]:
         raise BadInput(f"{PUBLISHED.name}, {row.get('id', table)}: unknown key {unknown[0]!r}")
     if not row["id"].startswith(f"{table}/"):
         raise BadInput(f"{PUBLISHED.name}: row {row['id']} stands in {table}")
     doubts = [part["contaminated"] for part in (common, row) if "contaminated" in part]
-    return Result(metric=metric, **(common | row | {"contaminated": "; ".join(doubts) or None}))
+    return PublishedResult(metric=metric, **(common | row | {"contaminated": "; ".join(doubts) or None}))
 
 
 def accuracies(rows: Iterable[tuple[str, str | None]]) -> dict[str, float]:

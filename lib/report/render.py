@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple
 from typing import Any
 
-from .table import Difference, Estimate, Row, Table
+from .table import Difference, Estimate, Table, TableRow
 from .table_notes import status_text
 from .text import NONE, number, p_value, petaflop
 
@@ -45,11 +45,11 @@ def remarks(table: Table) -> list[str]:
     return [*table.notes, *([f"{counted} in no mean. {'; '.join(left_out)}."] if left_out else [])]
 
 
-def _columns(table: Table) -> list[tuple[str, Callable[[Row], str]]]:
+def _columns(table: Table) -> list[tuple[str, Callable[[TableRow], str]]]:
     """Headers, and what stands below them; columns that no row fills are left away."""
     ticks = list(table.rows[0].ticks)
     described = {tuple(row.ticks.values()) for row in table.rows}
-    columns: list[tuple[str, Callable[[Row], str]]] = []
+    columns: list[tuple[str, Callable[[TableRow], str]]] = []
     if len(described) < len(table.rows) or not ticks:  # ticks alone would not tell the rows apart
         columns.append(("setting", lambda row: row.name))
     columns += [(name, lambda row, name=name: row.ticks[name]) for name in ticks]
@@ -106,7 +106,7 @@ def difference(found: Difference | None) -> str:
     return f"{found.mean:+.2f}" + ("" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]")
 
 
-def _less_published(row: Row) -> str:
+def _less_published(row: TableRow) -> str:
     missing = row.published is None or row.accuracy is None
     return NONE if missing else f"{row.accuracy.mean - row.published:+.2f}"
 
@@ -156,7 +156,7 @@ def _csv(table: Table) -> str:
     return buffer.getvalue()
 
 
-def flat(row: Row, table: Table) -> dict[str, Any]:
+def flat(row: TableRow, table: Table) -> dict[str, Any]:
     """A row's numbers, all digits, under names that the rows share."""
 
     def named(names: str, value: Any) -> dict[str, Any]:

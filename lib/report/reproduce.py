@@ -27,7 +27,7 @@ from ..config.schema import Config
 from ..config.sources import config_of, read_yaml
 from ..core.errors import BadInput
 from ..store.run_folder import COMPLETE
-from .published import Result
+from .published import PublishedResult
 from .records import RunRecord
 from .statistics import CONFIDENCE, student
 from .text import percent
@@ -42,7 +42,7 @@ class Comparison:
 
     row: str
     command: str  # that runs it
-    published: Result | None
+    published: PublishedResult | None
     accuracies: tuple[float, ...]  # of our runs, at the epoch that the published number is of
     diverged: int = 0
 
@@ -87,7 +87,7 @@ def prediction(accuracies: Sequence[float], runs: int, median: bool) -> float | 
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error + ROUNDING
 
 
-def by_setting(runs: Iterable[RunRecord]) -> dict[str, dict[int, RunRecord]]:
+def complete_runs(runs: Iterable[RunRecord]) -> dict[str, dict[int, RunRecord]]:
     """The complete runs, by what names their setting and by seed."""
     found: dict[str, dict[int, RunRecord]] = {}
     for record in runs:
@@ -96,10 +96,14 @@ def by_setting(runs: Iterable[RunRecord]) -> dict[str, dict[int, RunRecord]]:
     return found
 
 
-def compare(
-    row: str, command: str, config: Config, published: Result | None, runs: dict[str, dict[int, RunRecord]]
+def comparison_of(
+    row: str,
+    command: str,
+    config: Config,
+    published: PublishedResult | None,
+    runs: dict[str, dict[int, RunRecord]],
 ) -> Comparison:
-    """A row of this configuration, with those of the runs, as `by_setting` has them, that are of it."""
+    """A row of this configuration, with those of the runs, as `complete_runs` has them, that are of it."""
     mine = runs.get(config.digest(), {}).values()
     accuracies = [accuracy(record, published) for record in mine if record.status == "ok"]
     diverged = sum(record.status == "diverged" for record in mine)
@@ -115,7 +119,7 @@ def setting_of(record: RunRecord) -> str:
         return record.setting
 
 
-def accuracy(record: RunRecord, published: Result | None) -> float | None:
+def accuracy(record: RunRecord, published: PublishedResult | None) -> float | None:
     """The accuracy on the test set that is comparable; None where the best epoch was not chosen there."""
     if published and published.views:
         return record.result[f"{published.views}_test_accuracy"]
@@ -138,7 +142,7 @@ def report(rows: Sequence[Comparison]) -> str:
     return "\n".join([*lines, "", *notes]).rstrip()
 
 
-def _printed(result: Result | None) -> str:
+def _printed(result: PublishedResult | None) -> str:
     if result is None or result.accuracy is None:
         return "-"
     of = f" ({result.statistic} of {result.n})" if result.n and result.n > 1 else ""

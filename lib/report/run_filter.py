@@ -15,7 +15,7 @@ LeftOut = tuple[str, str]  # a folder or file, and why
 
 
 @dataclass(frozen=True)
-class Selection:
+class ComparableRuns:
     dataset: str
     rows: dict[
         str, list[RunRecord]
@@ -52,7 +52,7 @@ def by_setting(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     return rows
 
 
-def select(runs: Sequence[RunRecord], home: str | None) -> Selection:
+def comparable_runs(runs: Sequence[RunRecord], home: str | None) -> ComparableRuns:
     """The rows that can be compared.
 
     Args:
@@ -80,7 +80,7 @@ def select(runs: Sequence[RunRecord], home: str | None) -> Selection:
             kept.append(run)
             if run.status != "ok":
                 left_out.append((str(run.folder), f"{run.status}: counted in its row, in no mean"))
-    return Selection(dataset, by_setting(kept), left_out)
+    return ComparableRuns(dataset, by_setting(kept), left_out)
 
 
 def _fault(run: RunRecord) -> str | None:

@@ -29,13 +29,13 @@ def flops(run: RunRecord) -> float | None:
 
 
 @dataclass(frozen=True)
-class Column:
+class RunMetric:
     name: str
     label: str
     read: Callable[[RunRecord], float | None]
 
 
-def column(name: str, runs: Sequence[RunRecord]) -> Column:
+def run_metric(name: str, runs: Sequence[RunRecord]) -> RunMetric:
     """A column on demand: `best`, the accuracy of an average or a view (`ema`, `tta_flip`), or a number of
     the records (`test_top5`, `peak_memory_mb`).
 
@@ -48,12 +48,12 @@ def column(name: str, runs: Sequence[RunRecord]) -> Column:
         # Where a part of the training images is held out, the best epoch is chosen, and measured, there.
         told = {"test": "chosen on the test set"}
         label = ", ".join(["best epoch", *(told.get(s, f"accuracy on {s}") for s in sorted(splits))])
-        return Column(key, label, lambda run: (run.result.get("best") or {}).get("accuracy"))
+        return RunMetric(key, label, lambda run: (run.result.get("best") or {}).get("accuracy"))
     known = {k for run in runs for k, v in run.result.items() if _number(v)}
     for candidate in (key + ACCURACY, f"test_{key}", key):
         if candidate in known:
             label = f"{key} accuracy, %" if candidate == key + ACCURACY else candidate.replace("_", " ")
-            return Column(key, label, lambda run, of=candidate: _float(run.result.get(of)))
+            return RunMetric(key, label, lambda run, of=candidate: _float(run.result.get(of)))
     spelled = ["best", *sorted(k.removesuffix(ACCURACY) for k in known)]
     raise BadInput(f"unknown column {name!r}: {nearest(name, spelled) or 'there are ' + ', '.join(spelled)}")
 

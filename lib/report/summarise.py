@@ -13,10 +13,10 @@ from statistics import fmean
 from ..core.errors import BadInput, nearest
 from .compare import compare, detectable
 from .records import Records, RunRecord
-from .run_filter import by_setting, select, usable
-from .run_metrics import Column, accuracy_at, column, flops, headline, seconds
+from .run_filter import by_setting, comparable_runs, usable
+from .run_metrics import RunMetric, accuracy_at, flops, headline, run_metric, seconds
 from .setting_names import own_name, row_names, tick_columns
-from .table import Row, Table, estimate
+from .table import Table, TableRow, estimate
 from .table_notes import notes
 from .two_level import over_images
 
@@ -38,7 +38,7 @@ def summarise(
     Args:
         baseline: a row's name, its folder's, or its setting's hash.
         ticks: settings, by any spelling, that describe the rows.
-        columns: what to show beside the headline, as lib.report.run_metrics.column has it.
+        columns: what to show beside the headline, as lib.report.run_metrics.run_metric names them.
         published: in percent, by the rows' names.
         paired: take differences seed by seed, on the seeds that both have.
         two_level: add intervals over seeds and test images together, from the runs' predictions.
@@ -51,11 +51,11 @@ def summarise(
         raise BadInput("two levels need predictions, which are of the last epoch: leave match-compute out")
     runs, left_out = usable(records)
     home = _find(baseline, by_setting(runs)) if baseline else None
-    chosen = select(runs, home)
+    chosen = comparable_runs(runs, home)
     names = row_names(chosen.rows)
     left_out, lacking = left_out + chosen.left_out, []
     ended_well = [run for runs in chosen.rows.values() for run in runs if run.status == "ok"]
-    wanted = [column(name, ended_well) for name in columns]
+    wanted = [run_metric(name, ended_well) for name in columns]
     ticked = tick_columns(ticks, chosen.rows)
     measure, label = headline, HEADLINE
     if match_compute:
@@ -107,11 +107,11 @@ def _find(name: str, rows: Mapping[str, Sequence[RunRecord]]) -> str:
     return found[0]
 
 
-def _row(runs: Sequence[RunRecord], measure: Callable, wanted: Sequence[Column]) -> Row:
+def _row(runs: Sequence[RunRecord], measure: Callable, wanted: Sequence[RunMetric]) -> TableRow:
     done = [run for run in runs if run.status == "ok" and measure(run) is not None]
     values = tuple(float(measure(run)) for run in done)
     extra = {c.name: [v for run in done if (v := c.read(run)) is not None] for c in wanted}
-    return Row(
+    return TableRow(
         name="",
         setting=runs[0].setting,
         baseline=False,

@@ -47,7 +47,7 @@ class Detectable:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     name: str
     setting: str  # hash of the configuration but for the seed
     baseline: bool
@@ -72,7 +72,7 @@ class Table:
     dataset: str
     baseline: str | None  # the row that the others are compared with
     paired: bool  # whether the differences are taken seed by seed
-    rows: tuple[Row, ...]  # the best first
+    rows: tuple[TableRow, ...]  # the best first
     columns: dict[str, str]  # what the columns on demand are, by name
     detectable: Detectable | None
     left_out: tuple[tuple[str, str], ...]  # records that no row counts, and why

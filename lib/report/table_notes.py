@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from .records import RunRecord
-from .table import Row, Table
+from .table import Table, TableRow
 
 
 def notes(table: Table, runs: Sequence[RunRecord], published: Mapping[str, float]) -> tuple[str, ...]:
@@ -72,6 +72,6 @@ def _runs(table: Table, runs: Sequence[RunRecord]) -> list[str]:
     return told
 
 
-def status_text(row: Row) -> str:
+def status_text(row: TableRow) -> str:
     """`2 ok, 1 diverged`."""
     return ", ".join(f"{n} {status}" for status, n in sorted(row.status.items(), key=lambda s: s[0] != "ok"))

@@ -8,13 +8,15 @@ import numpy as np
 from ..core.errors import BadInput
 from .records import RunRecord
 from .run_metrics import predictions
-from .table import Difference, Estimate, Row, plain
+from .table import Difference, Estimate, TableRow, plain
 
 # Of a row with more than one run: (S, N) whether each image was recognised, in the order of its seeds.
 Right = dict[str, np.ndarray]
 
 
-def over_images(rows: Sequence[Row], runs: Sequence[RunRecord], paired: bool) -> tuple[list[Row], list[str]]:
+def over_images(
+    rows: Sequence[TableRow], runs: Sequence[RunRecord], paired: bool
+) -> tuple[list[TableRow], list[str]]:
     """The rows with their intervals, and notes on what these are and which rows have none.
 
     Raises:
@@ -46,7 +48,7 @@ def over_images(rows: Sequence[Row], runs: Sequence[RunRecord], paired: bool) ->
     return told, _notes(rows, why)
 
 
-def _right(rows: Sequence[Row], runs: dict[str, RunRecord]) -> tuple[Right, dict[str, str]]:
+def _right(rows: Sequence[TableRow], runs: dict[str, RunRecord]) -> tuple[Right, dict[str, str]]:
     """The predictions by setting, and why others have none."""
     right, why, truth = {}, {}, None
     for row in sorted(rows, key=lambda row: not row.baseline):  # the baseline's images are the table's
@@ -65,7 +67,7 @@ def _right(rows: Sequence[Row], runs: dict[str, RunRecord]) -> tuple[Right, dict
     return right, why
 
 
-def _common(row: Row, home: Row, right: Right) -> tuple[np.ndarray, np.ndarray]:
+def _common(row: TableRow, home: TableRow, right: Right) -> tuple[np.ndarray, np.ndarray]:
     """The predictions of the seeds that both have, in the order of the row's."""
     seeds = [seed for seed in row.seeds if seed in home.seeds]
     places = ([of.seeds.index(seed) for seed in seeds] for of in (row, home))
@@ -73,7 +75,7 @@ def _common(row: Row, home: Row, right: Right) -> tuple[np.ndarray, np.ndarray]:
     return mine, theirs
 
 
-def _notes(rows: Sequence[Row], why: dict[str, str]) -> list[str]:
+def _notes(rows: Sequence[TableRow], why: dict[str, str]) -> list[str]:
     told = [
         "Over seeds and images: the 95 % interval where not only seeds but also the test images are drawn "
         "anew (bootstrap of both levels; the settings share their images). It says what to expect of other "

@@ -20,7 +20,7 @@ from ..engine.metrics import (
     nll,
 )
 from ..factory.networks import Trained, load_trained
-from ..report.confusion import confusion_text, draw_confusion
+from ..report.plots.confusion import confusion_text, draw_confusion
 from ..report.text import aligned, percent
 from ..store.environment import environment
 from ..store.run_folder import read_result

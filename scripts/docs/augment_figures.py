@@ -10,7 +10,7 @@ from lib.core.facts import Stage
 from lib.core.registry import Entry, augmentations
 from lib.core.rng import Rng
 from lib.data.base import channel_statistics
-from lib.report.image_grid import Row, draw_grid, row_of
+from lib.report.image_grid import ImageRow, draw_grid, row_of
 from scripts.docs.drawings import CLASSES, drawings
 
 SEED = 11  # one of which every augmentation shows something
@@ -30,7 +30,7 @@ def picture(entry: Entry) -> bytes:
     return drawn
 
 
-def augmentation_rows(entry: Entry) -> list[Row]:
+def augmentation_rows(entry: Entry) -> list[ImageRow]:
     """The images as they are, and several draws of the augmentation; one where all draws are the same."""
     before, drawn = batch_for(entry.facts.stage), []
     for draw in range(DRAWS):
@@ -83,9 +83,9 @@ class Watched(nn.Module):
         return torch.zeros(len(x), len(CLASSES))
 
 
-def view_rows(entry: Entry) -> list[Row]:
+def view_rows(entry: Entry) -> list[ImageRow]:
     """What the network is shown of two images, a row for each image."""
     model = Watched()
     entry.build(model=model)(drawings()[SHOWN].float())
     views = [view.round().to(torch.uint8) for view in model.seen]
-    return [Row(CLASSES[place], "", [[view[n]] for view in views]) for n, place in enumerate(SHOWN)]
+    return [ImageRow(CLASSES[place], "", [[view[n]] for view in views]) for n, place in enumerate(SHOWN)]

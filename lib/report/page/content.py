@@ -13,12 +13,12 @@ from ..records import Records, RunRecord
 from ..run_filter import usable
 from ..setting_names import NONE, TICK
 from ..summarise import summarise
-from ..table import Row, Table
+from ..table import Table, TableRow
 
 
 @dataclass(frozen=True)
 class Setting:
-    row: Row
+    row: TableRow
     dataset: str
     runs: Sequence[RunRecord]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...core.errors import BadInput
 from ..run_filter import LeftOut
 from ..style import GREY, PALETTE, sheet, styled
-from ..table import Row, Table
+from ..table import Table, TableRow
 from .labels import footnote, name_points
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ UNITS = {18: "EFLOPs, 10¹⁸", 15: "PFLOPs, 10¹⁵", 12: "TFLOPs, 10¹²", 9: 
 DECADE = 10  # the dearest over the cheapest, from where on the axis is logarithmic
 
 
-def costed(table: Table) -> tuple[list[Row], list[LeftOut]]:
+def costed(table: Table) -> tuple[list[TableRow], list[LeftOut]]:
     """The rows whose runs all tell what their training cost, and the others with the reason.
 
     Raises:
@@ -32,9 +32,9 @@ def costed(table: Table) -> tuple[list[Row], list[LeftOut]]:
     return rows, left_out
 
 
-def pareto(rows: list[Row]) -> list[Row]:
+def pareto(rows: list[TableRow]) -> list[TableRow]:
     """Those that no other beats in mean accuracy at the same cost or less, the cheapest first."""
-    front: list[Row] = []
+    front: list[TableRow] = []
     for row in sorted(rows, key=lambda row: (row.flops, -row.accuracy.mean)):
         if not front or row.accuracy.mean > front[-1].accuracy.mean:
             front.append(row)
@@ -42,7 +42,7 @@ def pareto(rows: list[Row]) -> list[Row]:
 
 
 @styled
-def draw(rows: list[Row], title: str = "") -> Figure:
+def draw(rows: list[TableRow], title: str = "") -> Figure:
     """A point for each row, named, and the Pareto front as a staircase."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -80,7 +80,7 @@ def draw(rows: list[Row], title: str = "") -> Figure:
     return figure
 
 
-def caption(rows: list[Row]) -> str:
+def caption(rows: list[TableRow]) -> str:
     """What bars, marks and lines are, and of how many seeds."""
     counts = sorted({len(row.values) for row in rows})
     n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import BadInput
 from ..style import BETTER, GREY, INK, WORSE, folded, sheet, styled, wrapped
-from ..table import Row, Table
+from ..table import Table, TableRow
 from ..text import with_minus
 from .labels import footnote
 
@@ -72,7 +72,7 @@ def draw(table: Table, title: str = "", anchors: Mapping[str, str] | None = None
     return figure
 
 
-def caption(table: Table, rows: list[Row]) -> str:
+def caption(table: Table, rows: list[TableRow]) -> str:
     """The meaning of bars, colours and marks that occur."""
     home = _home(table)
     how = "seed by seed" if table.paired else "by Welch's test"
@@ -81,16 +81,16 @@ def caption(table: Table, rows: list[Row]) -> str:
     return "; ".join([bar, *(meaning for verdict, (_, _, meaning) in LOOKS.items() if verdict in seen)])
 
 
-def _home(table: Table) -> Row:
+def _home(table: Table) -> TableRow:
     return next(row for row in table.rows if row.baseline)
 
 
-def _counted(row: Row, table: Table) -> int:
+def _counted(row: TableRow, table: Table) -> int:
     """The number of runs of a row that enter its difference."""
     return len(set(row.seeds) & set(_home(table).seeds)) if table.paired else len(row.values)
 
 
-def _draw_row(panel: Axes, place: float, row: Row, n: int) -> list:
+def _draw_row(panel: Axes, place: float, row: TableRow, n: int) -> list:
     """The bar, the point and the numbers of a row."""
     found = row.difference
     colour, filled, _ = LOOKS[found.verdict]
