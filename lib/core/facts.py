@@ -6,7 +6,7 @@ it for augmentations, wrappers, surgeries and initialisations.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any, Self
 
 
@@ -46,6 +46,17 @@ class SurgeryOrder(IntEnum):
     BRANCHES = 5
     DROPS = 6  # after everything else at the end of a branch
     HEAD = 7
+
+
+class Part(Enum):
+    """What a surgery changes in a network."""
+
+    NORMALIZED_CONVOLUTION = "a convolution followed by a norm"
+    BATCH_NORM = "a BatchNorm"
+    STRIDE = "a convolution or pooling of stride 2"
+    BRANCH = "a residual branch"
+    CONVOLUTIONAL_BRANCH = "a residual branch whose last layer is a convolution"
+    HEAD = "a linear classifier"
 
 
 class InitOrder(IntEnum):
@@ -110,6 +121,8 @@ class AugmentationFacts(Facts):
 @dataclass(frozen=True, kw_only=True)
 class SurgeryFacts(Facts):
     order: SurgeryOrder
+    needs: Part  # a network without it is refused
+    freezes: bool = False  # it stops the training of parameters, and leaves the function as it is
     own: tuple[str, ...] = ()  # options by which some models do the same
     splits: str | None = None  # its field that is the size of the parts a micro-batch is split into
 

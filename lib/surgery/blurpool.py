@@ -13,7 +13,7 @@ from annotated_types import Interval
 from torch import Tensor, nn
 
 from ..core.errors import require
-from ..core.facts import SurgeryOrder
+from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.trace import Call, Trace, trace
 from .graft import before, behind
@@ -47,7 +47,9 @@ class Blur(nn.Module):
         return blurred / covered.to(blurred.dtype)
 
 
-@surgeries.register("blurpool", order=SurgeryOrder.STRIDES, paper="Zhang 2019, arXiv:1904.11486")
+@surgeries.register(
+    "blurpool", order=SurgeryOrder.STRIDES, needs=Part.STRIDE, paper="Zhang 2019, arXiv:1904.11486"
+)
 def blurpool(
     model: nn.Module,
     shape: tuple[int, int, int],

@@ -5,14 +5,16 @@ from typing import Annotated
 from annotated_types import Interval
 from torch import nn
 
-from ..core.facts import SurgeryOrder
+from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import PASSED
 from ..graph.trace import Trace, trace
 from .graft import before
 
 
-@surgeries.register("dropout", order=SurgeryOrder.HEAD, paper="Srivastava et al. 2014, JMLR 15")
+@surgeries.register(
+    "dropout", order=SurgeryOrder.HEAD, needs=Part.HEAD, paper="Srivastava et al. 2014, JMLR 15"
+)
 def dropout(
     model: nn.Module,
     shape: tuple[int, int, int],

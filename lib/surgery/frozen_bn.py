@@ -6,11 +6,13 @@ The layers behind take up what a scale would learn; the shifts, which nothing el
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..core.facts import SurgeryOrder
+from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 
 
-@surgeries.register("frozen_bn", order=SurgeryOrder.SCALES, paper="Page 2018 (DAWNBench)")
+@surgeries.register(
+    "frozen_bn", order=SurgeryOrder.SCALES, needs=Part.BATCH_NORM, freezes=True, paper="Page 2018 (DAWNBench)"
+)
 def frozen_bn(model: nn.Module) -> nn.Module:
     """Frozen BatchNorm scales: they stay at their initial value, and no optimizer sees them."""
     scales = [m.weight for m in model.modules() if isinstance(m, _BatchNorm) and m.affine]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.contracts import Count
-from ..core.facts import SurgeryOrder
+from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from .graft import replace_each
 
@@ -30,6 +30,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 @surgeries.register(
     "ghost_batchnorm",
     order=SurgeryOrder.NORMS,
+    needs=Part.BATCH_NORM,
     splits="size",  # the option that says into how large parts a micro-batch is split
     paper="Hoffer et al. 2017, arXiv:1705.08741",
 )

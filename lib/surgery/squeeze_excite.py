@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.contracts import Count
-from ..core.facts import SurgeryOrder
+from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import residual_branches
 from .graft import behind
@@ -23,7 +23,12 @@ class SqueezeExcite(nn.Module):
         return x * gate.to(x.dtype)[:, :, None, None]
 
 
-@surgeries.register("squeeze_excite", order=SurgeryOrder.BRANCHES, paper="Hu et al. 2017, arXiv:1709.01507")
+@surgeries.register(
+    "squeeze_excite",
+    order=SurgeryOrder.BRANCHES,
+    needs=Part.CONVOLUTIONAL_BRANCH,
+    paper="Hu et al. 2017, arXiv:1709.01507",
+)
 def squeeze_excite(
     model: nn.Module,
     shape: tuple[int, int, int],

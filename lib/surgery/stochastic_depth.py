@@ -10,7 +10,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from ..core.facts import SurgeryOrder
+from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import residual_branches
 from .graft import behind
@@ -37,6 +37,7 @@ class DropBranch(nn.Module):
 @surgeries.register(
     "stochastic_depth",
     order=SurgeryOrder.DROPS,
+    needs=Part.BRANCH,
     own=("drop_path", "drop_path_rate", "stochastic_depth_prob", "survival"),  # options of models
     paper="Huang et al. 2016, arXiv:1603.09382",
 )

@@ -7,7 +7,7 @@ is the raw weight, under its old name in the state.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.facts import SurgeryOrder
+from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.trace import Trace, trace
 from .graft import replace_each
@@ -33,7 +33,10 @@ class StandardizedConv2d(nn.Conv2d):
 
 
 @surgeries.register(
-    "weight_standardization", order=SurgeryOrder.WEIGHTS, paper="Qiao et al. 2019, arXiv:1903.10520"
+    "weight_standardization",
+    order=SurgeryOrder.WEIGHTS,
+    needs=Part.NORMALIZED_CONVOLUTION,
+    paper="Qiao et al. 2019, arXiv:1903.10520",
 )
 def weight_standardization(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     """Weight standardisation: convolutions in front of norms use weights of mean 0 and variance 1."""
