@@ -1,18 +1,20 @@
 # make quickstart   set up .venv and train on the bundled digits
-# make test         set up .venv and run the tests
-# make lint         check style
-# make bench        run the benchmarks into docs/benchmarks.md: half an hour with nothing else to do
-# make docs         renew the tables and pictures in README.md, docs/ and results/
-# make check-docs   fail where one of them is not what its records say
+# make test         set up .venv and run the default tests
+# make test-slow    run the slow tests; PART=k/n runs one of n parts
+# make lint         check the style
+# make docs         renew the generated parts of README.md, docs/ and results/
+# make check-docs   fail if a generated part is out of date
+# make bench        run all benchmarks into docs/benchmarks.md: half an hour on an otherwise idle machine
 
 PYTHON ?= python3
 RUN = .venv/bin/python
+PART ?= 0/1
 
-.PHONY: setup quickstart test test-all lint bench docs check-docs clean
+.PHONY: setup quickstart test test-slow lint bench docs check-docs clean
 
 setup: .venv/ready
 
-# uv is several times faster where it is installed. The import is a check that torch and torchvision fit together.
+# uv is several times faster where it is installed. The import checks that torch and torchvision fit together.
 .venv/ready: pyproject.toml
 	@if command -v uv >/dev/null; then \
 		uv venv -q --allow-existing .venv && uv pip install -q --python $(RUN) -e '.[dev]'; \
@@ -29,8 +31,8 @@ quickstart: setup
 test: setup
 	$(RUN) -m pytest
 
-test-all: setup
-	$(RUN) -m pytest -m "slow or not slow"
+test-slow: setup
+	$(RUN) -m pytest -m "slow and not gpu" --part $(PART)
 
 lint: setup
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .

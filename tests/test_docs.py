@@ -1,10 +1,12 @@
-"""What stands between markers in the documentation is what its command gives now."""
+"""The generated parts of the documentation, and how they are renewed."""
 
 from pathlib import Path
 
 import pytest
 
 from scripts.docs import __main__ as docs
+from scripts.docs import blocks
+from scripts.docs.page import ROOT, is_current
 
 TABLE = "<!-- python -m scripts.table {folder} --baseline none -->\n{text}<!-- end -->\n"
 PLOT = """\
@@ -12,53 +14,78 @@ PLOT = """\
 ![it](out.svg)
 <!-- end -->
 """
-RECORDS = docs.ROOT / "results" / "ablations" / "augmentations"
+RECORDS = ROOT / "results" / "ablations" / "augmentations"
 
 
 @pytest.fixture
-def page(tmp_path, monkeypatch) -> Path:
-    """The README of a repository that has nothing else."""
-    monkeypatch.setattr(docs, "ROOT", tmp_path)
+def readme(tmp_path) -> Path:
     return tmp_path / "README.md"
 
 
-def test_no_block_of_the_documentation_is_stale(capsys):
-    assert docs.main(["--check"]) == 0, capsys.readouterr().out
+def renew(root: Path) -> bool:
+    """Write the pages that are out of date; returns whether there were any."""
+    found = list(blocks.outdated(root, write=True))
+    for page, text in found:
+        page.write_text(text)
+    return bool(found)
+
+
+def is_old(root: Path) -> bool:
+    return any(True for _ in blocks.outdated(root, write=False))
 
 
 def test_the_documentation_has_blocks():
-    assert any(docs.BLOCK.search(page.read_text()) for page in docs.pages())
+    assert any(blocks.BLOCK.search(page.read_text()) for page in blocks.pages(ROOT))
 
 
-def test_a_block_is_renewed_and_all_around_it_stays(page, capsys):
-    page.write_text("# Before\n\n" + TABLE.format(folder=RECORDS, text="stale words\n") + "\nbehind\n")
-    assert docs.main(["--check"]) == 1
-    assert "stale: README.md" in capsys.readouterr().out and "stale words" in page.read_text()
-    assert docs.main([]) == 0
-    text = page.read_text()
-    assert text.startswith("# Before\n") and text.endswith("\nbehind\n")
+def test_a_block_is_renewed_and_the_text_around_it_is_kept(readme, tmp_path):
+    readme.write_text("# Before\n\n" + TABLE.format(folder=RECORDS, text="stale words\n") + "\nafter\n")
+    assert is_old(tmp_path)
+    assert "stale words" in readme.read_text()
+    assert renew(tmp_path)
+    text = readme.read_text()
+    assert text.startswith("# Before\n") and text.endswith("\nafter\n")
     assert "stale words" not in text and "cutmix" in text
-    assert docs.main(["--check"]) == 0
+    assert not is_old(tmp_path)
 
 
-def test_a_picture_is_stale_when_its_records_change(page, tmp_path):
+def test_a_plot_is_out_of_date_when_its_records_change_or_its_file_is_missing(readme, tmp_path):
     record = tmp_path / "runs" / "none" / "seed0" / "result.json"
     for source in RECORDS.glob("**/*.json*"):
         target = tmp_path / "runs" / source.relative_to(RECORDS)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
-    page.write_text(PLOT)
-    assert docs.main(["--check"]) == 1
-    assert docs.main([]) == 0 and (tmp_path / "out.svg").exists()
-    assert docs.main(["--check"]) == 0
+    readme.write_text(PLOT)
+    assert is_old(tmp_path)
+    assert renew(tmp_path) and (tmp_path / "out.svg").exists()
+    assert not is_old(tmp_path)
     record.write_text(record.read_text().replace("74.13", "75.13"))
-    assert docs.main(["--check"]) == 1
-    assert docs.main([]) == 0
+    assert is_old(tmp_path)
+    assert renew(tmp_path) and not is_old(tmp_path)
     (tmp_path / "out.svg").unlink()
-    assert docs.main(["--check"]) == 1
+    assert is_old(tmp_path)
 
 
-def test_a_command_that_fails_is_named_and_nothing_is_written(page, capsys):
-    page.write_text(TABLE.format(folder="nowhere", text="stale words"))
+def test_a_command_that_fails_is_named(readme, tmp_path, monkeypatch, capsys):
+    readme.write_text(TABLE.format(folder="nowhere", text="stale words"))
+    monkeypatch.setattr(docs, "outdated", lambda everything, write: blocks.outdated(tmp_path, write))
     assert docs.main([]) == 2
-    assert "nowhere" in capsys.readouterr().err and "stale words" in page.read_text()
+    assert "nowhere" in capsys.readouterr().err and "stale words" in readme.read_text()
+
+
+def test_a_check_names_what_is_out_of_date_and_writes_nothing(monkeypatch, capsys):
+    path = ROOT / "docs" / "new.md"
+    monkeypatch.setattr(docs, "outdated", lambda everything, write: [(path, "new text")])
+    assert docs.main(["--check"]) == 1
+    assert "out of date: docs/new.md" in capsys.readouterr().out
+    assert not path.exists()
+
+
+def test_figures_are_compared_by_pixels(tmp_path):
+    (figure,) = RECORDS.parents[2].glob("docs/augmentations/cutout.png")
+    png = figure.read_bytes()
+    copy = tmp_path / "copy.png"
+    assert not is_current(copy, png)
+    copy.write_bytes(png)
+    assert is_current(copy, png)
+    assert not is_current(copy, (figure.with_name("mixup.png")).read_bytes())

@@ -149,7 +149,7 @@ BAD = {
     "a seed among the settings": ("rows: {a: {seed: 3}}", "row a", "use seeds"),
     "a folder among the settings": ("base: {run: {output_dir: x}}\nrows: {a: }", "use --output-dir"),
     "a missing file of settings": ("base: {config: no.yaml}\nrows: {a: }", "no.yaml", "no such file"),
-    "two settings that contradict": ("rows: {a: {cutout: off, cutout_size: 4}}", "row a", "remove one of them"),
+    "two settings that contradict": ("rows: {a: {cutout: off, cutout_size: 4}}", "row a", "remove one"),
     "rows that are no mapping": ("rows: [a, b]", "rows: expected key: value"),
     "a key twice": ("rows: {a: , a: }", "was given twice"),
     "no YAML": ("rows: {a", "line 1"),

@@ -1,35 +1,36 @@
-"""`python -m scripts.docs.augmentations`: write docs/augmentations.md and its pictures from the registry."""
+"""docs/augmentations.md and its figures: the augmentations and their settings, from the registry."""
 
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from lib.augment.pipeline import Augmentation, Mix
 from lib.config.help import value_text
 from lib.core.facts import Stage
 from lib.core.fields import Field, fields_of
-from lib.core.files import write_atomic
 from lib.core.registry import REGISTRIES, Entry, Registry, augmentations, tta
-from scripts.docs.augment_figures import picture
+from scripts.docs.figures import picture
+from scripts.docs.page import ROOT, Files
 
-DOC = Path(__file__).parents[2] / "docs" / "augmentations.md"
+DOC = ROOT / "docs" / "augmentations.md"
 UNREGISTERED = {
     Stage.NORMALIZE: "uint8 pixels become floats of mean 0 and variance 1",
-    Stage.SHARD: "of several processes each goes on with its own part of the batch",
+    Stage.SHARD: "each of several processes keeps its own part of the batch",
     Stage.TEACH: "the teachers of a distillation add their logits",
 }
-PICTURES = DOC.with_suffix("")  # the folder beside it
-COMMON = fields_of(Augmentation)  # what every augmentation has, told once
+PICTURES = DOC.with_suffix("")
+COMMON = fields_of(Augmentation)  # of every augmentation
 
 
-def main() -> None:
-    write_atomic(DOC, page())
-    for entry in (*entries_of(augmentations), *entries_of(tta)):
-        drawn = picture(entry)
-        write_atomic(PICTURES / f"{entry.name}.png", drawn)
-        print(f"{entry.name:<32}{len(drawn):>8,} bytes", file=sys.stderr)
+def files(everything: bool) -> Files:
+    """The page and a figure for each entry."""
+    entries = (*entries_of(augmentations), *entries_of(tta))
+    return {DOC: page()} | {PICTURES / f"{entry.name}.png": picture(entry) for entry in entries}
+
+
+def names() -> list[str]:
+    """The entries that have a section and a figure."""
+    return [*augmentations.names(), *tta.names()]
 
 
 def entries_of(registry: Registry) -> list[Entry]:
@@ -67,7 +68,7 @@ def order_table(entries: list[Entry]) -> list[str]:
 
 
 def compat_table() -> list[str]:
-    """What an older project's settings change, of whatever kind it is."""
+    """The defaults that `--compat` changes."""
     lines = ["", "| `--compat` | of | differs |", "|---|---|---|"]
     for registry in REGISTRIES.values():
         for entry in registry.entries():
@@ -78,18 +79,18 @@ def compat_table() -> list[str]:
 
 
 def section(entry: Entry, level: str = "##") -> list[str]:
-    """One entry: what it is, its command line, its fields and its picture."""
-    stage, paper = entry.facts.stage, entry.facts.paper
-    told = [f"stage: {stage.name.lower()}"] if stage else []
-    told += [f"also `--{'`, `--'.join(map(flag, entry.aliases))}`"] if entry.aliases else []
-    told += [f"paper: {paper}"] if paper else []
+    """One entry: description, command line, fields and figure."""
+    stage, paper = getattr(entry.facts, "stage", None), entry.facts.paper
+    facts = [f"stage: {stage.name.lower()}"] if stage else []
+    facts += [f"also `--{'`, `--'.join(map(flag, entry.aliases))}`"] if entry.aliases else []
+    facts += [f"paper: {paper}"] if paper else []
     fields = own({key: replace(f, default=default_of(entry, f)) for key, f in entry.fields.items()})
     return [
         f"{level} {entry.name}",
         "",
         entry.about,
         "",
-        *([" · ".join(told), ""] if told else []),
+        *([" · ".join(facts), ""] if facts else []),
         "```bash",
         command(entry, fields),
         "```",
@@ -101,7 +102,7 @@ def section(entry: Entry, level: str = "##") -> list[str]:
 
 
 def own(fields: dict[str, Field]) -> dict[str, Field]:
-    """The fields, less those that every augmentation has."""
+    """The fields without those of every augmentation."""
     return {key: f for key, f in fields.items() if f != COMMON.get(key)}
 
 
@@ -110,9 +111,9 @@ def default_of(entry: Entry, field: Field) -> Any:
 
 
 def command(entry: Entry, fields: dict[str, Field]) -> str:
-    """A line that switches it on and sets what it has to set, to what it is anyway."""
-    told = [f for f in fields.values() if f.default is not None][:2]
-    parts = [f"--{flag(entry.name)}-{flag(f.name)} {value_text(f.default)}" for f in told]
+    """A command that enables it, with its first two settings at their defaults."""
+    shown = [f for f in fields.values() if f.default is not None][:2]
+    parts = [f"--{flag(entry.name)}-{flag(f.name)} {value_text(f.default)}" for f in shown]
     return " ".join(["python train.py --model resnet20", f"--{flag(entry.name)}", *parts])
 
 
@@ -125,55 +126,52 @@ def flag(name: str) -> str:
     return name.replace("_", "-")
 
 
-HEAD = """# The augmentations
+HEAD = """# Augmentations
 
-Made by `python -m scripts.docs.augmentations` from the registry. A picture shows the same drawn images before
-and after an augmentation at its defaults, several times where chance has a part in it; targets are written
-under the images where they change. The same of your own command, with the batch that training would see:
+Generated by `make docs` from the registry. Each figure shows the same drawn images before and after an
+augmentation at its defaults, with several random draws where it is random; targets are printed below the
+images where they change. `scripts.preview` shows the batch of your own command:
 
 ```bash
 python -m scripts.preview --dataset digits --cutout --mixup -o grid.png
 ```
 
-`--cutout` switches an augmentation on with its defaults, `--cutout 8` sets its first field, `--cutout-size 8`
-any field, and `--no-flip` switches off what a data set has on by itself.
+`--cutout` enables an augmentation with its defaults, `--cutout 8` sets its first field, `--cutout-size 8`
+sets any field, and `--no-flip` disables one that is on by default for the data set.
 
-## The order
+## Order
 
-An augmentation belongs to a stage, and the stages follow one another in this order, whatever the order of the
-flags; within a stage, the order is that of the names. `python train.py --dry-run` shows it for a command.
+Every augmentation belongs to a stage. Stages are applied in the order of this table, and augmentations of one
+stage in alphabetical order; the order of the flags does not matter. `python train.py --dry-run` shows the
+order for a command.
 """
 
 RULES = """
-Pixels are uint8 before `normalize` and floats after it. Every image of a batch has a draw of its own, a mix
-one draw for the batch unless its options say otherwise. All draws are a function of seed, step and name, so
-switching one augmentation on leaves those of the others as they were.
+Pixels are uint8 before `normalize` and float32 after it. Every image of a batch has its own random draw; a
+mix draws once per batch unless its options say otherwise. All draws are a function of seed, step and name, so
+enabling one augmentation leaves the draws of the others unchanged.
 
 ## Start and stop
 
-An augmentation may be limited to a part of the training: with `--mixup-stop 180` the epochs from 180 on are
-without mixup, with `--cutout-start 10` the first ten are without cutout."""
+An augmentation can be limited to some epochs: `--mixup-stop 180` trains without mixup from epoch 180 on, and
+`--cutout-start 10` trains the first ten epochs without cutout."""
 
 MIXES = """
-## One mix a batch
+## One mix per batch
 
-Of several mixes one is drawn for each batch. Two in sequence would give wrong targets: the pasted part of an
-image that is itself pasted does not hold that image's average label. With
-`--mixup --mixup-prob 0.5 --cutmix --cutmix-prob 0.3` half of the batches get mixup, three in ten CutMix, and
-the rest neither; where the shares add up to more than 1, they are weights."""
+If several mixes are enabled, one of them is drawn for each batch. Applying two in sequence would give wrong
+targets: the pasted part of an already pasted image does not contain the average label of that image. With
+`--mixup --mixup-prob 0.5 --cutmix --cutmix-prob 0.3`, half of the batches get mixup, 30 % get CutMix, and the
+rest neither. If the probabilities sum to more than 1, they are weights."""
 
 COMPAT = """
 ## Settings of older projects
 
-`--compat` chooses an older project's settings wherever they differ from ours, so that its published numbers
-can be compared. A flag of your own still wins."""
+`--compat` selects the settings of an older project wherever they differ from the defaults here, to compare
+with its published numbers. Explicit flags take precedence."""
 
-VIEWS = """## Test-time views
+VIEWS = """## Test-time augmentation
 
-These do not touch training: in the end, the test set is evaluated once more, with the weighted mean of the
-logits over several views of each image. The pictures show what the network sees of two images.
+These do not affect training. After training, the test set is evaluated again with the weighted mean of the
+logits over several views of each image. The figures show what the network sees of two images.
 """
-
-
-if __name__ == "__main__":
-    main()

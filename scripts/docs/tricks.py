@@ -1,10 +1,8 @@
-"""`python -m scripts.docs.tricks`: write docs/tricks.md, with its picture, from the registries.
+"""docs/tricks.md, its figure and the outcome of trying all pairs of tricks, from the registries.
 
-Trying all pairs takes minutes; with `--keep-pairs` only those are tried that no earlier trial has. What a
-step costs is read from docs/benchmarks.md, where `scripts.bench.tricks` has put it.
+The cost of a step is read from docs/benchmarks.md, where `scripts.bench.tricks` has written it.
 """
 
-import argparse
 import re
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,34 +12,35 @@ from lib.config.schema import NOT_HASHED, SECTIONS, Section
 from lib.config.spelling import path_of
 from lib.core.errors import BadInput
 from lib.core.fields import Field
-from lib.core.files import write_atomic
-from lib.core.registry import Entry
+from lib.core.registry import Entry, schedules
 from scripts.bench import tricks as bench_tricks
-from scripts.docs import tricks_pairs
+from scripts.docs import pairs as trick_pairs
 from scripts.docs.augmentations import DOC as AUGMENTATIONS
 from scripts.docs.augmentations import default_of, flag
-from scripts.docs.schedules import EPOCHS, picture
-from scripts.docs.tricks_pairs import TRIAL, Pairs
+from scripts.docs.page import Files
+from scripts.docs.pairs import TRIAL, Pairs
+from scripts.docs.schedule_figure import EPOCHS, picture, shown
 from scripts.trials import HOST, NO_TRICKS, section_of, tricks
 
 DOC = AUGMENTATIONS.with_name("tricks.md")
 PICTURE = DOC.with_suffix("") / "schedules.png"
-APART = "augment"  # the section with a page of its own
+SEPARATE = "augment"  # the section that has another page
 
 Costs = dict[str, dict[str, str]]  # the ratio of a step to the bare one, by trick and model
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--keep-pairs", action="store_true", help="try no pair a second time")
-    known = tricks_pairs.load() if parser.parse_args().keep_pairs else None
-    tricks_pairs.save(tricks_pairs.try_all(known))
-    write_atomic(PICTURE, picture())
-    write_atomic(DOC, page(tricks_pairs.load(), bench_tricks.written()))
+def files(everything: bool) -> Files:
+    """The page, its figure and the pairs; with `everything`, all pairs are tried again."""
+    known = None if everything or not trick_pairs.FILE.exists() else trick_pairs.load()
+    pairs = trick_pairs.try_all(known)
+    content = {DOC: page(pairs, bench_tricks.written()), trick_pairs.FILE: trick_pairs.dump(pairs)}
+    if everything or not PICTURE.exists() or shown(PICTURE) != schedules.names():
+        content[PICTURE] = picture()
+    return content
 
 
 def page(pairs: Pairs, costs: Costs) -> str:
-    """docs/tricks.md: an index, a part for each section of the configuration, and what goes together."""
+    """docs/tricks.md: an index, a part for each section of the configuration, and the refused pairs."""
     sections = {
         name: section
         for name, section in SECTIONS.items()
@@ -50,18 +49,18 @@ def page(pairs: Pairs, costs: Costs) -> str:
     lines = [HEAD, *index(sections)]
     for name, section in sections.items():
         lines += ["", f"## {title(section)}", ""]
-        lines += augmentations(costs) if name == APART else part(name, section, costs)
+        lines += augmentations(costs) if name == SEPARATE else part(name, section, costs)
     return "\n".join([*lines, "", *together(pairs), ""])
 
 
 def title(section: Section) -> str:
-    """What the section is, without how it is used."""
+    """The first words of the section's description."""
     text = re.split("[:,]", section.help)[0]
     return text[0].upper() + text[1:]
 
 
 def entries_of(name: str) -> list[Entry]:
-    """What the page tells of a section one by one; models and data sets have listings of their own."""
+    """The entries of a section that the page describes; models and data sets have other listings."""
     registry = SECTIONS[name].registry
     return registry.entries() if registry and name not in NO_TRICKS else []
 
@@ -71,7 +70,7 @@ def index(sections: dict[str, Section]) -> list[str]:
     for name, section in sections.items():
         anchor = "".join(c for c in title(section).lower() if c.isalnum() or c in " -").replace(" ", "-")
         linked = [
-            plain(e.name) if name == APART or e.placeholders else f"[{e.name}](#{e.name})"
+            plain(e.name) if name == SEPARATE or e.placeholders else f"[{e.name}](#{e.name})"
             for e in entries_of(name)
         ]
         fields = [f"`{key}`" for key in section.fields]
@@ -80,55 +79,55 @@ def index(sections: dict[str, Section]) -> list[str]:
 
 
 def augmentations(costs: Costs) -> list[str]:
-    """What a step with each of them costs; the rest has a page of its own."""
-    lines = ["[The augmentations](augmentations.md) have a page with their flags and pictures.", ""]
-    lines += ["| augmentation | stage | paper | a step, times the bare one |", "|---|---|---|---|"]
-    for entry in entries_of(APART):
+    """The cost of a step with each augmentation; their settings are on another page."""
+    lines = ["[Augmentations](augmentations.md) shows their flags and figures.", ""]
+    lines += ["| augmentation | stage | paper | step time over the bare step |", "|---|---|---|---|"]
+    for entry in entries_of(SEPARATE):
         stage, paper = entry.facts.stage.name.lower(), entry.facts.paper
         link = f"[{entry.name}](augmentations.md#{entry.name})"
-        lines.append(f"| {link} | {stage} | {paper} | {cost(f'{APART}.{entry.name}', costs)} |")
+        lines.append(f"| {link} | {stage} | {paper} | {cost(f'{SEPARATE}.{entry.name}', costs)} |")
     return lines
 
 
 def part(name: str, section: Section, costs: Costs) -> list[str]:
-    """A section's settings that hold whatever is chosen, and each of its entries."""
+    """The settings of a section and each of its entries."""
     lines = []
     if name in bench_tricks.UNTIMED:
-        lines += [f"None costs a step more than the bare one: {bench_tricks.UNTIMED[name]}."]
+        lines += [f"None of them changes the time of a step: {bench_tricks.UNTIMED[name]}."]
     if name == "schedule":
-        lines += ["", f"Over {EPOCHS} epochs, each at its defaults:", ""]
+        lines += ["", f"At their defaults, over {EPOCHS} epochs:", ""]
         lines += [f"![every schedule]({PICTURE.relative_to(DOC.parent)})"]
     if section.fields:
-        whatever = "These hold whatever is chosen." if section.is_choice else "Settings:"
+        whatever = "Settings that do not depend on the choice:" if section.is_choice else "Settings:"
         lines += ["", whatever, *table(name, section.fields.values())]
         lines += measured(name, costs)
     for entry in entries_of(name):
-        lines += ["", *told(name, entry, costs)]
+        lines += ["", *described(name, entry, costs)]
     return lines[1:] if lines[:1] == [""] else lines
 
 
 def measured(name: str, costs: Costs) -> list[str]:
-    """What a step costs with the settings of a section that make it do more."""
+    """The cost of a step with the settings of a section that add work to it."""
     rows = {key: value for key, value in bench_tricks.SETTINGS.items() if section_of(key) == name}
     costing = [f"`{key} {value_text(value)}` {cost(key, costs)}" for key, value in rows.items()]
-    return ["", f"A step, times the bare one: {'; '.join(costing)}."] if rows else []
+    return ["", f"Step time over the bare step: {'; '.join(costing)}."] if rows else []
 
 
-def told(name: str, entry: Entry, costs: Costs) -> list[str]:
-    """One entry: what it is, how it is switched on, its paper, what it costs, its fields."""
+def described(name: str, entry: Entry, costs: Costs) -> list[str]:
+    """One entry: description, flag, paper, cost and fields."""
     on = "--{}" if SECTIONS[name].is_tricks else f"--{name} {{}}"
     facts = [f"`{on.format(flag(entry.name))}`"]
     also = ", ".join(f"`{on.format(flag(alias))}`" for alias in entry.aliases)
     facts += [f"also {also}"] if also else []
-    # What a partial has bound is no field: it is what the name stands for.
+    # Arguments that a partial has bound are what the name stands for.
     bound = getattr(SECTIONS[name].registry.function(entry.form), "keywords", {})
     facts += [f"that is, `{key}` {value_text(value)}" for key, value in bound.items()]
     facts += [f"paper: {entry.facts.paper}"] if entry.facts.paper else []
     if name not in bench_tricks.UNTIMED:
-        facts.append(f"a step: {cost(f'{name}.{entry.name}', costs)}")
+        facts.append(f"step time: {cost(f'{name}.{entry.name}', costs)}")
     owner = f"{name}.{entry.name}" if SECTIONS[name].is_tricks else name
     fields = [replace(f, default=default_of(entry, f)) for f in entry.fields.values()]
-    # A fact may be the default of a setting that its section always has, as warm-up is.
+    # An entry may have another default for a setting of its section, such as the warm-up.
     own = [
         replace(f, default=entry.facts.defaults[key])
         for key, f in SECTIONS[name].fields.items()
@@ -139,11 +138,11 @@ def told(name: str, entry: Entry, costs: Costs) -> list[str]:
 
 
 def cost(trick: str, costs: Costs) -> str:
-    """A trick's step over the bare one, on each model that it was measured on."""
+    """The time of a trick's step over the bare step, on each model it was measured on."""
     if trick in costs:
         return ", ".join(f"{ratio} on {model}" for model, ratio in costs[trick].items())
     bare = trick in tricks() and bench_tricks.in_bare_step(tricks()[trick])
-    return "the bare one" if costs and bare else "not measured"
+    return "part of the bare step" if costs and bare else "not measured"
 
 
 def table(owner: str, fields: Iterable[Field]) -> list[str]:
@@ -171,7 +170,7 @@ def plain(text: str) -> str:
 
 
 def together(pairs: Pairs) -> list[str]:
-    """How many pairs of tricks train, and which are refused."""
+    """The number of pairs that train, and the refused ones."""
     choices = [name for name in dict.fromkeys(map(section_of, pairs.tried)) if SECTIONS[name].is_choice]
     host = " ".join(f"--{flag(key)} {value_text(value)}" for key, value in HOST.items())
     side, works = TRIAL["data.image_size"], len(pairs.pairs) - len(pairs.refused)
@@ -181,7 +180,7 @@ def together(pairs: Pairs) -> list[str]:
             refused=len(pairs.refused), choices=", ".join(f"`{name}`" for name in choices),
             host=host.replace("--model.name", "--model"), side=side,
         ),
-        "| one | other | why they are refused together |",
+        "| trick | trick | reason |",
         "|---|---|---|",
     ]  # fmt: skip
     lines += [f"| `{one}` | `{other}` | {plain(reason)} |" for one, other, reason in pairs.refused]
@@ -190,30 +189,26 @@ def together(pairs: Pairs) -> list[str]:
     return lines
 
 
-HEAD = """# The tricks
+HEAD = """# Tricks
 
-Made by `python -m scripts.docs.tricks` from the registries: what each trick does, its paper, its flags with
-their defaults, what a step with it costs, and what it cannot be combined with. `--sam` switches a trick on
-with its defaults, `--sam 0.1` sets its first field, `--sam-rho 0.1` any field; of optimizers, losses and
-schedules one is chosen by its name, `--optim adamw --lr 1e-3`. `-` and `_` are the same. What a step costs is
-its time over that of a bare step, from [the benchmarks](benchmarks.md).
+Generated by `make docs` from the registries: description, paper, flags with defaults, cost and incompatible
+combinations of every trick. `--sam` enables a trick with its defaults, `--sam 0.1` sets its first field,
+`--sam-rho 0.1` sets any field; optimizers, losses and schedules are selected by name, `--optim adamw`.
+`-` and `_` are interchangeable. Costs are the time of a step over that of a bare step, from
+[the benchmarks](benchmarks.md).
 """
 
-TOGETHER = """## What goes together
+TOGETHER = """## Combinations
 
-Each of the {tricks} tricks of this page, augmentations included, was switched on beside each of the others,
-and the run was built and trained for a step, on images of {side}x{side} with
+Each of the {tricks} tricks on this page, augmentations included, was combined with each of the others, and
+the run was built and trained for one step on {side}x{side} images with
 `{host}`.
-Of {pairs} pairs {works} train; {refused} are refused before the first step, with the reason below. Of
-{choices} one is chosen, so two of a kind are no pair; of several mixes
-[one is drawn for each batch](augmentations.md#one-mix-a-batch). Another model may refuse a trick by itself
-that it has no place for, and says so.
+Of {pairs} pairs, {works} train; {refused} are refused before the first step, for the reasons below. One
+entry of each of {choices} is selected, so two entries of one of these are not a pair; of several mixes,
+[one is drawn for each batch](augmentations.md#one-mix-per-batch). Other models may refuse a trick that they
+have no place for, with a message.
 """
 
 SINGLE = """
-These were refused by that model even alone, and are in no pair:
+These were refused on that model even alone, and are in no pair:
 """
-
-
-if __name__ == "__main__":
-    main()

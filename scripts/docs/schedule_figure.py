@@ -1,6 +1,7 @@
-"""The picture in docs/tricks: the learning rate over a training, for every registered schedule."""
+"""The figure in docs/tricks: the learning rate during training, for every registered schedule."""
 
 import io
+from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -15,7 +16,7 @@ POINTS = 4  # of a curve in an epoch
 COLUMNS = 4
 COLOURS = 64
 LIMIT = 60_000  # bytes
-TELLS = "schedules"  # the key of the PNG's own text that names them
+KEY = "schedules"  # of the PNG text chunk that names them
 
 
 def curve(name: str) -> tuple[list[float], list[float]]:
@@ -48,8 +49,14 @@ def picture() -> bytes:
 def _small(png: bytes, names: list[str]) -> bytes:
     """The picture in few colours, with the names of what it shows."""
     text, small = PngInfo(), io.BytesIO()
-    text.add_text(TELLS, ",".join(names))
+    text.add_text(KEY, ",".join(names))
     Image.open(io.BytesIO(png)).convert("RGB").quantize(COLOURS).save(
         small, "PNG", optimize=True, pnginfo=text
     )
     return small.getvalue()
+
+
+def shown(png: Path) -> list[str]:
+    """The schedules that a figure shows."""
+    with Image.open(png) as image:
+        return image.text.get(KEY, "").split(",")

@@ -1,68 +1,77 @@
-"""docs/tricks.md is what the registries, the trial of all pairs and the benchmark give now."""
+"""docs/tricks.md: the registries, the pairs of tricks and the benchmark of their cost."""
 
-import io
 import re
 from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
 
 from lib.config.cli import parse
 from lib.core.registry import schedules
 from scripts.bench import page as benchmark_page
 from scripts.bench import tricks as bench_tricks
-from scripts.docs import tricks_pairs
-from scripts.docs.schedules import LIMIT, TELLS, curve
-from scripts.docs.tricks import DOC, PICTURE, page
+from scripts.docs import pairs as trick_pairs
+from scripts.docs.schedule_figure import LIMIT, curve, picture, shown
+from scripts.docs.tricks import page
 from scripts.trials import are_alternatives, tricks
 
-RENEW = "run python -m scripts.docs.tricks"
-PAIRS = tricks_pairs.load()
+PAIRS = trick_pairs.load()
 
 
-def test_the_page_is_that_of_the_registries():
-    kept = f"stale: {RENEW} --keep-pairs"
-    assert DOC.read_text() == page(PAIRS, bench_tricks.written()), kept
+def test_all_pairs_of_tricks_are_formed_but_for_two_alternatives():
+    names = list(tricks())
+    # Counted another way: all twos, without those of a section that selects one entry.
+    alternatives = sum(are_alternatives(one, other) for one in names for other in names if one != other) // 2
+    assert len(trick_pairs.pairs_of(names)) == len(names) * (len(names) - 1) // 2 - alternatives
 
 
-def test_every_trick_was_tried_with_every_other_one():
-    assert PAIRS.tried == list(tricks()), RENEW
-    # Counted another way: all twos, less those within a kind of which one is chosen.
-    kept = [trick for trick in PAIRS.tried if trick not in PAIRS.alone]
-    within = sum(are_alternatives(one, other) for one in kept for other in kept if one != other) // 2
-    assert len(PAIRS.pairs) == len(kept) * (len(kept) - 1) // 2 - within
+def test_what_trained_before_is_not_tried_again(monkeypatch):
+    monkeypatch.setattr(trick_pairs, "tricks", lambda: ["wrap.sam", "wrap.agc", "init.dirac"])
+    calls = []
+    monkeypatch.setattr(trick_pairs, "together", lambda *names: calls.append(names))
+    known = trick_pairs.Pairs(["wrap.sam", "wrap.agc"], {}, [])
+    pairs = trick_pairs.try_all(known)
+    assert calls == [("init.dirac",), ("wrap.sam", "init.dirac"), ("wrap.agc", "init.dirac")]
+    assert pairs == trick_pairs.Pairs(["wrap.sam", "wrap.agc", "init.dirac"], {}, [])
+
+
+def test_a_pair_that_was_refused_is_tried_again(monkeypatch):
+    monkeypatch.setattr(trick_pairs, "tricks", lambda: ["wrap.sam", "wrap.agc"])
+    monkeypatch.setattr(trick_pairs, "together", lambda *names: "new reason")
+    known = trick_pairs.Pairs(["wrap.sam", "wrap.agc"], {}, [["wrap.sam", "wrap.agc", "old reason"]])
+    assert trick_pairs.try_all(known).refused == [["wrap.sam", "wrap.agc", "new reason"]]
 
 
 @pytest.mark.parametrize(("one", "other", "reason"), PAIRS.refused, ids=str)
-def test_what_the_page_says_to_be_refused_is_refused_for_that_reason(one, other, reason):
-    assert tricks_pairs.together(one, other) == reason, RENEW
+def test_a_refused_pair_is_refused_for_the_reason_on_the_page(one, other, reason):
+    assert trick_pairs.together(one, other) == reason
 
 
 @pytest.mark.slow
-def test_all_pairs_are_as_the_page_has_them():
-    assert tricks_pairs.try_all() == PAIRS, RENEW
+def test_all_pairs_are_as_on_the_page():
+    assert trick_pairs.try_all() == PAIRS
 
 
 def test_every_flag_of_the_page_is_known():
-    flags = re.findall(r"^\| `--([\w.-]+)` \|", DOC.read_text(), re.MULTILINE)
+    flags = re.findall(r"^\| `--([\w.-]+)` \|", page(PAIRS, {}), re.MULTILINE)
     assert len(flags) > len(tricks())
     for flag in flags:
         parse([f"--{flag}", "1"])
 
 
 def test_every_link_within_the_page_has_its_heading():
-    text = DOC.read_text()
+    text = page(PAIRS, {})
     headings = [line.lstrip("# ").lower() for line in text.split("\n") if line.startswith("#")]
     anchors = [re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings]
     for link in re.findall(r"\]\(#([^)]+)\)", text):
         assert anchors.count(link) == 1, link
 
 
-def test_the_picture_shows_every_schedule():
-    assert PICTURE.stat().st_size <= LIMIT
-    with Image.open(io.BytesIO(PICTURE.read_bytes())) as image:
-        assert image.text[TELLS].split(",") == schedules.names(), RENEW
+def test_the_figure_shows_every_schedule(tmp_path):
+    figure = tmp_path / "schedules.png"
+    figure.write_bytes(picture())
+    assert figure.stat().st_size <= LIMIT
+    assert shown(figure) == schedules.names()
 
 
 @pytest.mark.parametrize("name", schedules.names())
@@ -72,7 +81,7 @@ def test_a_curve_is_over_the_whole_budget_and_never_below_0(name):
     assert min(factors) >= 0
 
 
-# --- the benchmark, and the page that it writes into ---
+# The benchmark, and the page that it writes to.
 
 OPTIONS = SimpleNamespace(batch=40, rounds=1, steps=2, precision="fp32")
 
