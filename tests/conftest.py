@@ -11,7 +11,7 @@ from tests.helpers.runs import TINY
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--part", default="0/1", help="k/n: run part k, from 0, of n parts of the selected tests"
+        "--part", default="0/1", help="k/n: run part k (from 0) of n of the tests"
     )
 
 
