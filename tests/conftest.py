@@ -10,9 +10,7 @@ from tests.helpers.runs import TINY
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--part", default="0/1", help="k/n: run part k (from 0) of n of the tests"
-    )
+    parser.addoption("--part", default="0/1", help="k/n: run part k (from 0) of n of the tests")
 
 
 def pytest_collection_modifyitems(config, items):
