@@ -108,13 +108,12 @@ def centred_mean(values: np.ndarray, reach: int) -> np.ndarray:
 @contextmanager
 def restored(run: Run) -> Iterator[None]:
     """Weights, statistics, the optimizer's state, the loss scale and selections are then what they were."""
-    parts = (run.model, run.optimizer, run.scaler, *run.selections.values())
-    before = [copy.deepcopy(part.state_dict()) for part in parts]
+    before = [copy.deepcopy(learning.state_dict()) for learning in run.learners]
     try:
         yield
     finally:
-        for part, state in zip(parts, before, strict=True):
-            part.load_state_dict(state)
+        for learning, state in zip(run.learners, before, strict=True):
+            learning.load_state_dict(state)
         run.optimizer.zero_grad(set_to_none=True)
 
 

@@ -249,6 +249,6 @@ def test_weights_that_a_run_starts_from_are_said_to_replace_the_initial_ones(tmp
     notes = []
     settings = {"train.init_from": tmp_path, "init.kaiming": True}
     later = build(config_of(**settings), CPU, note=notes.append)
-    assert notes == ["the weights of train.init_from take the place of what init drew: kaiming"]
+    assert notes == ["the weights of train.init_from replace those of init: kaiming"]
     for a, b in zip(run.model.state_dict().values(), later.model.state_dict().values(), strict=True):
         assert torch.equal(a, b)

@@ -10,13 +10,15 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("lib/**/*.py"), ROOT / "train.py"])
 
 # A package imports only packages on floors below its own; those of one floor do not know each other.
-TRICKS = ("models", "augment", "optim", "losses", "data", "surgery", "init", "distill", "corruptions")
+TRICKS = (
+    "models", "augment", "optim", "losses", "data", "surgery", "init", "distill", "corruptions", "select",
+)  # fmt: skip
 FLOORS = (
     ("core",),
     ("graph",),
     TRICKS,
     ("config", "engine"),
-    ("store", "select"),
+    ("store",),
     ("factory", "report"),
     ("run",),
     ("loader", "grid"),
@@ -25,7 +27,7 @@ FLOORS = (
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
-    r"\.backward\(": ("lib/engine/step.py", "lib/core/precision.py", "lib/factory/trial.py"),
+    r"\.backward\(": ("lib/engine/step.py", "lib/core/precision.py", "lib/factory/checks.py"),
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/core/rng.py",),
     r"torch\.distributed": ("lib/core/dist.py",),
     r"\bsys\.argv|import argparse": ("lib/__main__.py", "lib/store/environment.py", "lib/grid/child.py"),

@@ -33,14 +33,14 @@ def loader_of(**settings) -> Loader:
 def trained_on(line: str) -> list[tuple[Tensor, Batch, Tensor]]:
     """The logits, batch and loss (B,) of each step that train.py takes in two epochs."""
     run, seen = build(parse(f"{SMALL} {TINY} {line}".split()).config(), CPU, note=print), []
-    loss = run.loss
+    loss = run.learning.loss
 
     def watched(logits: Tensor, batch: Batch) -> Tensor:
         out = loss(logits, batch)
         seen.append((logits.detach(), batch, out.detach()))
         return out
 
-    run.loss = watched
+    run.learning.loss = watched
     for step in range(run.total):
         train_step(run, step)
     return seen

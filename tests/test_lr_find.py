@@ -35,10 +35,14 @@ class Bowl(nn.Module):
         return self.w.expand(len(x), 1)
 
 
+def with_learning(run: Run, **changes) -> Run:
+    return replace(run, learning=replace(run.learning, **changes))
+
+
 def bowl(curvature: float) -> Run:
     """Plain SGD on curvature / 2 * w^2."""
     model = Bowl()
-    return replace(
+    return with_learning(
         run_of(),
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.5),
@@ -97,7 +101,7 @@ def test_a_run_goes_on_as_if_no_rate_had_been_sought(extra):
     before = {key: value.clone() for key, value in sought.model.state_dict().items()}
     find(sought, 0.1, 1e-6, 1.0, 10)
     assert all(torch.equal(value, before[key]) for key, value in sought.model.state_dict().items())
-    assert plain.scaler.state_dict() == sought.scaler.state_dict()
+    assert plain.learning.scaler.state_dict() == sought.learning.scaler.state_dict()
     losses = [[train_step(run, step).item() for step in (1, 2)] for run in (plain, sought)]
     assert losses[0] == losses[1]
     states = ([run.model, *run.averages.values()] for run in (plain, sought))
@@ -118,7 +122,7 @@ def test_everything_is_put_back_when_a_step_fails():
         return logits.square().sum(1)
 
     with pytest.raises(RuntimeError, match="no more"):
-        find(replace(run, loss=fails), 0.1, 1e-3, 1.0, 10)
+        find(with_learning(run, loss=fails), 0.1, 1e-3, 1.0, 10)
     assert all(torch.equal(value, before[key]) for key, value in run.model.state_dict().items())
 
 
@@ -146,7 +150,7 @@ def test_a_loss_that_is_no_number_ends_the_search():
         calls.append(1)
         return logits[:, 0] * (math.nan if len(calls) > 5 else 1.0)
 
-    finding = find(replace(run, loss=breaks), 0.5, 1e-3, 1.0, 50)
+    finding = find(with_learning(run, loss=breaks), 0.5, 1e-3, 1.0, 50)
     assert finding.diverged
     assert len(finding.rates) == 5
     assert len(calls) == 6

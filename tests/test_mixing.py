@@ -20,7 +20,7 @@ from lib.core.errors import BadInput
 from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
-from lib.factory.trial import try_sizes
+from lib.factory.checks import try_sizes
 from tests.helpers.references import (
     crop_paste_weight,
     cutmix_weight,

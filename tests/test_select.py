@@ -14,15 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 import lib.select.proxy
 import train
 from lib.config.cli import parse
-from lib.core.dist import World
+from lib.core.batch import Batch
+from lib.core.dist import SINGLE, World
 from lib.core.errors import BadInput
 from lib.core.registry import models, selections
 from lib.core.rng import Rng
+from lib.engine.selection import NetworkSelection
 from lib.engine.step import Run, train_step
 from lib.factory import build
-from lib.factory.backend import check_world
+from lib.factory.device import check_world
 from lib.graph.cost import count_macs, count_training
-from lib.select.proxy import hardest, samples
+from lib.select.proxy import Proxy, hardest
 from lib.store import checkpoint
 from scripts.lr_find import restored
 from scripts.trials import switch
@@ -41,7 +43,7 @@ def run_of(line: str = PROXY, side: int = 8) -> Run:
 
 def state_of(run: Run) -> list[Tensor]:
     """The weights and statistics of the run's network, and of the one that picks."""
-    proxies = [s.learner.model for s in run.selections.values()]
+    proxies = [s.learning.model for s in run.selections.values()]
     return [t.clone() for model in (run.model, *proxies) for t in model.state_dict().values()]
 
 
@@ -57,13 +59,13 @@ def prepared(run: Run, step: int) -> tuple[Tensor, Tensor]:
 
 def watch(run: Run) -> list:
     """The batches that are learned from, as they come."""
-    seen, deal = [], run.deal
+    seen, finalize = [], run.finalize
 
     def watched(batch, rng):
-        seen.append(deal(batch, rng))
+        seen.append(finalize(batch, rng))
         return seen[-1]
 
-    run.deal = watched
+    run.finalize = watched
     return seen
 
 
@@ -123,7 +125,7 @@ def test_the_two_networks_learn_what_the_author_has_them_learn_one_after_the_oth
     line = f"--config {SPEED}/96.yaml --model airbench93 --proxy-every 2 --bs 16 --epochs 6"
     line += " --dataset synthetic --data.size 40 --fraction 0.8 --data.image_size 16"
     run = build(parse(line.split()).config(), CPU, note=pytest.fail)
-    proxy = run.selections["proxy"].learner.model
+    proxy = run.selections["proxy"].learning.model
     small, large = copy.deepcopy(proxy), copy.deepcopy(run.model)
     batches = [prepared(run, step) for step in range(run.total)]
     masks = train_alone(small, batches, every=2, masks=None)
@@ -173,7 +175,8 @@ def test_the_views_of_an_image_are_picked_together_by_their_mean_loss():
             image = losses[step].topk(2).indices.sort().values
             expected = prepared(run, step)[0].unflatten(0, (8, 2))[image].flatten(0, 1)
             assert torch.equal(seen[step].x, expected)
-    assert samples(torch.tensor([0, 2]), 3).tolist() == [0, 1, 2, 6, 7, 8]
+    batch = Batch(torch.empty(9, 1), torch.empty(9, 2), torch.arange(9), views=3)
+    assert batch.images == 3 and batch.samples(torch.tensor([0, 2])).tolist() == [0, 1, 2, 6, 7, 8]
 
 
 @pytest.mark.parametrize("climb", ["", "--sam", "--looksam"])
@@ -190,8 +193,8 @@ def test_what_comes_after_the_choice_sees_the_kept_images_alone(tmp_path, monkey
     line = f"{SMALL} --model wrn_10_1 --epochs 1 --output-dir taught --no-tensorboard"
     assert train.main(line.split()) == 0
     run = run_of(f"{PROXY} --kd --teacher taught --mixup --label-smoothing --accumulate 3 --ema")
-    seen, parts, loss = watch(run), [], run.loss
-    run.loss = lambda logits, batch: parts.append(len(batch)) or loss(logits, batch)
+    seen, parts, loss = watch(run), [], run.learning.loss
+    run.learning.loss = lambda logits, batch: parts.append(len(batch)) or loss(logits, batch)
     for step in range(2):
         parts.clear()
         assert train_step(run, step).isfinite()
@@ -256,24 +259,24 @@ def test_the_proxy_has_the_recipe_but_not_what_is_done_to_the_runs_own_network()
     line = "--model airbench93 --model.start muon --stem-epochs 0.5 --stem-falls True "
     line += "--whitening --orthogonal --dropout 0.5 --ema --optim muon --optim.rest sgd --lookahead --proxy"
     run = run_of(line, side=16)
-    learner = run.selections["proxy"].learner
-    assert type(learner.optimizer) is type(run.optimizer)
-    assert not any("learns_until" in group for group in learner.optimizer.param_groups)
-    assert not any(isinstance(m, nn.Dropout) for m in learner.model.modules())
-    assert torch.equal(learner.model.whiten.weight, run.model.whiten.weight)  # of the same images
+    small = run.selections["proxy"].learning
+    assert type(small.optimizer) is type(run.optimizer)
+    assert not any("learns_until" in group for group in small.optimizer.param_groups)
+    assert not any(isinstance(m, nn.Dropout) for m in small.model.modules())
+    assert torch.equal(small.model.whiten.weight, run.model.whiten.weight)  # of the same images
     identity = nn.init.dirac_(torch.empty(24, 24, 3, 3))  # as its author has it, for the first filters
-    assert torch.equal(learner.model.groups[0].halve[0].weight[:24], identity)
+    assert torch.equal(small.model.groups[0].halve[0].weight[:24], identity)
     assert not torch.equal(run.model.groups[0].halve[0].weight[:24], identity)
-    assert (learner.model.logit_scale, run.model.logit_scale) == (1 / 64, 1 / 128)  # both start as for Muon
-    beside = learner.within(run)
-    assert (beside.accumulate, beside.averages, beside.selections) == (1, {}, {})
-    assert beside.schedule is run.schedule and beside.data is run.data
+    assert (small.model.logit_scale, run.model.logit_scale) == (1 / 64, 1 / 128)  # both start as for Muon
+    assert (small.accumulate, small.world) == (1, SINGLE)
+    assert run.learners == [run.learning, small]
 
 
 def test_images_that_grow_are_shown_to_the_proxy_at_the_size_that_they_have():
     line = "--progressive-resizing --epochs 2 --proxy-model wrn_10_1 --model resnet20"
     run, sizes = run_of(line, side=16), []
-    run.selections["proxy"].learner.model.register_forward_pre_hook(lambda _, x: sizes.append(x[0].shape[2:]))
+    small = run.selections["proxy"].learning.model
+    small.register_forward_pre_hook(lambda _, x: sizes.append(x[0].shape[2:]))
     for step in (0, 9):
         train_step(run, step)
     assert sizes == [(8, 8), (12, 12)]
@@ -283,15 +286,16 @@ def test_images_that_grow_are_shown_to_the_proxy_at_the_size_that_they_have():
         run_of(line.replace("wrn_10_1", "airbench96_proxy"), side=16)
 
 
-def test_only_the_first_of_several_processes_looks_and_the_others_are_told(monkeypatch):
-    told, run = [], run_of(PROXY)
-    monkeypatch.setattr(World, "broadcast", lambda self, tensors: told.extend(tensors))
+def test_only_the_main_process_evaluates_the_network_and_the_others_receive_its_choice(monkeypatch):
+    sent, run = [], run_of(PROXY)
+    monkeypatch.setattr(World, "broadcast", lambda self, tensors: sent.extend(tensors))
     batch = run.prepare(run.data.at(0), Rng(0, 0, 0))
-    select, before = run.selections["proxy"], state_of(run)
-    monkeypatch.setattr(lib.select.proxy.Proxy, "_pick", None)
-    monkeypatch.setattr(torch, "empty", lambda *size, **kinds: torch.arange(4))  # as the first one would tell
-    kept = select(batch, replace(run, world=World(rank=1, size=2)), 0)
-    assert torch.equal(kept.index, batch.index[:4]) and len(told) == 1
+    selection, before = run.selections["proxy"], state_of(run)
+    monkeypatch.setattr(Proxy, "__call__", None)
+    monkeypatch.setattr(torch, "empty", lambda *size, **kinds: torch.arange(4))  # as the first one sends them
+    second = replace(run, learning=replace(run.learning, world=World(rank=1, size=2)))
+    kept = selection(batch, second, 0)
+    assert torch.equal(kept.index, batch.index[:4]) and len(sent) == 1
     assert equal(state_of(run), before)
 
 
@@ -358,15 +362,15 @@ def test_the_record_counts_both_networks_and_the_images_that_are_learned_from(tm
 
 def test_a_proxy_that_diverges_ends_the_run(tmp_path, monkeypatch, undrawn):
     monkeypatch.chdir(tmp_path)
-    pick = lib.select.proxy.Proxy._pick
+    select = NetworkSelection.__call__
 
-    def spoilt(self, batch, run, step, count):
-        found = pick(self, batch, run, step, count)
+    def spoilt(self, batch, run, step):
+        found = select(self, batch, run, step)
         with torch.no_grad():
-            next(self.learner.model.parameters()).mul_(float("nan") if step == 3 else 1)
+            next(self.learning.model.parameters()).mul_(float("nan") if step == 3 else 1)
         return found
 
-    monkeypatch.setattr(lib.select.proxy.Proxy, "_pick", spoilt)
+    monkeypatch.setattr(NetworkSelection, "__call__", spoilt)
     train.main(f"{SMALL} {PROXY} --epochs 2 --output-dir run --no-tensorboard".split())
     assert json.loads(Path("run/result.json").read_text())["status"] == "diverged"
     assert not Path("run/last.pt").exists()

@@ -220,8 +220,8 @@ def test_a_frozen_whitening_spares_the_first_filters_the_gradient_of_their_input
     for epoch in (2.5, 3):
         step = round(epoch * run.data.steps_per_epoch)
         set_progress(run.optimizer, run.progress(step), 1.0)
-        run.cost.count_backward(torch.empty(1, 3, 32, 32))
-        operations.append(run.cost.read())
+        run.learning.cost.count_backward(torch.empty(1, 3, 32, 32))
+        operations.append(run.learning.cost.read())
     assert operations[0] == pytest.approx(707.8e6, rel=1e-4)
     assert operations[0] - operations[1] == 2 * 24 * 64 * 3 * 3 * 31 * 31
 

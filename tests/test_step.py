@@ -2,6 +2,7 @@
 
 import copy
 from contextlib import nullcontext
+from dataclasses import fields
 from typing import get_args
 
 import pytest
@@ -22,7 +23,7 @@ from lib.data.resident import Resident
 from lib.engine.evaluate import evaluate
 from lib.engine.log import Clock
 from lib.engine.lr import set_progress
-from lib.engine.step import Run, train_step
+from lib.engine.step import Learning, Run, train_step
 from lib.graph.cost import Cost
 from tests.helpers.references import softmax_regression_gradient
 
@@ -48,33 +49,36 @@ SIZE_KEPT = [name for name in augmentations.names() if augmentations[name].facts
 
 
 def run_of(model: nn.Module, *tricks: str, wrapper: str | None = None, batch_size: int = 8, **changes) -> Run:
-    """A run of plain SGD with these augmentations; `changes` are fields of Run."""
+    """A run of plain SGD with these augmentations; `changes` are fields of Run or Learning."""
     optimizer = optimizers["sgd"].build(params=[{"params": list(model.parameters())}], lr=0.05)
     if wrapper:
         optimizer = wrappers[wrapper].build(base=optimizer, model=model)
     steps = [Step(name, augmentations[name].facts.stage, augmentations[name].build()) for name in tricks]
     precision = changes.get("precision", "fp32")
-    fields = {
+    learning = {
         "model": model,
-        "data": Resident(split_of(), K, batch_size, changes.get("seed", 0)),
-        "prepare": pipeline([*steps, Step("normalize", Stage.NORMALIZE, NORMALIZE)]),
         "loss": losses["cross_entropy"].build(),
         "optimizer": optimizer,
+        "scaler": LossScaler(precision),
+        "cost": Cost(model),
+    }
+    learning |= {f.name: changes.pop(f.name) for f in fields(Learning) if f.name in changes}
+    run = {
+        "data": Resident(split_of(), K, batch_size, changes.get("seed", 0)),
+        "prepare": pipeline([*steps, Step("normalize", Stage.NORMALIZE, NORMALIZE)]),
+        "finalize": pipeline([]),
         "schedule": schedules["constant"].build(),
         "averages": {},
         "views": {},
-        "scaler": LossScaler(precision),
         "epochs": 4.0,
         "seed": 0,
         "precision": precision,
-        "accumulate": 1,
         "clip": None,
         "clock": Clock(CPU),
-        "cost": Cost(model),
         "normalize": NORMALIZE.pixels,
         "splits": {},
     }
-    return Run(**fields | changes)
+    return Run(learning=Learning(**learning), **run | changes)
 
 
 class Watcher:
@@ -223,7 +227,8 @@ def test_images_of_the_batch_carry_no_gradient_and_the_model_stays_in_train_mode
 def weights_after(steps: int, **changes) -> list[Tensor]:
     model = dense(nn.BatchNorm1d(16))
     run = run_of(model, "crop", "cutout", **changes)
-    run.scaler.scale = min(run.scaler.scale, 2.0**8)  # the usual start is meant to overflow a few times
+    scaler = run.learning.scaler
+    scaler.scale = min(scaler.scale, 2.0**8)  # the usual start overflows a few times
     for step in range(steps):
         assert train_step(run, step).isfinite()
     assert all(p.dtype == torch.float32 for p in model.parameters())
@@ -263,16 +268,16 @@ def test_an_overflow_halves_the_scale_and_skips_the_step(wrapper):
     before = state_of(model)
     loss = train_step(run, 0)
     assert torch.equal(loss, train_step(run_of(copy.deepcopy(model), loss=exploding), 0))
-    assert run.scaler.scale == 2.0**15
+    assert run.learning.scaler.scale == 2.0**15
     assert equal(state_of(model), before)
     state = run.optimizer.state_dict()
     while "base" in state:  # a wrapper with a state of its own
         assert not state.get("steps")
         state = state["base"]
     assert not state["state"]
-    run.loss = losses["cross_entropy"].build()
+    run.learning.loss = losses["cross_entropy"].build()
     train_step(run, 1)
-    assert run.scaler.scale == 2.0**15
+    assert run.learning.scaler.scale == 2.0**15
     assert not equal(state_of(model), before)
 
 

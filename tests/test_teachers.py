@@ -97,7 +97,7 @@ def run_of(line: str) -> Run:
 def prepared(run: Run, step: int = 0) -> Batch:
     rng = Rng(run.seed, step, 0)
     with torch.no_grad():
-        return run.deal(run.prepare(run.data.at(step), rng), rng)
+        return run.finalize(run.prepare(run.data.at(step), rng), rng)
 
 
 def network(folder: str, weights: str = "model") -> nn.Module:
@@ -156,7 +156,7 @@ def test_a_run_uses_the_distillation_loss(teachers):
     run = run_of("--kd 3 --kd-alpha 0.25 --teacher second --label-smoothing")
     batch, logits = prepared(run), torch.randn(16, 4)
     expected = distillations["kd"].build(base=CrossEntropy(), temperature=3.0, alpha=0.25)(logits, batch)
-    torch.testing.assert_close(run.loss(logits, batch), expected)
+    torch.testing.assert_close(run.learning.loss(logits, batch), expected)
 
 
 def test_micro_batches_add_up_to_the_gradient_of_the_batch_with_a_teacher(teachers):

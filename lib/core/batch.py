@@ -41,6 +41,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def images(self) -> int:
+        """The number of images, each of which has all its views in the batch."""
+        return len(self) // self.views
+
+    def samples(self, images: Tensor) -> Tensor:  # (N,) -> (N * views,)
+        """The places of all views of these images."""
+        return (images[:, None] * self.views + torch.arange(self.views, device=images.device)).flatten()
+
     def replace(self, **changes) -> "Batch":
         return dataclass_replace(self, **changes)
 
@@ -51,9 +60,8 @@ class Batch:
 
     def partners(self, rng: Rng) -> Tensor:
         """(B,) a random permutation of the samples, for mixing. Views of an image stay together."""
-        noise = rng.fold("partners").uniform(len(self) // self.views, like=self.x)
-        view = torch.arange(self.views, device=self.x.device)
-        return (torch.argsort(noise)[:, None] * self.views + view).flatten()
+        noise = rng.fold("partners").uniform(self.images, like=self.x)
+        return self.samples(torch.argsort(noise))
 
     def shuffled(self, rng: Rng) -> "Batch":
         """The samples in the order of `partners`."""
@@ -69,9 +77,7 @@ class Batch:
 
         Where sizes divide, the micro-batches of all processes together are then those of the whole batch.
         """
-        image = torch.arange(rank, len(self) // self.views, size, device=self.x.device)
-        view = torch.arange(self.views, device=self.x.device)
-        return self.take((image[:, None] * self.views + view).flatten())
+        return self.take(self.samples(torch.arange(rank, self.images, size, device=self.x.device)))
 
     def split(self, parts: int) -> Iterator["Batch"]:
         """At most `parts` micro-batches of nearly equal size, in order."""

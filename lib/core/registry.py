@@ -200,7 +200,7 @@ datasets = Registry("dataset", "data", given=("root", "offline"), facts=DatasetF
 surgeries = Registry("surgery", "surgery", given=("model", "shape"), facts=SurgeryFacts)
 initialisations = Registry("initialisation", "init", given=("model", "shape", "images"), facts=InitFacts)
 augmentations = Registry("augmentation", "augment", facts=AugmentationFacts)
-selections = Registry("selection", "select", given=("learner",))
+selections = Registry("selection", "select")
 losses = Registry("loss", "losses")
 optimizers = Registry("optimizer", "optim", given=("params",))
 wrappers = Registry("wrapper", "optim", given=("base", "model", "total"), facts=WrapperFacts)

@@ -8,7 +8,7 @@ project.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class Batches(Protocol):
 
 
 class Average(Protocol):
-    """Watches the weights, and gives a model of its own."""
+    """An average of the weights, which is a model too."""
 
     model: nn.Module
     needs_statistics: bool  # whether BatchNorm's must be measured before the model is used
@@ -46,44 +46,89 @@ class Average(Protocol):
     def load_state_dict(self, state: dict) -> None: ...
 
 
-class Selector(Protocol):
-    """Picks the images of a finished batch that the step learns from, and may itself learn to."""
+class Selection(Protocol):
+    """Picks the images of a finished batch that the step learns from, with a network that learns to."""
 
-    def kept(self, images: int) -> int: ...  # of a batch of so many images
+    learning: "Learning"
+
+    def kept(self, images: int) -> int: ...  # of a batch of this many images
     def __call__(self, batch: Batch, run: "Run", step: int) -> Batch: ...
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state: dict) -> None: ...
 
 
-def as_it_is(batch: Batch, rng: Rng) -> Batch:
-    return batch
+@dataclass
+class Learning:
+    """A network, and how it learns from a batch."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: OptimizerLike
+    scaler: LossScaler
+    cost: Cost
+    accumulate: int = 1  # micro-batches of a step
+    world: World = SINGLE  # the processes that share a batch
+
+    @property
+    def params(self) -> list[Tensor]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {"model": self.model, "optimizer": self.optimizer, "scale": self.scaler}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scale"])
 
 
 @dataclass
 class Run:
     """What a training run is made of."""
 
-    model: nn.Module
+    learning: Learning
     data: Batches
     prepare: Callable[[Batch, Rng], Batch]  # augments the batch
-    loss: Loss
-    optimizer: OptimizerLike
+    finalize: Callable[[Batch, Rng], Batch]  # shards it across processes, and adds the teachers' logits
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
     averages: dict[str, Average]
     views: dict[str, Callable[..., nn.Module]]  # `(model=...)` to test-time views of it, for the end
-    scaler: LossScaler
     epochs: float
     seed: int
     precision: Precision
-    accumulate: int
     clip: float | None
     clock: Clock
-    cost: Cost
     normalize: Callable[[Tensor], Tensor]  # what evaluation does to pixels
     splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
-    world: World = SINGLE  # the processes that train together
-    selections: dict[str, Selector] = field(default_factory=dict)
-    deal: Callable[[Batch, Rng], Batch] = as_it_is  # gives each process its share, and asks the teachers
+    selections: dict[str, Selection] = field(default_factory=dict)
+
+    @property
+    def model(self) -> nn.Module:
+        return self.learning.model
+
+    @property
+    def optimizer(self) -> OptimizerLike:
+        return self.learning.optimizer
+
+    @property
+    def params(self) -> list[Tensor]:
+        return self.learning.params
+
+    @property
+    def world(self) -> World:
+        return self.learning.world
+
+    @property
+    def learners(self) -> list[Learning]:
+        """All networks that are trained: the run's own, and those of selections."""
+        return [self.learning, *(selection.learning for selection in self.selections.values())]
+
+    @property
+    def images(self) -> int:
+        """Images that a step learns from: those of a batch that the selections keep."""
+        kept = self.data.batch_size
+        for selection in self.selections.values():
+            kept = selection.kept(kept)
+        return kept
 
     @property
     def total(self) -> int:
@@ -94,95 +139,87 @@ class Run:
         """The place of step number `step` in the budget."""
         return Progress(step, self.total, step / self.data.steps_per_epoch, self.epochs)
 
-    @property
-    def images(self) -> int:
-        """Images that a step learns from: of the batch that is drawn, what the selections keep."""
-        kept = self.data.batch_size
-        for selection in self.selections.values():
-            kept = selection.kept(kept)
-        return kept
-
-    @property
-    def params(self) -> list[Tensor]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
-
 
 def train_step(run: Run, step: int) -> Tensor:
     """Take step number `step` (from 0) and return the batch's mean loss, still on the device."""
-    rng = Rng(run.seed, step, 0)  # all processes prepare one and the same batch
+    rng = Rng(run.seed, step, 0)  # all processes prepare the same batch
     with torch.no_grad(), run.clock("data"):
         batch = run.prepare(run.data.at(step), rng)  # nothing is random after this line
     for selection in run.selections.values():
         with run.clock("select"):
             batch = selection(batch, run, step)
-    images = len(batch)  # in the shares of all processes
+    images = len(batch)  # in all processes
     with torch.no_grad(), run.clock("data"):
-        batch = run.deal(batch, rng)
-        run.cost.count_teacher(batch.x)
-    loss = optimizer_step(run, batch, images, step)
+        batch = run.finalize(batch, rng)
+        run.learning.cost.count_teacher(batch.x)
+    loss = optimizer_step(run, run.learning, batch, images, step)
     for average in run.averages.values():
         average.update(run.model, step)
     return loss
 
 
-def optimizer_step(run: Run, batch: Batch, images: int, step: int) -> Tensor:
-    """Let the optimizer take a step by the mean loss of so many images, of which `batch` is a share.
+def optimizer_step(run: Run, learning: Learning, batch: Batch, images: int, step: int) -> Tensor:
+    """Take a step of the optimizer along the mean loss, and return the loss before it.
 
     A step whose gradient overflows is skipped: it changes no weight and no state of the optimizer.
-    """
-    noise = _noise(run, step)
-    progress = run.progress(step)
-    set_progress(run.optimizer, progress, run.schedule(progress.epoch, progress.epochs))
 
-    losses: list[Tensor] = []  # of each call of the closure; the first is that of the weights before the step
+    Args:
+        batch: what this process has of the images.
+        images: the number of images in all processes, whose mean loss it is.
+    """
+    model, optimizer, scaler = learning.model, learning.optimizer, learning.scaler
+    noise, progress = _noise(run, learning, step), run.progress(step)
+    set_progress(optimizer, progress, run.schedule(progress.epoch, progress.epochs))
+    losses: list[Tensor] = []  # of each call of the closure; the first is that before the step
 
     def closure() -> Tensor:
-        """Leave the gradient of the batch's mean loss in every `p.grad`, or raise Overflow."""
+        """Leave the gradient of the mean loss in every `p.grad`, or raise Overflow."""
         noise.seed_noise()  # dropout and shake-shake draw the same on every call
-        run.optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=batch.x.device)
-        for part in batch.split(run.accumulate):
+        for part in batch.split(learning.accumulate):
             with torch.enable_grad(), autocast(part.x.device, run.precision):
-                share = run.loss(run.model(part.x), part).sum() / images
-            run.scaler.backward(share)
-            run.cost.count_backward(part.x)
-            loss += share.detach()
-        _add_up(run, loss)
+                fraction = learning.loss(model(part.x), part).sum() / images
+            scaler.backward(fraction)
+            learning.cost.count_backward(part.x)
+            loss += fraction.detach()
+        _reduce(learning, loss)
         losses.append(loss)
-        run.scaler.finish(run.params, run.clip)
+        scaler.finish(learning.params, run.clip)
         return loss
 
     with suppress(Overflow):
-        run.optimizer.step(closure)
+        optimizer.step(closure)
     return losses[0]
 
 
 @torch.no_grad()
-def forward_losses(run: Run, batch: Batch, step: int) -> Tensor:  # (B,)
+def forward_losses(run: Run, learning: Learning, batch: Batch, step: int) -> Tensor:  # (B,)
     """The losses of a batch, in train mode and without a step."""
-    _noise(run, step).seed_noise()
+    _noise(run, learning, step).seed_noise()
     with autocast(batch.x.device, run.precision):
-        losses = run.loss(run.model(batch.x), batch)
-    run.cost.count_forward(batch.x)
+        losses = learning.loss(learning.model(batch.x), batch)
+    learning.cost.count_forward(batch.x)
     return losses
 
 
-def _noise(run: Run, step: int) -> Rng:
-    """The numbers of what is random within the model, where each process has its own."""
-    return Rng(run.seed, step, run.world.rank).fold("model")
+def _noise(run: Run, learning: Learning, step: int) -> Rng:
+    """The random numbers within the model, which differ from process to process."""
+    return Rng(run.seed, step, learning.world.rank).fold("model")
 
 
-def _add_up(run: Run, loss: Tensor) -> None:
-    """The sums of the processes' losses and gradients, and the means of their running statistics.
+def _reduce(learning: Learning, loss: Tensor) -> None:
+    """Sum losses and gradients over the processes, and average running statistics.
 
-    After this a network is the same in all of them, buffers included. It comes after the backward pass and
-    not during it: small networks have little to send, and what calls the closure twice, or accumulates, or
-    leaves a layer out, needs no care.
+    After this a network is the same in all of them, buffers included. It follows the backward pass instead of
+    overlapping with it: small networks have little to send, and a closure that is called twice, accumulates
+    or leaves out a layer needs no special case.
     """
-    if run.world.size == 1:
+    if learning.world.size == 1:
         return
-    norms = [m for m in run.model.modules() if isinstance(m, _NormBase) and m.running_mean is not None]
+    norms = [m for m in learning.model.modules() if isinstance(m, _NormBase) and m.running_mean is not None]
     statistics = [t for norm in norms for t in (norm.running_mean, norm.running_var)]
     if statistics:
-        torch._foreach_div_(statistics, run.world.size)
-    run.world.all_reduce([loss, *(p.grad for p in run.params if p.grad is not None), *statistics])
+        torch._foreach_div_(statistics, learning.world.size)
+    gradients = [p.grad for p in learning.params if p.grad is not None]
+    learning.world.all_reduce([loss, *gradients, *statistics])

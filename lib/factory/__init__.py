@@ -1,7 +1,8 @@
 """From a configuration to a run: the one place where names become objects."""
 
-from .backend import build_device
+from .checks import augmenting, try_views
 from .data import build_data, build_dataset, build_normalize, build_splits, training_part
+from .device import build_device
 from .model import build_model
 from .run import (
     build,
@@ -11,7 +12,6 @@ from .run import (
     build_views,
 )
 from .selections import images_kept
-from .trial import augmenting, try_views
 
 __all__ = [
     "augmenting",

@@ -2,13 +2,17 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..config.schema import Choice, Config
+from ..core.dist import World
 from ..core.errors import BadInput
 from ..core.rng import Rng
+from ..store.checkpoint import load, load_weights, weights_file
+from ..surgery.sync_batchnorm import synchronise
 
 NOISE = 64  # images of noise that stand in for training images where nothing is trained
 
@@ -32,7 +36,7 @@ def build_model(
     for name, choice in in_order(config.tricks["surgery"]):
         init.fold(name).seed_noise()
         model = _operate(config, choice, model, shape)
-    only_one(config.tricks["init"], "draws", "draw all weights")
+    exclusive(config.tricks["init"], "draws", "draw all weights")
     noise = partial(init.fold("images").uniform, NOISE, *shape, like=torch.empty(0))
     for name, choice in in_order(config.tricks["init"]):
         init.fold(name).seed_noise()
@@ -51,13 +55,31 @@ def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int,
         raise BadInput(f"{error}{hint}") from error
 
 
+def load_initial_weights(config: Config, model: nn.Module, note: Callable[[str], None]) -> None:
+    """Load the weights of `train.init_from`, if it is given."""
+    if not config.train.init_from:
+        return
+    path = weights_file(Path(config.train.init_from))
+    load_weights(model, load(path)["model"], path)
+    if names := ", ".join(config.tricks["init"]):
+        note(f"the weights of train.init_from replace those of init: {names}")
+
+
+def share_weights(config: Config, model: nn.Module, world: World) -> None:
+    """Give all processes the same initial weights, and BatchNorm over all of them where that is on."""
+    # Other hardware may round initial weights differently.
+    world.broadcast(list(model.state_dict().values()))
+    if world.size > 1 and config.train.sync_bn:
+        synchronise(model, world)
+
+
 def in_order(choices: dict[str, Choice]) -> list[tuple[str, Choice]]:
-    """The tricks in the order that their facts give, then by name; the order of the flags does not matter."""
+    """The tricks in the order that their facts give, then by name, whatever the order of the flags."""
     return sorted(choices.items(), key=lambda item: (item[1].entry.facts.order, item[0]))
 
 
-def only_one(choices: dict[str, Choice], fact: str, what: str) -> None:
-    """Refuse two tricks that are alternatives."""
+def exclusive(choices: dict[str, Choice], fact: str, what: str) -> None:
+    """Refuse two tricks that are alternatives: of which this fact holds."""
     names = [name for name, choice in choices.items() if getattr(choice.entry.facts, fact)]
     if len(names) > 1:
         raise BadInput(f"{' and '.join(names)} are two ways to {what}; choose one of them")

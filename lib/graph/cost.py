@@ -55,16 +55,10 @@ class Cost:
 
     def __init__(self, model: nn.Module, teachers: Sequence[nn.Module] = ()):
         self._model, self._teachers = model, teachers
-        self._beside: list[Cost] = []
         self._taught: Counter[torch.Size] = Counter()  # images that the teachers have seen, by shape
         self._trained: Counter[torch.Size] = Counter()  # images of forward and backward passes
         self._looked: Counter[torch.Size] = Counter()  # images of forward passes alone
         self._known: dict[tuple, int] = {}
-
-    def beside(self, model: nn.Module) -> "Cost":
-        """What counts for another network that the run trains; its operations are the run's too."""
-        self._beside.append(Cost(model))
-        return self._beside[-1]
 
     def count_teacher(self, x: Tensor) -> None:
         """The teachers look at a finished batch, once a step."""
@@ -80,7 +74,7 @@ class Cost:
 
     def read(self) -> int:
         """The operations since the last reading."""
-        total = sum(cost.read() for cost in self._beside)
+        total = 0
         for shape, images in self._trained.items():
             total += images * self._once(count_training, self._model, shape)
         for shape, images in self._looked.items():

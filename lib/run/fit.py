@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from ..config.schema import Config
@@ -126,9 +125,9 @@ def _progress(start: int, run: Run) -> Iterable[int]:
 
 
 def _finite(run: Run) -> bool:
-    """Whether weights and statistics are numbers, those of what selects the images too."""
-    states = [run.model.state_dict(), *(s.state_dict() for s in run.selections.values())]
-    real = [t for t in tree_leaves(states) if isinstance(t, Tensor) and t.is_floating_point()]
+    """Whether the weights and statistics of all trained networks are finite."""
+    tensors = [t for learning in run.learners for t in learning.model.state_dict().values()]
+    real = [t for t in tensors if t.is_floating_point()]
     return bool(torch.stack([t.isfinite().all() for t in real]).all())
 
 
@@ -137,7 +136,8 @@ def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[
         peak = torch.cuda.max_memory_allocated(device)
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # counted in KiB on Linux
-    flops, peaks = zip(*run.world.gather((run.cost.read(), peak)), strict=True)
+    flops = sum(learning.cost.read() for learning in run.learners)
+    flops, peaks = zip(*run.world.gather((flops, peak)), strict=True)
     parts = {"data": 0.0, **run.clock.read()}
     return {
         "seconds_train": seconds,

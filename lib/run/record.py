@@ -151,8 +151,9 @@ class Record:
             return sum(row.get(key, 0.0) for row in self.rows)
 
         config = self.config
-        parts = ("start", "train", "data", *(["select"] if self.run.selections else []), "evaluate")
-        seconds = {part: total(f"seconds_{part}") for part in parts}
+        timed = [key for row in self.rows for key in row if key.startswith("seconds_")]
+        parts = ["start", "train", "data", "evaluate", *(key.removeprefix("seconds_") for key in timed)]
+        seconds = {part: total(f"seconds_{part}") for part in dict.fromkeys(parts)}
         images = self.rows[-1]["step"] * self.run.images if self.rows else 0
         result = {
             "format": RESULT_FORMAT,

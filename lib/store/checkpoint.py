@@ -23,8 +23,8 @@ def save(
     state = {
         "optimizer": run.optimizer.state_dict(),
         "averages": {name: average.state_dict() for name, average in run.averages.items()},
-        "scale": run.scaler.state_dict(),
-        "selections": {name: selection.state_dict() for name, selection in run.selections.items()},
+        "scale": run.learning.scaler.state_dict(),
+        "selections": {name: s.learning.state_dict() for name, s in run.selections.items()},
         "best": best,
     }
     write(path, run.model.state_dict(), step, config, code, state)
@@ -79,9 +79,9 @@ def restore(run: Run, state: dict[str, Any], path: Path) -> None:
         run.optimizer.load_state_dict(state["optimizer"])
         for name, average in run.averages.items():
             average.load_state_dict(state["averages"][name])
-        run.scaler.load_state_dict(state["scale"])
+        run.learning.scaler.load_state_dict(state["scale"])
         for name, selection in run.selections.items():
-            selection.load_state_dict(state["selections"][name])
+            selection.learning.load_state_dict(state["selections"][name])
     except (KeyError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} does not belong to this run ({error}); {_REMEDY}") from error
 

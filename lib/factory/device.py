@@ -1,4 +1,6 @@
-"""Where a run takes place: its device, and the processes that share it."""
+"""The device of a run, the processes that share it, and the kernels that are used on it."""
+
+import os
 
 import torch
 
@@ -7,9 +9,23 @@ from ..core.dist import SINGLE, World
 from ..core.errors import BadInput
 from .selections import images_kept
 
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+_CUBLAS_OF_THE_USER = os.environ.get(_CUBLAS)
+
+
+def set_deterministic(deterministic: bool) -> None:
+    """Choose kernels that return the same bits in every run, or else the fastest ones, in this process."""
+    if deterministic:
+        os.environ.setdefault(_CUBLAS, ":4096:8")  # without it cuBLAS is refused
+    elif _CUBLAS_OF_THE_USER is None:
+        os.environ.pop(_CUBLAS, None)
+    torch.use_deterministic_algorithms(deterministic)
+    # Measures which convolution is fastest for each shape, and shapes rarely change; the choice may vary.
+    torch.backends.cudnn.benchmark = not deterministic
+
 
 def check_world(config: Config, world: World) -> None:
-    """Refuse what so many processes cannot do together."""
+    """Refuse what this number of processes cannot do together."""
     train, kept = config.train, images_kept(config)
     images = f"a batch of {train.batch_size} images"
     images = images if kept == train.batch_size else f"the {kept} images kept of {images}"
@@ -22,11 +38,11 @@ def check_world(config: Config, world: World) -> None:
             "give a --batch-size that is a multiple"
         )
     if train.sync_bn and train.compile and world.size > 1:
-        raise BadInput("train.sync_bn sends messages from within the model, which train.compile cannot take")
+        raise BadInput("train.sync_bn communicates from within the model, which train.compile cannot handle")
 
 
 def build_device(name: str, world: World = SINGLE) -> torch.device:
-    """The device that is asked for, or the best there is for `auto`; for several processes one each."""
+    """The device of that name, or the best available one for `auto`; several processes get one each."""
     best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(best if name == "auto" else name)
@@ -35,7 +51,7 @@ def build_device(name: str, world: World = SINGLE) -> torch.device:
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     usable = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not usable.get(device.type) or (device.index or 0) >= count:
-        raise BadInput(f"device {name} is asked for, but this machine has {best} only; use --device {best}")
+        raise BadInput(f"device {name} was requested, but this machine has only {best}; use --device {best}")
     if world.size == 1 or device.type == "cpu":
         return device
     if device.type == "mps" or device.index is not None:
@@ -44,7 +60,7 @@ def build_device(name: str, world: World = SINGLE) -> torch.device:
         )
     if world.local_size > count:
         raise BadInput(
-            f"torchrun starts {world.local_size} processes on a machine of {count} GPUs, and each needs one "
-            f"of its own; use --nproc-per-node {count}"
+            f"torchrun starts {world.local_size} processes on a machine with {count} GPUs, but each needs "
+            f"one; use --nproc-per-node {count}"
         )
     return torch.device("cuda", world.local_rank)

@@ -1,0 +1,193 @@
+"""Checks before a run starts: what cannot work is refused at once, and not hours later."""
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..augment.pipeline import BatchMap, Step, pipeline
+from ..config.schema import Config
+from ..config.settings import TrainSettings
+from ..core.batch import Batch
+from ..core.errors import BadInput
+from ..core.facts import Stage
+from ..core.precision import Precision, autocast
+from ..core.registry import augmentations
+from ..core.rng import Rng
+from ..engine.step import Batches
+from .selections import images_kept
+
+RECORDED = 3  # forwards until a CUDA graph is replayed: one warms up, one is recorded
+
+
+@contextlib.contextmanager
+def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn a failure of an augmentation that cannot take images of `shape` (C, H, W) into BadInput."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, OverflowError) as error:
+        raise BadInput(f"augment: images of {shape} cannot be augmented so: {error}") from error
+
+
+@dataclass(frozen=True)
+class NetworkCheck:
+    """Tries networks on the images of a run, and compiles them where that is on.
+
+    Args:
+        steps: the augmentations of the run.
+        note: called with a line that the user should see.
+    """
+
+    data: Batches
+    steps: list[Step]
+    train: TrainSettings
+    note: Callable[[str], None]
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: int,
+        accumulate: int = 1,
+        processes: int = 1,
+        finalize: BatchMap | None = None,
+        name: str = "the model",
+    ) -> nn.Module:
+        """The model, compiled if that is on.
+
+        Args:
+            images: of a batch that the model learns from; the first ones stand in for those selected later.
+            accumulate: micro-batches of a step.
+            processes: that share a batch.
+            finalize: what is done to these images after augmentation.
+        Raises:
+            BadInput: the model cannot take the images, or one of the sizes that they have in some epoch.
+        """
+        resizing = [step for step in self.steps if step.stage is Stage.RESIZE]
+        augment = pipeline(step for step in self.steps if step not in resizing)
+
+        def prepare(batch: Batch, rng: Rng) -> Batch:
+            batch = augment(batch, rng)
+            batch = batch.take(slice(images * batch.views))
+            return finalize(batch, rng) if finalize else batch
+
+        batch = try_out(model, prepare, self.data, accumulate, name)
+        try_sizes(model, resizing, batch, self.train.epochs, name)
+        if not self.train.compile:
+            return model
+        per_process = math.ceil(images / processes)
+        count = math.ceil(per_process * batch.views / accumulate)
+        x = batch.x[:1].repeat(count, 1, 1, 1)
+        return compiled(model, x, self.train.compile_mode, self.train.precision, self.note)
+
+
+@torch.no_grad()
+def try_out(
+    model: nn.Module, prepare: BatchMap, data: Batches, accumulate: int, name: str = "the model"
+) -> Batch:
+    """Refuse a trick or a model that cannot take these images, which only a batch of them shows.
+
+    Returns:
+        The first of them, augmented: those that the model was tried with.
+    """
+    batch = data.at(0)
+    shape, wanted = tuple(batch.x.shape[1:]), data.split.shape
+    with augmenting(shape):
+        batch = prepare(batch, Rng(0))
+    if wanted != shape == tuple(batch.x.shape[1:]):
+        cuts = [f"{e.name}-{e.facts.cuts}" for e in augmentations.entries() if e.facts.cuts]
+        flags = " or ".join(f"--{cut} {wanted[1]}".replace("_", "-") for cut in cuts)
+        raise BadInput(
+            f"training images are {shape[1]} pixels wide, but {wanted[1]} where they are evaluated, and "
+            f"nothing cuts them; give {flags}, or leave out --data.train-size"
+        )
+    # BatchNorm refuses a single image where its map is 1x1; two of them show all else.
+    images = min(2, min(map(len, batch.split(accumulate))))
+    batch = batch.take(slice(images))
+    _try_forward(model, batch.x, f"images of {shape}", name)
+    return batch
+
+
+@torch.no_grad()
+def try_sizes(
+    model: nn.Module, resizing: list[Step], batch: Batch, epochs: float, name: str = "the model"
+) -> None:
+    """Refuse a model that cannot take a size that its images have in some epoch."""
+    steps, resize, tried = " and ".join(step.name for step in resizing), pipeline(resizing), {batch.x.shape}
+    for epoch in range(math.ceil(epochs) if resizing else 0):
+        x = resize(batch.replace(epoch=epoch), Rng(0)).x
+        if x.shape not in tried:
+            tried.add(x.shape)
+            images = f"images of {tuple(x.shape[1:])} that {steps} makes in epoch {epoch}"
+            _try_forward(model, x, images, name)
+
+
+def _try_forward(model: nn.Module, x: Tensor, images: str, name: str) -> None:
+    trial = copy.deepcopy(model)  # a forward in train mode changes BatchNorm's statistics
+    try:
+        trial(x)
+    except torch.OutOfMemoryError:
+        raise
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise BadInput(f"{name} cannot take {images}, {len(x)} at once: {error}") from error
+
+
+@torch.no_grad()
+def try_views(views: dict[str, Callable[..., nn.Module]], data: Batches) -> None:
+    """Refuse test-time views that these images do not have, rather than at the end of the run."""
+    x = torch.zeros(1, *data.split.shape, device=data.split.y.device)
+    # A network whose logits are 0, for which no view is skipped.
+    undecided = nn.Sequential(nn.Flatten(), nn.Threshold(math.inf, 0.0))
+    for name, view in views.items():
+        try:
+            view(model=undecided)(x)
+        except (ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"view {name}: images of {data.split.shape} have no such views: {error}"
+            ) from error
+
+
+def compiled(
+    model: nn.Module, x: Tensor, mode: str, precision: Precision, note: Callable[[str], None]
+) -> nn.Module:
+    """The model, compiled for batches like `x` (B, C, H, W); or unchanged, with the reason in a note.
+
+    It is compiled here and not in the first step, so that the time does not count as training time.
+    """
+    before = copy.deepcopy(model)
+    model.compile(mode=mode)
+    try:
+        for _ in range(RECORDED):
+            with autocast(x.device, precision):
+                model(x).sum().backward()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # Inductor fails in many ways: no compiler, an unknown operator...
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        note(f"compile: not used, {type(error).__name__}: {' '.join(lines[:2])}")  # where, and why
+        return before
+    model.zero_grad(set_to_none=True)
+    with torch.no_grad():  # a forward in train mode has changed BatchNorm's statistics
+        for buffer, original in zip(model.buffers(), before.buffers(), strict=True):
+            buffer.copy_(original)
+    return model
+
+
+def ineffective_splits(config: Config) -> list[str]:
+    """Notes on surgery that splits a micro-batch into parts which are not smaller, and so changes nothing."""
+    images = images_kept(config) // config.train.accumulate
+    found = []
+    for name, choice in config.tricks["surgery"].items():
+        field = choice.entry.facts.splits
+        if field and images < 2 * (size := choice.options[field]):
+            smaller = f"--{name}-{field} of at most {images // 2}".replace("_", "-")
+            found.append(
+                f"{name} changes nothing: a micro-batch has {images} images, and its parts at least {size}; "
+                f"give a {smaller if images > 1 else '--batch-size that is larger'}"
+            )
+    return found
