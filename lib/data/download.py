@@ -1,4 +1,4 @@
-"""Files from the network: mirrors in order, resumed where a connection was cut, believed by MD5 only."""
+"""Downloads: mirrors in order, resumed after a lost connection, verified by MD5."""
 
 import hashlib
 import os
@@ -10,114 +10,114 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from ..core.errors import BadInput
-from .lock import exclusive
 
-TIMEOUT = 5  # seconds without an answer; short, so that a machine without network says so at once
+TIMEOUT = 5  # seconds without an answer; short, so that a machine without network reports it soon
 
 
 def fetch(filename: str, urls: Sequence[str], md5: str, folder: Path, offline: bool) -> Path:
-    """The file `filename` in `folder` with this MD5, downloaded if it is not there.
+    """The file `filename` in `folder` with this MD5, downloaded if it is missing.
 
     Args:
-        urls: where the file can be had, in the order to try.
+        urls: mirrors, in the order to try.
         offline: never use the network.
     Raises:
-        BadInput: the file is damaged, or it is missing and cannot be had.
+        BadInput: the file is damaged, or it is missing and cannot be downloaded.
     """
     path = folder / filename
     if path.exists():
         read_verified(path, md5)
     elif offline:
-        raise _unavailable(path, md5, "--offline forbids to download it")
+        raise _unavailable(path, md5, "--offline forbids downloading it")
     else:
         _download(path, urls, md5)
     return path
 
 
-def read_verified(path: Path, md5: str | None, whole: Path | None = None) -> bytes:
-    """The bytes of `path`, which have this MD5 unless it is None.
+def read_verified(path: Path, md5: str | None, remove: Path | None = None) -> bytes:
+    """The bytes of a file, verified against its MD5 unless that is None.
 
     Args:
-        whole: what to delete if the file is not as it should be; the file itself by default.
+        remove: what the user must delete if the file is damaged; the file itself by default.
     Raises:
         BadInput: the file is missing, cannot be read or has another MD5.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}; {_remedy(whole or path)}") from error
+        raise BadInput(f"cannot read {path}: {error.strerror}; {_remedy(remove or path)}") from error
     if md5 and (found := hashlib.md5(data).hexdigest()) != md5:
-        raise damaged(path, f"md5 {md5}", f"{found} in {len(data)} bytes", whole)
+        raise damaged(path, f"md5 {md5}", f"{found} in {len(data)} bytes", remove)
     return data
 
 
-def damaged(path: Path, expected: str, found: str, whole: Path | None = None) -> BadInput:
-    """The error for a file that is not as published."""
-    return BadInput(f"{path} is damaged: expected {expected}, found {found}; {_remedy(whole or path)}")
+def damaged(path: Path, expected: str, found: str, remove: Path | None = None) -> BadInput:
+    """The error for a file that differs from the published one."""
+    return BadInput(f"{path} is damaged: expected {expected}, found {found}; {_remedy(remove or path)}")
 
 
 def _remedy(path: Path) -> str:
-    return f"delete {path} and run again, or name another folder with --root"
+    return f"delete {path} and run again, or give another folder with --root"
 
 
 def _unavailable(path: Path, md5: str, reason: str) -> BadInput:
     return BadInput(
-        f"{path.name} (md5 {md5}) is not in {path.parent.absolute()}, and {reason}; put it there, name the "
-        "folder that has it with --root, or train on --dataset digits, which needs no download"
+        f"{path.name} (md5 {md5}) is not in {path.parent.absolute()}, and {reason}; put it there, give its "
+        "folder with --root, or train on --dataset digits, which needs no download"
     )
 
 
 def _download(path: Path, urls: Sequence[str], md5: str) -> None:
     part, problems = path.with_name(f"{path.name}.part"), []
     try:
-        with exclusive(part) as file:
-            if path.exists():  # another run has fetched it while this one waited
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):  # the runs of a grid start together
+            if path.exists():  # another run downloaded it while this one waited
                 return
             for url in urls:
-                problem = _pull(url, file)
-                file.seek(0)
-                if not problem and (found := hashlib.file_digest(file, "md5").hexdigest()) == md5:
+                with open(part, "a+b") as file:
+                    problem = _pull(url, file)
+                    file.seek(0)
+                    found = "" if problem else hashlib.file_digest(file, "md5").hexdigest()
+                if found == md5:
                     os.replace(part, path)
                     return
-                if not problem:
-                    problem = f"sends a file with md5 {found}"
-                    file.truncate(0)
-                problems.append(f"{urlsplit(url).netloc}: {problem}")
-            if not file.seek(0, os.SEEK_END):
-                part.unlink()
+                if found or not part.stat().st_size:
+                    part.unlink()
+                problems.append(f"{urlsplit(url).netloc}: {problem or f'sends a file with md5 {found}'}")
     except OSError as error:
-        raise BadInput(f"cannot write {part}: {error.strerror}; name another folder with --root") from error
-    raise _unavailable(path, md5, f"no mirror gave it ({', '.join(problems)})")
+        raise BadInput(f"cannot write {part}: {error.strerror}; give another folder with --root") from error
+    raise _unavailable(path, md5, f"no mirror has it ({', '.join(problems)})")
 
 
 def _pull(url: str, file: BinaryIO) -> str:
-    """Append to `file` what it lacks, with as many connections as bring anything; what went wrong, or ''."""
+    """Append the missing bytes, reconnecting as long as bytes arrive; returns the problem, or ""."""
     size, problem = -1, ""
     while file.seek(0, os.SEEK_END) > size:
         size = file.tell()
         try:
             if _connect(url, file, size):
                 return ""
-            problem = "the connection was cut"
+            problem = "the connection was lost"
         except (OSError, HTTPException) as error:
             problem = str(getattr(error, "reason", error))
     return problem
 
 
 def _connect(url: str, file: BinaryIO, size: int) -> bool:
-    """One connection, from byte `size` on; whether the file is whole after it."""
+    """Download from byte `size` on over one connection; returns whether the file is then complete."""
     request = Request(url, headers={"Range": f"bytes={size}-"} if size else {})
     try:
         reply = urlopen(request, timeout=TIMEOUT)
     except HTTPError as error:
-        if error.code == 416:  # nothing comes after this byte: the file is whole, or its MD5 is wrong
+        if error.code == 416:  # no bytes after this one: the file is complete, or its MD5 is wrong
             return True
         raise
     with reply:
-        if reply.status != 206:  # the server knows no ranges and starts again
+        if reply.status != 206:  # the server does not support ranges and starts again
             file.truncate(0)
             size = 0
         length = reply.headers["Content-Length"]

@@ -1,15 +1,14 @@
-"""The run folder: who writes in it, what it holds, and whether the run in it is complete.
+"""The run folder: its files, its lock, and whether its run is complete.
 
 config.yaml         every setting                  metrics.jsonl      one line per epoch
 config_diff.yaml    what differs from the defaults last.pt            the newest checkpoint
 env.json            code, versions and hardware    predictions.npz    logits of the last epoch
-log.txt             the console's lines            curves.png         loss, accuracy and learning rate
-events.out.*        TensorBoard's scalars          result.json        the outcome, written last
+log.txt             the console output             curves.png         loss, accuracy and learning rate
+events.out.*        scalars for TensorBoard        result.json        the outcome, written last
 
-And of `--evaluate`, whenever it was asked for: evaluation.json and confusion.png.
+`--evaluate` adds evaluation.json and confusion.png.
 """
 
-import fcntl
 import io
 import json
 from collections.abc import Callable
@@ -19,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import yaml
+from filelock import FileLock, Timeout
 
 from ..config.schema import NOT_HASHED, Config, to_yaml, under
 from ..core.errors import BadInput
 from ..core.files import write_atomic
 
 RESULT_FORMAT = 2
-COMPLETE = ("ok", "diverged")  # other outcomes: the same command goes on from the newest checkpoint
+COMPLETE = ("ok", "diverged")  # after other outcomes the same command resumes from the newest checkpoint
 
 
 class RunFolder:
@@ -40,43 +40,41 @@ class RunFolder:
         self._check()
 
     def claim(self) -> None:
-        """Make the folder and write the configuration; from here on no other process may train in it.
+        """Create and lock the folder, and write the configuration. The lock ends with the process.
 
         Raises:
-            BadInput: it cannot be written, or another process has it.
+            BadInput: it cannot be written, or another process has the lock.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            # Held until the process ends, however it ends.
-            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115
+            self._lock = FileLock(self.path / ".lock", timeout=0)
+            self._lock.acquire()
+        except Timeout:
+            raise BadInput(
+                f"another process is training in {self.path}; wait for it, or give --output-dir"
+            ) from None
         except OSError as error:
             raise BadInput(
                 f"cannot write in {self.path}: {error.strerror}; give another --output-dir"
             ) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise BadInput(
-                f"another process is training in {self.path}; wait for it, or give --output-dir"
-            ) from None
-        self._check()  # again: since the first time, another process may have been here
+        self._check()  # again, because another process may have written there meanwhile
         write_atomic(self.path / "config.yaml", to_yaml(self.config.tree()))
         write_atomic(self.path / "config_diff.yaml", to_yaml(self.config.changed))
 
     def _check(self) -> None:
-        """Refuse a folder that holds another configuration."""
+        """Raise BadInput if the folder holds another configuration."""
         away = f"move {self.path} away, or give --output-dir"
         held = _read(self.path / "config.yaml", lambda text: _comparable(yaml.safe_load(text)), away)
         if held is None:
             return
         mine, changed = _comparable(self.config.tree()), _comparable(self.config.changed)
-        # A setting that was added since the folder was written is at its default in both.
+        # A setting that is newer than the folder has its default in both.
         added = mine.keys() - held.keys() - changed.keys()
         differs = [key for key in sorted(held | mine) if key not in added and held.get(key) != mine.get(key)]
         if differs:
             key = differs[0]
             raise BadInput(
-                f"{self.path} holds another configuration ({len(differs)} settings differ, as {key}: "
+                f"{self.path} holds another configuration ({len(differs)} settings differ, such as {key}: "
                 f"{held.get(key)} there, {mine.get(key)} here); give another --output-dir or move it away"
             )
 
@@ -89,15 +87,15 @@ class RunFolder:
         return read_result(self.path)
 
     def metrics(self, step: int) -> list[dict[str, Any]]:
-        """The epochs that ended within the first `step` steps.
+        """The rows of the epochs within the first `step` steps.
 
         Raises:
-            BadInput: they are not all there.
+            BadInput: some are missing.
         """
-        remedy = f"move {self.path} away to start anew"
+        remedy = f"move {self.path} away to start again"
         rows = _read(self.path / "metrics.jsonl", partial(_rows, step=step), remedy)
         if rows is None:
-            raise BadInput(f"{self.checkpoint} is there but metrics.jsonl beside it is not; {remedy}")
+            raise BadInput(f"{self.checkpoint} exists, but {self.path / 'metrics.jsonl'} does not; {remedy}")
         return rows
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
@@ -117,7 +115,7 @@ class RunFolder:
 
 
 class NullRunFolder:
-    """Stands for the folder in a process that leaves it to the first one: it is never written to."""
+    """The run folder of a process other than the main one: nothing is written."""
 
     path = checkpoint = Path("run folder")
 
@@ -133,12 +131,12 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def _read(file: Path, parse: Callable[[str], Any], remedy: str) -> Any:
-    """What a file of the folder holds, or None where there is none."""
+    """The parsed content of a file, or None if there is no such file."""
     try:
         return parse(file.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
-    # What stands in the file may be of any shape, so `parse` may stumble in any of these ways.
+    # A damaged file may have any content, so `parse` may fail in any of these ways.
     except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
         raise BadInput(f"{file} cannot be read ({type(error).__name__}); {remedy}") from error
 
@@ -146,13 +144,13 @@ def _read(file: Path, parse: Callable[[str], Any], remedy: str) -> Any:
 def _result(text: str) -> dict[str, Any]:
     """The outcome in `result.json`."""
     result = json.loads(text)
-    if result["format"] > RESULT_FORMAT:  # older ones lack a few columns, which is no harm
+    if result["format"] > RESULT_FORMAT:  # older formats only lack a few columns
         raise ValueError(result["format"])
     return result
 
 
 def _rows(text: str, step: int) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl` up to `step`, where the last of them must end."""
+    """The rows of `metrics.jsonl` up to `step`, at which the last of them must end."""
     rows = [row for row in map(json.loads, text.splitlines()) if row["step"] <= step]
     if rows[-1]["step"] != step:
         raise ValueError(rows[-1]["step"])
@@ -160,7 +158,7 @@ def _rows(text: str, step: int) -> list[dict[str, Any]]:
 
 
 def _comparable(tree: dict[str, Any]) -> dict[str, Any]:
-    """Dotted keys and values of a configuration, less those that change nothing of what is learned."""
+    """Dotted keys and values of a configuration, without those that do not affect what is learned."""
     flat = {f"{name}.{key}": value for name, part in tree.items() for key, value in (part or {}).items()}
     ignored = [path for path in NOT_HASHED if path != ("train", "seed")]
     return {key: value for key, value in flat.items() if not any(under(key, path) for path in ignored)}
