@@ -20,12 +20,14 @@ from .core.batch import Batch
 from .core.errors import require
 from .core.registry import datasets
 from .core.rng import Rng
+from .data.images import Images
 from .data.resident import epoch_order, to_device
-from .data.selection import Selection
+from .data.subset import ImageSubset
 from .factory import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
-from .run.predict import Images, evaluate, predict
+from .factory.load import TrainedRun, load
+from .run.predict import evaluate, predict
 
-__all__ = ["Images", "Loader", "evaluate", "predict"]
+__all__ = ["Images", "Loader", "TrainedRun", "evaluate", "load", "predict"]
 
 
 class Loader:
@@ -81,17 +83,17 @@ class Loader:
         self._prepare = pipeline(self._steps)
         base = config.chosen["loss"].build()
         self._loss = reduce(lambda loss, step: step.map.loss(loss), self._steps, base)
-        self._selection = Selection.everything(len(self.train))
+        self._subset = ImageSubset.everything(len(self.train))
         with augmenting(self.shape):
             self._batch(self._data.of(torch.arange(self.batch_size, device=self.device), epoch=0), step=0)
 
     def __repr__(self) -> str:
-        size = f"{len(self)} batches of {self.batch_size} from {len(self._selection.kept):,} images"
+        size = f"{len(self)} batches of {self.batch_size} from {len(self._subset.kept):,} images"
         return f"Loader({self.name}: {size}, {describe(ordered(self._steps))})"
 
     def __len__(self) -> int:
         """Batches an epoch."""
-        whole, rest = divmod(len(self._selection.kept), self.batch_size)
+        whole, rest = divmod(len(self._subset.kept), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def epoch(self, number: int) -> Iterator[Batch]:
@@ -106,9 +108,7 @@ class Loader:
         """
         require(number >= 0 and number == int(number), "number", "a whole number from 0", number)
         number, steps, size = int(number), len(self), self.batch_size
-        order = to_device(
-            epoch_order(self._selection.drawn(self.seed, number), self.seed, number), self.device
-        )
+        order = to_device(epoch_order(self._subset.drawn(self.seed, number), self.seed, number), self.device)
         parts = (order[place * size : (place + 1) * size] for place in range(steps))
         batches = self._data.each(parts, number)
         return (self._batch(batch, number * steps + place) for place, batch in enumerate(batches))
@@ -128,7 +128,7 @@ class Loader:
             ValueError: it is neither, names an image twice, leaves too few for a batch, or none that weighs.
         """
         least = self.batch_size if self.drop_last else 1
-        self._selection = self._selection.keeping(images, least)
+        self._subset = self._subset.keeping(images, least)
 
     def weigh(self, weights: Any) -> None:
         """From the next call of `epoch` on, draw the images in proportion to their weights; None is equally.
@@ -141,7 +141,7 @@ class Loader:
         Raises:
             ValueError: they are not, or are 0 for all images that are kept.
         """
-        self._selection = self._selection.weighing(weights)
+        self._subset = self._subset.weighing(weights)
 
     @torch.no_grad()
     def _batch(self, batch: Batch, step: int) -> Batch:

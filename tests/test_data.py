@@ -154,7 +154,7 @@ def test_smaller_fractions_lie_within_larger_ones_and_keep_shares_and_order():
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, 1e-6])
 def test_a_fraction_that_cannot_be_is_refused(share):
-    with pytest.raises(ValueError, match=rf"share must be .*, got {share}"):
+    with pytest.raises(ValueError, match=rf"fraction must be .*, got {share}"):
         fraction(numbered([150, 100, 50]), share)
 
 

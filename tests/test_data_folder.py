@@ -12,6 +12,7 @@ from PIL import Image
 from lib.core.errors import BadInput
 from lib.core.registry import datasets
 from lib.data import folder as module
+from lib.data.decoding import CenterCrop, decode
 
 COLORS = {"cat": (255, 0, 0), "dog": (0, 128, 255)}
 
@@ -33,9 +34,9 @@ def decoded(monkeypatch) -> list[Path]:
     """The files that were decoded, in any order."""
     seen, decode = [], module.decode
 
-    def watched(path: Path, image_size: int):
+    def watched(path: Path, crop: CenterCrop):
         seen.append(path)
-        return decode(path, image_size)
+        return decode(path, crop)
 
     monkeypatch.setattr(module, "decode", watched)
     return seen
@@ -71,14 +72,14 @@ def test_val_stands_for_a_missing_test(images):
 def test_formats_and_modes_that_pillow_reads_become_rgb(tmp_path, kind, mode):
     path = tmp_path / f"image.{kind}"
     Image.new("RGB", (40, 40), (255, 255, 255)).convert(mode).save(path)
-    x = module.decode(path, 16)
+    x = decode(path, CenterCrop(16))
     assert x.shape == (3, 16, 16)
     assert x.min() >= 250
 
 
 def test_images_of_16_bits_are_scaled(tmp_path):
     Image.fromarray(np.full((8, 8), 128 * 256, np.uint16)).save(tmp_path / "deep.png")
-    assert module.decode(tmp_path / "deep.png", 8).unique().tolist() == [128]
+    assert decode(tmp_path / "deep.png", CenterCrop(8)).unique().tolist() == [128]
 
 
 @pytest.mark.parametrize("shape", [(10, 30), (30, 10)])
@@ -88,7 +89,7 @@ def test_the_centre_of_the_longer_side_is_kept(tmp_path, shape):
     if shape[1] == 30:
         pixels[:, 10:20] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
-    assert module.decode(tmp_path / "wide.png", 10).unique().tolist() == [255]
+    assert decode(tmp_path / "wide.png", CenterCrop(10)).unique().tolist() == [255]
 
 
 def test_the_second_run_decodes_nothing(images, decoded):
@@ -131,7 +132,7 @@ def test_where_the_folder_is_read_only_the_cache_lies_under_the_root(images, dec
 
 def test_where_nothing_can_be_kept_the_run_goes_on_and_says_so(images, decoded):
     (images / "decoded-32px.pt").mkdir()
-    with pytest.warns(UserWarning, match="not kept: cannot write"):
+    with pytest.warns(UserWarning, match="not cached: cannot write"):
         assert len(load(images).train) == 4
     assert len(decoded) == 6
 

@@ -203,5 +203,5 @@ def test_a_single_class_can_be_neither_mistaken_nor_thinned_out():
 
 
 def test_a_tail_too_thin_for_an_image_is_refused():
-    with pytest.raises(BadInput, match="data: imbalance must leave an image to every class, got 500"):
+    with pytest.raises(BadInput, match="data: imbalance must leave an image of every class, got 500"):
         build(config(f"{SYNTHETIC} --imbalance 500 --device cpu"), torch.device("cpu"), print)

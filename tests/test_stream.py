@@ -26,7 +26,7 @@ from lib.core.errors import BadInput
 from lib.core.rng import Rng
 from lib.data import files, folder
 from lib.data.base import fingerprint
-from lib.data.decoding import View, decode
+from lib.data.decoding import CenterCrop, decode
 from lib.data.files import Files
 from lib.data.streamed import Streamed
 from lib.engine.evaluate import evaluate, refresh_statistics
@@ -109,7 +109,7 @@ def test_reading_begins_at_the_step_that_is_asked_for(images, monkeypatch):
     streamed, _ = data_of(images, "--stream true --workers 0")
     seen.clear()
     batch = streamed.at(8)
-    paths = [streamed.split.listing.path(int(streamed.split.where[place])) for place in batch.index]
+    paths = [streamed.split.listing.path(int(streamed.split.places[place])) for place in batch.index]
     assert seen == paths
     streamed.at(8)
     assert len(seen) == 8
@@ -147,7 +147,7 @@ def test_a_run_learns_the_same_streamed_or_not_and_after_a_worker_was_killed(ima
     assert go("--stream true --output-dir run", at_step(7, kill_a_worker)) == 2
     said = Path("output.txt").read_text()
     assert "Traceback" not in said
-    assert "error: a process that reads images is lost" in said and "Killed" in said and "resumes" in said
+    assert "error: a worker that reads images died" in said and "Killed" in said and "resumes" in said
     assert json.loads(Path("run/result.json").read_text())["status"] == "interrupted"
     assert go("--stream true --output-dir run") == 0
     assert "resuming run at step 4" in Path("output.txt").read_text()
@@ -268,11 +268,11 @@ def test_views_are_what_torchvision_resizes_and_crops(tmp_path):
     image = Image.fromarray(low).resize((375, 250), Image.Resampling.BICUBIC)
     image.save(tmp_path / "image.png")
     usual = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(56), transforms.PILToTensor()])
-    found = decode(tmp_path / "image.png", 56, 0.875)
+    found = decode(tmp_path / "image.png", CenterCrop(56, 0.875))
     assert found.shape == (3, 56, 56)
     difference = (found.int() - usual(image).int()).abs().float()
     assert difference.max() <= 2 and difference.mean() < 0.5
-    assert not torch.equal(found, decode(tmp_path / "image.png", 56))
+    assert not torch.equal(found, decode(tmp_path / "image.png", CenterCrop(56)))
 
 
 def test_training_may_cut_from_larger_squares_than_are_evaluated(images):
@@ -286,11 +286,11 @@ def test_training_may_cut_from_larger_squares_than_are_evaluated(images):
         "val": 8,
         "test": 8,
     }
-    path = run.data.split.listing.path(int(run.data.split.where[batch.index[0]]))
-    assert torch.equal(batch.x[0], decode(path, 12))
+    path = run.data.split.listing.path(int(run.data.split.places[batch.index[0]]))
+    assert torch.equal(batch.x[0], decode(path, CenterCrop(12)))
     held = run.splits["val"]
-    path = held.listing.path(int(held.where[0]))
-    assert torch.equal(next(held.read([slice(1)]))[0], decode(path, 8, 0.875))
+    path = held.listing.path(int(held.places[0]))
+    assert torch.equal(next(held.read([slice(1)]))[0], decode(path, CenterCrop(8, 0.875)))
     with pytest.raises(
         BadInput, match=r"12 pixels wide, but 8 .*give --random-resized-crop-size 8, or leave"
     ):
@@ -400,7 +400,3 @@ def test_streamed_batches_reach_a_gpu_unchanged(images):
         assert batch.x.is_cuda and batch.y.is_cuda and batch.index.is_cuda
         assert torch.equal(batch.x.cpu(), expected.x) and torch.equal(batch.y.cpu(), expected.y)
     assert sum(len(x) for x in splits["test"].read([slice(0, 4), slice(4, None)])) == CLASSES * TEST
-
-
-def test_a_view_is_plain_unless_said_otherwise():
-    assert View(8) == View(8, 1.0)

@@ -1,1 +1,1 @@
-"""Datasets by name: each is one function that gives uint8 images, held whole in memory."""
+"""Data sets by name: each is one function that returns uint8 images, in memory or read from files."""

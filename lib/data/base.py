@@ -1,4 +1,4 @@
-"""What a dataset is, and the parts that are cut from one: a validation part, a fraction."""
+"""The types of a data set, and parts of one: a validation part, a fraction."""
 
 import hashlib
 import os
@@ -10,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import BadInput
+from ..core.contracts import Fraction, validated
+from ..core.errors import BadInput, require
 from ..core.rng import Rng
+from .decoding import MODES, CenterCrop, decode
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their classes, whole in memory; `lib.data.files` has those that are read from files."""
+    """Images and their classes, all in memory; `lib.data.files` has splits that are read from files."""
 
     x: Tensor  # (N, C, H, W) uint8
     y: Tensor  # (N,) int64
@@ -26,7 +28,7 @@ class Split:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image: C, H, W."""
+        """(C, H, W) of an image."""
         return tuple(self.x.shape[1:])
 
     def take(self, index: Tensor | slice) -> "Split":
@@ -40,14 +42,14 @@ class Split:
         return (self.x[part] for part in parts)
 
     def evidence(self) -> Iterator[bytes | np.ndarray]:
-        """What tells this split from any other."""
+        """The bytes that identify the split."""
         return (tensor.cpu().contiguous().numpy() for tensor in (self.x, self.y))
 
 
 def fingerprint(split: Split) -> str:
     """Sixteen hexadecimal digits of the images and classes, in their order.
 
-    Of images in files it is made of the files' names and sizes, for to read all of them takes too long.
+    Reading all images in files would take too long, so their fingerprint is of the files' names and sizes.
     """
     digest = hashlib.sha256()
     for part in split.evidence():
@@ -56,7 +58,7 @@ def fingerprint(split: Split) -> str:
 
 
 def check_batch(batch_size: int, images: int) -> None:
-    """Refuse a batch that cannot be drawn from so many images."""
+    """Raise BadInput unless a batch of this size can be drawn from this number of images."""
     if not 0 < batch_size <= images:
         raise BadInput(
             f"a batch of {batch_size} images cannot be drawn from a training set of {images}; "
@@ -71,46 +73,58 @@ class Dataset:
     classes: tuple[str, ...]
     mean: tuple[float, ...]  # of each channel of the training images, on the scale 0 to 1
     std: tuple[float, ...]
+    test_crop: float = 1.0  # fraction of an image file's shorter side that evaluation sees
+
+    def read(self, path: str | Path) -> Tensor:
+        """The image in a file as evaluation sees those of this data set: (C, S, S) uint8.
+
+        Raises:
+            BadInput: it cannot be read, or the images of this data set are neither square RGB nor grey.
+        """
+        channels, height, width = self.test.shape
+        if channels not in MODES or height != width:
+            raise BadInput(f"{path} cannot be turned into an image of shape {self.test.shape}")
+        return decode(path, CenterCrop(height, self.test_crop), channels)
 
 
 def data_root(root: str | None) -> Path:
-    """Where data are kept: `root` if given, else $DATA_DIR, else ./data."""
+    """The folder of the data sets: `root` if given, else $DATA_DIR, else ./data."""
     return Path(root or os.environ.get("DATA_DIR") or "data").expanduser()
 
 
 def hold_out(split: Split, val: float, num_classes: int) -> tuple[Split, Split]:
-    """Split off a validation part that holds each class in its share and is the same whatever the run's seed.
+    """Split off a stratified validation part, which is the same for every seed of a run.
 
     Args:
-        val: a share if below 1, else a number of images; 0 holds out nothing.
+        val: a fraction if below 1, else a number of images; 0 holds out nothing.
     Returns:
-        The images that stay and those held out, both in their original order.
+        The remaining images and those held out, both in their original order.
     Raises:
-        ValueError: `val` is no number of images, or leaves either part too small for one image a class.
+        ValueError: `val` is not a number of images, or leaves either part too small for one image per class.
     """
     count = round(val * len(split)) if val < 1 else val
     if val and (count != int(count) or not num_classes <= count <= len(split) - num_classes):
         raise ValueError(
-            f"val must be 0, a share below 1 or a number of images, and leave an image a class to both parts "
+            "val must be 0, a fraction below 1 or a number of images, and leave an image per class in both "
             f"({num_classes} to {len(split) - num_classes} of {len(split)} images), got {val}"
         )
-    if not count:  # not even a copy: several runs on one device share the images
+    if not count:  # no copy: several runs on one device share the images
         return split, split.take(slice(0))
     order = stratified_order(split.y)
     held, kept = order[: int(count)], order[int(count) :]
     return split.take(kept.sort().values), split.take(held.sort().values)
 
 
-def fraction(split: Split, share: float) -> Split:
-    """The same part of a split in every run, with each class in its share; smaller parts lie within larger.
+@validated
+def fraction(split: Split, fraction: Fraction) -> Split:
+    """A stratified part of a split, the same in every run; a smaller part lies within every larger one.
 
     Raises:
-        ValueError: `share` is not in (0, 1], or leaves no image.
+        ValueError: `fraction` is not in (0, 1], or leaves no image.
     """
-    count = round(share * len(split))
-    if not 0 < share <= 1 or not count:
-        raise ValueError(f"share must be above 0, at most 1 and leave an image of {len(split)}, got {share}")
-    return split.take(stratified_order(split.y)[:count].sort().values) if share < 1 else split
+    count = round(fraction * len(split))
+    require(count > 0, "fraction", f"large enough to leave one of {len(split)} images", fraction)
+    return split.take(stratified_order(split.y)[:count].sort().values) if fraction < 1 else split
 
 
 def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -119,8 +133,8 @@ def channel_statistics(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def level_counts(x: Tensor) -> Tensor:
-    """(C, 256) how many values of each channel of (N, C, H, W) uint8 images are at each level."""
-    # Counted and not cast: a float copy would be four times the data.
+    """(C, 256) histogram of each channel of (N, C, H, W) uint8 images."""
+    # Counted, because a float copy would take four times the memory.
     return torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in x.unbind(1)])
 
 
@@ -129,20 +143,20 @@ def statistics_of(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in counts:
-        share = channel.double() / channel.sum()
-        mean = (share * levels).sum()
+        density = channel.double() / channel.sum()
+        mean = (density * levels).sum()
         means.append(mean.item())
-        stds.append((share * (levels - mean) ** 2).sum().sqrt().item())
+        stds.append((density * (levels - mean) ** 2).sum().sqrt().item())
     return tuple(means), tuple(stds)
 
 
 def stratified_order(y: Tensor) -> Tensor:
-    """A fixed permutation of the images, of which any first part holds each class in its share."""
+    """A fixed permutation of the images of which every prefix is stratified by class."""
     shuffled = Rng("stratify").permutation(len(y))
     by_class = shuffled[y[shuffled].argsort(stable=True)]
     sizes = y.bincount()
     starts = sizes.cumsum(0) - sizes
     labels = y[by_class]
-    # Image r of a class of n stands at (r + 1/2) / n: wherever it is cut, shares are right to half an image.
+    # Image r of the n of a class is at (r + 1/2) / n: in every prefix each class is right to half an image.
     place = (torch.arange(len(y)) - starts[labels] + 0.5).double() / sizes[labels]
     return by_class[place.argsort(stable=True)]

@@ -1,4 +1,4 @@
-"""What takes long to make of a folder of images, kept in a file beside them for the next run."""
+"""What is slow to compute from a folder of images, stored in a file beside them for the next run."""
 
 import hashlib
 import io
@@ -6,45 +6,44 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
-from .lock import exclusive
 
+def cached(base: Path, root: Path, name: str, key: str, compute: Callable[[], Tensor]) -> Tensor:
+    """The tensor in the file `name`.pt if it was computed under the same key, else a new one, stored there.
 
-def kept(base: Path, root: Path, name: str, key: str, make: Callable[[], Tensor]) -> Tensor:
-    """What `make` gives: from the file `name`.pt, if that was made under the same key.
+    Runs that start together wait for the first of them, which computes it.
 
     Args:
-        base: the folder of images; where it cannot be written to, the file lies under `root`.
+        base: the folder of images; where it is read-only, the file is under `root`.
     """
-    place = base / f"{name}.pt"
+    path = base / f"{name}.pt"
     if not os.access(base, os.W_OK):
-        owner = hashlib.blake2b(str(base).encode(), digest_size=4).hexdigest()
-        place = root / f"{base.name}-{owner}-{name}.pt"
+        digest = hashlib.blake2b(str(base).encode(), digest_size=4).hexdigest()
+        path = root / f"{base.name}-{digest}-{name}.pt"
     x = None
     try:
-        with exclusive(place) as file:
-            if (x := _load(file, key)) is None:
-                x = make()
-                whole = io.BytesIO()  # in memory first, because torch.save hides what went wrong with a file
-                torch.save({"key": key, "x": x}, whole)
-                file.truncate(0)
-                file.write(whole.getbuffer())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            if (x := _load(path, key)) is None:
+                x = compute()
+                buffer = io.BytesIO()  # in memory first, because torch.save hides the errors of a file
+                torch.save({"key": key, "x": x}, buffer)
+                path.write_bytes(buffer.getbuffer())
     except OSError as error:
         warnings.warn(
-            f"the {name.partition('-')[0]} images are not kept: cannot write {place}: {error.strerror}",
+            f"the {name.partition('-')[0]} images are not cached: cannot write {path}: {error.strerror}",
             stacklevel=2,
         )
-    return make() if x is None else x
+    return compute() if x is None else x
 
 
-def _load(file: BinaryIO, key: str) -> Tensor | None:
-    file.seek(0)
+def _load(path: Path, key: str) -> Tensor | None:
     try:
-        held = torch.load(file, weights_only=True)
-    except Exception:  # empty, or cut off by the end of a run: whatever it is, it is made again
+        cache = torch.load(path, weights_only=True)
+    except Exception:  # missing, or cut off when a run was killed: either way it is computed again
         return None
-    return held["x"] if held.get("key") == key else None
+    return cache["x"] if cache.get("key") == key else None

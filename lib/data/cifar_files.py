@@ -124,5 +124,5 @@ def parse_pickle(data: bytes) -> Arrays:
 def _read(folder: Path, file: File, remove: Path | None) -> bytes:
     path = folder / file.name
     if not path.exists():
-        raise BadInput(f"{path} is missing: put it there, or name another folder with --root")
+        raise BadInput(f"{path} is missing: put it there, or give another folder with --root")
     return read_verified(path, file.md5, remove)

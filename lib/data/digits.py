@@ -1,4 +1,4 @@
-"""Handwritten digits that come with the project, so that a first run needs neither network nor patience.
+"""Handwritten digits that come with the project, for a first run without a download.
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository
 1998, DOI 10.24432/C50P49, licence CC BY 4.0. `digits.npz` holds the 1,797 images of the original test part; a
@@ -19,7 +19,7 @@ MEAN = (0.3049,) * 3
 STD = (0.3237,) * 3
 
 
-# No flip: a mirrored digit is another character, or none.
+# No flip: a mirrored digit is not that digit.
 @datasets.register(
     "digits",
     num_classes=10,
@@ -31,11 +31,11 @@ STD = (0.3237,) * 3
     augment=("crop",),
     paper="Alpaydin and Kaynak 1998",
 )
-def digits(root: Path, offline: bool) -> Dataset:
-    """1,797 handwritten digits of 8x8 pixels, enlarged to 32x32; a fifth of each class is the test part."""
+def digits() -> Dataset:
+    """1,797 handwritten digits of 8x8 pixels, enlarged to 32x32; a fifth of each class is the test set."""
     with np.load(FILE) as arrays:
         ink, y = torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]).long()
-    # Every value on the way is a multiple of 1/1024, which float32 holds exactly: the same on any machine.
+    # All intermediate values are multiples of 1/1024, exact in float32: the same on any machine.
     x = F.interpolate(ink[:, None].float(), size=(32, 32), mode="bilinear", align_corners=False) * 255 / 16
     train, test = hold_out(Split(x.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), y), 0.2, 10)
     return Dataset(train, test, tuple("0123456789"), MEAN, STD)

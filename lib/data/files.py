@@ -1,4 +1,4 @@
-"""A split whose images lie in files, and the processes that read them ahead of their use."""
+"""A split whose images are in files, and the worker processes that read them ahead of their use."""
 
 import os
 import signal
@@ -17,23 +17,23 @@ from torch.utils.data import DataLoader, Dataset
 from ..core.dist import Lost
 from ..core.errors import BadInput
 from ..core.rng import Rng
-from .decoding import View, decode
+from .decoding import CenterCrop, decode
 from .listing import Listing
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """A `Split` in every respect but `x`: its images are read part by part, when they are needed."""
+    """A `Split` without `x`: its images are read part by part, when they are needed."""
 
     listing: Listing
-    where: Tensor  # (N,) its images' places in the listing, on the CPU
-    y: Tensor  # (N,) int64, on the device where batches are wanted
-    view: View  # what is seen of an image where it is evaluated...
-    training: View  # ... and where it is trained on
-    workers: int  # processes that read; 0: the main one does
+    places: Tensor  # (N,) where the images stand in the listing, on the CPU
+    y: Tensor  # (N,) int64, on the device of the batches
+    crop: CenterCrop  # what evaluation sees of an image
+    train_crop: CenterCrop  # what training sees of it, before augmentation
+    workers: int  # processes that read; 0: the main process does
 
     def __len__(self) -> int:
-        return len(self.where)
+        return len(self.places)
 
     @property
     def x(self) -> Tensor:
@@ -43,49 +43,52 @@ class Files:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an image that is evaluated: C, H, W."""
-        return 3, self.view.side, self.view.side
+        """(C, H, W) of an image as evaluation sees it."""
+        return 3, self.crop.size, self.crop.size
 
     def take(self, index: Tensor | slice) -> "Files":
-        where = index.cpu() if isinstance(index, Tensor) else index
-        return replace(self, where=self.where[where], y=self.y[index])
+        places = self.places[index.cpu() if isinstance(index, Tensor) else index]
+        return replace(self, places=places, y=self.y[index])
 
     def to(self, device: torch.device | str) -> "Files":
         return replace(self, y=self.y.to(device))
 
-    def read(self, parts: Iterable[Tensor | slice], view: View | None = None) -> Iterator[Tensor]:
+    def read(self, parts: Iterable[Tensor | slice], crop: CenterCrop | None = None) -> Iterator[Tensor]:
         """The images of each part of the split, (n, 3, S, S) uint8 on the device of `y`, in their order.
 
+        Args:
+            crop: what is cut out of each image; by default what evaluation sees.
         Raises:
-            BadInput: one of them cannot be read.
-            Lost: a process that reads has ended.
+            BadInput: an image cannot be read.
+            Lost: a worker process has died.
         """
         parts = (part.cpu() if isinstance(part, Tensor) else part for part in parts)
-        places = (self.where[part].tolist() for part in parts)  # tensors would be sent as open files
-        return _read(_Reader(self.listing, view or self.view), places, self.workers, self.y.device)
+        places = (self.places[part].tolist() for part in parts)  # tensors would be sent as open files
+        return _read(_Reader(self.listing, crop or self.crop), places, self.workers, self.y.device)
 
     def evidence(self) -> Iterator[bytes | np.ndarray]:
-        """What tells this split from any other: names and sizes of the files, the classes, and the views."""
-        yield repr((self.view, self.training)).encode()
-        yield from self.listing.evidence(self.where)
+        """The bytes that identify the split: names and sizes of the files, classes and crops."""
+        # These words are part of the fingerprints in existing records.
+        crops = (f"View(side={crop.size}, share={crop.fraction})" for crop in (self.crop, self.train_crop))
+        yield f"({', '.join(crops)})".encode()
+        yield from self.listing.evidence(self.places)
         yield self.y.cpu().numpy()
 
 
 class _Reader(Dataset):
-    """Gives the images at places in a listing, or what is wrong with one of them.
+    """The images at places in a listing, or the message of the error that reading one of them raised.
 
-    An error is a value here: raised in another process, it would come back as that one's traceback.
+    The message is returned because an exception raised in a worker would arrive as a traceback.
     """
 
-    def __init__(self, listing: Listing, view: View):
-        self.listing, self.view = listing, view
+    def __init__(self, listing: Listing, crop: CenterCrop):
+        self.listing, self.crop = listing, crop
 
     def __getitem__(self, places: list[int]) -> Tensor | str:
-        side, share = self.view.side, self.view.share
-        x = torch.empty(len(places), 3, side, side, dtype=torch.uint8)
+        x = torch.empty(len(places), 3, self.crop.size, self.crop.size, dtype=torch.uint8)
         try:
             for image, place in enumerate(places):
-                x[image] = decode(self.listing.path(place), side, share)
+                x[image] = decode(self.listing.path(place), self.crop)
         except BadInput as error:
             return str(error)
         return x
@@ -95,15 +98,17 @@ def _read(
     reader: _Reader, places: Iterable[list[int]], workers: int, device: torch.device
 ) -> Iterator[Tensor]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # advice on the number of workers, which is the user's to choose
+        warnings.simplefilter("ignore")  # on the number of workers, which the user chooses
         loader = DataLoader(
             reader,
-            batch_size=None,  # a part is read as a whole, by one process
+            batch_size=None,  # one worker reads the whole part
             sampler=places,
             num_workers=workers,
-            pin_memory=device.type == "cuda",  # so the copy waits for nothing
-            worker_init_fn=_work_quietly,
-            generator=Rng("workers").device(torch.device("cpu")),  # else it would draw from the global one
+            pin_memory=device.type == "cuda",  # so that the copy is asynchronous
+            worker_init_fn=_init_worker,
+            generator=Rng("workers").device(
+                torch.device("cpu")
+            ),  # without one, the global state is drawn from
         )
         images = iter(loader)
     if workers:
@@ -120,25 +125,27 @@ def _read(
         yield x.to(device, non_blocking=True)
 
 
-def _work_quietly(number: int) -> None:
-    """Leave Ctrl-C to the main process, and end without a word when it, or who ends them all, says so."""
+def _init_worker(number: int) -> None:
+    """Leave Ctrl-C to the main process, and exit without a message on SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    warnings.simplefilter("ignore")  # Pillow's, on the oddities of single files
+    warnings.simplefilter("ignore")  # of Pillow, on damaged metadata of single files
 
 
 @cache
 def _watch_workers() -> None:
-    """Let the death of a worker end the run wherever it is, with its reason.
+    """End the run with `Lost` as soon as a worker dies.
 
-    DataLoader's own watch, a handler of SIGCHLD, raises a RuntimeError in the middle of anything.
+    DataLoader's own handler of SIGCHLD raises a RuntimeError wherever the main process is.
     """
+    if not hasattr(signal, "SIGCHLD"):  # on Windows the DataLoader polls its workers instead
+        return
     watch = signal.getsignal(signal.SIGCHLD)
     if callable(watch) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, _translated(watch))
+        signal.signal(signal.SIGCHLD, _raising_lost(watch))
 
 
-def _translated(watch: Callable[[int, FrameType | None], None]) -> Callable[[int, FrameType | None], None]:
+def _raising_lost(watch: Callable[[int, FrameType | None], None]) -> Callable[[int, FrameType | None], None]:
     def handler(number: int, frame: FrameType | None) -> None:
         try:
             watch(number, frame)
@@ -149,7 +156,7 @@ def _translated(watch: Callable[[int, FrameType | None], None]) -> Callable[[int
 
 
 def _lost(error: RuntimeError) -> Lost:
-    said = str(error).strip().rstrip(".")
+    reason = str(error).strip().rstrip(".")
     return Lost(
-        f"a process that reads images is lost ({said}); the same command resumes at the last checkpoint"
+        f"a worker that reads images died ({reason}); the same command resumes at the last checkpoint"
     )

@@ -1,16 +1,18 @@
-"""Wrong labels, put in on purpose, to see what a method makes of them.
+"""Label noise: wrong labels, to measure how robust a method is to them.
 
-Symmetric: a wrong label is any of the other classes, each as likely, so a share r of the labels is wrong.
-(Some authors draw from all K classes; of their labels r (K - 1) / K are wrong.) Asymmetric: a class is taken
-for the one that it is usually mistaken for (Patrini et al. 2017, arXiv:1609.03683); classes that have no such
-one keep their labels.
+Symmetric: a wrong label is any of the other classes with equal probability, so a fraction r of the labels is
+wrong. (Some authors draw from all K classes; then r (K - 1) / K of the labels are wrong.) Asymmetric: a label
+becomes that of the class with which its class is usually confused (Patrini et al. 2017, arXiv:1609.03683);
+classes without such a partner keep their labels.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
 import torch
 
+from ..core.contracts import Probability, validated
 from ..core.errors import require
 from ..core.rng import Rng
 from .base import Split
@@ -18,24 +20,28 @@ from .base import Split
 Kind = Literal["symmetric", "asymmetric"]
 
 
+@validated
 def mislabelled(
-    split: Split, share: float, kind: Kind, num_classes: int, mistaken: dict[int, int] | None = None
+    split: Split,
+    noise: Probability,
+    kind: Kind,
+    num_classes: int,
+    mistaken: Mapping[int, int] | None = None,
 ) -> Split:
-    """The split with wrong labels, the same whatever the run's seed; larger shares hold the smaller.
+    """The split with wrong labels; those of a smaller noise are also wrong under a larger one.
 
-    The noise belongs to the data, as their labels do: runs that differ in their seed learn from the same
-    labels, and their spread is that of training alone.
+    The noise is part of the data: it is the same for every seed of a run, so that the spread over seeds is
+    that of the training alone.
 
     Args:
-        share: the probability of an image to lose its label (in asymmetric noise, if its class is mistaken).
-        mistaken: what each class is taken for in asymmetric noise; without it, the next class, and the first
-            for the last.
+        noise: probability that the label of an image changes (asymmetric: if its class has a partner).
+        mistaken: the class that each becomes under asymmetric noise; by default the next one, cyclically.
     Raises:
-        ValueError: there is but one class.
+        ValueError: `noise` is not a probability, or there is only one class.
     """
-    if share == 0:
+    if noise == 0:
         return split
-    require(num_classes > 1, "label_noise", "0 where there is one class only", share)
+    require(num_classes > 1, "label_noise", "0 for a single class", noise)
     rng = Rng("label noise", kind)
     if kind == "symmetric":
         wrong = (split.y + rng.fold("class").integers(1, num_classes, len(split), like=split.y)) % num_classes
@@ -43,5 +49,5 @@ def mislabelled(
         if mistaken is None:
             mistaken = {k: (k + 1) % num_classes for k in range(num_classes)}
         wrong = torch.tensor([mistaken.get(k, k) for k in range(num_classes)], device=split.y.device)[split.y]
-    loses = rng.uniform(len(split), like=split.y) < share
-    return replace(split, y=torch.where(loses, wrong, split.y))
+    changes = rng.uniform(len(split), like=split.y) < noise
+    return replace(split, y=torch.where(changes, wrong, split.y))

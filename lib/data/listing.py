@@ -1,4 +1,4 @@
-"""Which images a folder holds: `train/<class>/*`, with `test/<class>/*` (or `val/<class>/*` without it)."""
+"""The image files of a folder: `train/<class>/*` and `test/<class>/*` (else `val/<class>/*`)."""
 
 import hashlib
 import os
@@ -14,26 +14,26 @@ from ..core.errors import BadInput
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The image files of a folder, class by class: those of train, then those of test.
+    """The image files of a folder, sorted by class: those of train, then those of test.
 
-    There may be millions, and a process that works with them copies what it looks at: so they lie in few
-    large objects, and not in one for each file.
+    There may be millions, and a worker process copies each object that it reads: so they are stored in a few
+    large objects, and not in one per file.
     """
 
     base: Path
     classes: tuple[str, ...]
-    count: int  # of the training images
-    y: Tensor  # (N,) int64, all classes
-    names: bytes  # of all files, below `base`
-    ends: Tensor  # (N,) where in `names` each ends
-    sizes: Tensor  # (N,) bytes of each file
-    times: Tensor  # (N,) when each was written, in ns
+    count: int  # training images
+    y: Tensor  # (N,) int64 classes
+    names: bytes  # paths of all files relative to `base`, concatenated
+    ends: Tensor  # (N,) where each ends in `names`
+    sizes: Tensor  # (N,) bytes
+    times: Tensor  # (N,) time of the last change in ns
 
     def __len__(self) -> int:
         return len(self.y)
 
     def name(self, place: int) -> str:
-        """Of the file at this place."""
+        """The path of a file relative to `base`."""
         start = int(self.ends[place - 1]) if place else 0
         return os.fsdecode(self.names[start : int(self.ends[place])])
 
@@ -41,7 +41,7 @@ class Listing:
         return os.path.join(self.base, self.name(place))
 
     def evidence(self, places: Tensor) -> Iterator[bytes]:
-        """Names and sizes of the files at these places (n,), in their order."""
+        """Names and sizes of the files at these places (n,), in order."""
         starts = torch.cat((self.ends.new_zeros(1), self.ends))[places].tolist()
         for start, end, size in zip(
             starts, self.ends[places].tolist(), self.sizes[places].tolist(), strict=True
@@ -49,17 +49,17 @@ class Listing:
             yield self.names[start:end] + b"\0%d\0" % size
 
     def state(self, places: Tensor, image_size: int) -> str:
-        """Another text whenever one of the files at these places (n,) was changed, or the size of images."""
+        """A digest of the image size and of the files at these places (n,): name, size and time of change."""
         names = map(self.name, places.tolist())
         files = list(zip(names, self.sizes[places].tolist(), self.times[places].tolist(), strict=True))
         return hashlib.blake2b(repr((image_size, files)).encode(), digest_size=16).hexdigest()
 
 
 def list_images(base: Path) -> Listing:
-    """What lies under `base`.
+    """The listing of the images under `base`.
 
     Raises:
-        BadInput: the folder is not of this form, or cannot be read.
+        BadInput: the folder has another structure, or cannot be read.
     """
     try:
         parts = [_classes(part) for part in _parts(base)]
@@ -91,19 +91,19 @@ def _parts(base: Path) -> tuple[Path, Path]:
     for part, names in ((base / "train", "train/"), (test, "test/ or val/")):
         if not part.is_dir():
             raise BadInput(
-                f"{base} has no folder {names}; an image folder holds train/<class>/* and test/<class>/*"
+                f"{base} has no folder {names}; an image folder has train/<class>/* and test/<class>/*"
             )
     return base / "train", test
 
 
 def _classes(part: Path) -> dict[str, list[str]]:
-    """The files of each class, below the folder of `part`."""
+    """By class, the files in its sub-folder of `part`."""
     names = sorted(entry.name for entry in part.iterdir() if entry.is_dir() and entry.name[0] != ".")
     return {name: _files(part, part / name) for name in names}
 
 
 def _files(part: Path, folder: Path) -> list[str]:
-    """Hidden files are those of file managers; any other must be an image."""
+    """All files but hidden ones, which file managers write; every other file must be an image."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -119,12 +119,10 @@ def _check(base: Path, train: dict[str, list[str]], test: dict[str, list[str]]) 
     if differing := sorted(train.keys() ^ test.keys()):
         raise BadInput(
             f"the classes of the training and test images under {base} differ: "
-            f"{', '.join(differing[:5])} of {len(differing)} in one only; make the sub-folders the same"
+            f"{', '.join(differing[:5])} of {len(differing)} are in one only; make the sub-folders the same"
         )
     if len(train) < 2:
-        raise BadInput(
-            f"{base / 'train'} has {len(train)} class folders; to tell classes apart takes at least 2"
-        )
+        raise BadInput(f"{base / 'train'} has {len(train)} class folders; classification needs at least 2")
     for part in (train, test):
         if empty := [name for name, images in part.items() if not images]:
             kind = "training" if part is train else "test"

@@ -1,4 +1,4 @@
-"""Batches from a split that lies whole on the device, as a function of (seed, step)."""
+"""Batches of a split that is all on the device, as a function of (seed, step)."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,12 +11,12 @@ from .base import Split, check_batch
 
 
 class Resident:
-    """The training batches of a run: every epoch a new order, the last incomplete batch left out.
+    """The training batches of a run: a new order every epoch, without the last incomplete batch.
 
     Args:
-        split: the images, on the device where batches are wanted.
+        split: the images, on the device of the batches.
         num_classes: width K of the targets.
-        batch_size: images a step.
+        batch_size: images per step.
         seed: the run's seed.
     Raises:
         BadInput: the batch is larger than the split.
@@ -33,34 +33,34 @@ class Resident:
         return len(self.split) // self.batch_size
 
     def at(self, step: int) -> Batch:
-        """The batch of one step: x (B, C, H, W) uint8 and y (B, K) one-hot, whatever was asked before."""
+        """The batch of one step: x (B, C, H, W) uint8 and y (B, K) one-hot. Steps may be in any order."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return self.of(self._order_of(epoch)[place * self.batch_size : (place + 1) * self.batch_size], epoch)
 
     def of(self, index: Tensor, epoch: int) -> Batch:
-        """The batch of the images at `index` (B,), which lies on their device."""
+        """The batch of the images at `index` (B,), a tensor on their device."""
         part = self.split.take(index)
         return Batch(part.x, self._one_hot[part.y], index, epoch)
 
     def each(self, parts: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
-        """The batches of the images at each of the parts (B,) in turn."""
+        """The batches of the images at each of the parts (B,), in order."""
         return (self.of(index, epoch) for index in parts)
 
     def _order_of(self, epoch: int) -> Tensor:
-        """The permutation of one epoch, kept while the epoch lasts."""
+        """The permutation of an epoch; the newest is cached."""
         if epoch != self._epoch:
             order = epoch_order(torch.arange(len(self.split)), self.seed, epoch)
             self._epoch, self._order = epoch, to_device(order, self.split.x.device)
         return self._order
 
 
-def epoch_order(places: Tensor, seed: int, epoch: int) -> Tensor:
-    """The places (n,) in the order in which an epoch has them; both on the CPU."""
-    return places[Rng(seed, "order", epoch).permutation(len(places))]
+def epoch_order(index: Tensor, seed: int, epoch: int) -> Tensor:
+    """The indices (n,) in the order of an epoch; both on the CPU."""
+    return index[Rng(seed, "order", epoch).permutation(len(index))]
 
 
-def to_device(places: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device."""
+def to_device(index: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device, made without synchronising."""
     if device.type == "cuda":
-        places = places.pin_memory()  # else the copy would wait for all the steps that are queued there
-    return places.to(device, non_blocking=True)
+        index = index.pin_memory()  # a copy of pageable memory would wait for the queued steps
+    return index.to(device, non_blocking=True)

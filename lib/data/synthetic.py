@@ -1,42 +1,35 @@
-"""Images made from nothing: a smooth pattern for each class under noise. For tests and first tries."""
+"""Synthetic images, a smooth pattern for each class with noise: for tests and first trials."""
 
-from pathlib import Path
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from torch import Tensor
 
+from ..core.contracts import Count, Probability
+from ..core.errors import require
 from ..core.registry import datasets
 from ..core.rng import Rng
 from .base import Dataset, Split, channel_statistics
 
 
-# The number of classes and images and their shape are options, so no fact tells them beforehand.
+# Shape and numbers of images and classes are options, so they are not stated as facts.
 @datasets.register("synthetic", augment=("crop", "flip"))
 def synthetic(
-    root: Path,
-    offline: bool,
     size: int = 1024,  # training images; the test part has a quarter as many
-    classes: int = 10,  # number of classes
-    channels: int = 3,  # channels of an image
-    image_size: int = 32,  # side of an image
-    noise: float = 0.5,  # share of noise in an image: 0 is the pure pattern, 1 tells nothing of the class
+    classes: Annotated[int, Ge(2)] = 10,  # number of classes
+    channels: Count = 3,  # channels of an image
+    image_size: Annotated[int, Ge(4)] = 32,  # side of an image
+    noise: Probability = 0.5,  # weight of the noise: 0 is the pattern alone, 1 is noise alone
 ) -> Dataset:
-    """Made-up images that a model can learn, the same in every run.
+    """Synthetic images that a model can learn, the same in every run.
 
     Raises:
         ValueError: an option is out of range.
     """
-    for name, value, low in (
-        ("size", size, 4 * classes),  # so that the test part holds every class
-        ("classes", classes, 2),
-        ("channels", channels, 1),
-        ("image_size", image_size, 4),
-    ):
-        if value < low:
-            raise ValueError(f"{name} must be at least {low}, got {value}")
-    if not 0 <= noise <= 1:
-        raise ValueError(f"noise must be from 0 to 1, got {noise}")
+    # The test part must have an image of every class.
+    require(size >= 4 * classes, "size", f"at least {4 * classes}", size)
     coarse = Rng("synthetic", "pattern").uniform(classes, channels, 4, 4, like=torch.empty(0))
     patterns = F.interpolate(coarse, size=(image_size, image_size), mode="bilinear", align_corners=False)
     train, test = (

@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST, KMNIST and SVHN: decoded by torchvision, fetched and verified as the other sets."""
+"""MNIST, Fashion-MNIST, KMNIST and SVHN: decoded by torchvision, downloaded and verified by `download`."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ..core.registry import datasets
 from .base import Dataset, Split
 from .download import fetch
 
-# Decoding a damaged file ends in one of these; torchvision checks no sum of what it unpacked earlier.
+# What decoding a damaged file may raise; torchvision does not verify files that it unpacked earlier.
 DAMAGED = (AssertionError, EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 
 GREY = {"num_classes": 10, "shape": (1, 28, 28), "train": 60_000, "test": 10_000}
@@ -19,7 +19,7 @@ KMNIST = {"mean": (0.1918,), "std": (0.3483,)}
 SVHN = {"mean": (0.4377, 0.4438, 0.4728), "std": (0.1980, 0.2010, 0.1970)}
 
 
-# No flip where a mirrored image is another character, or none.
+# No flip for characters: a mirrored one is another character, or none.
 @datasets.register(
     "mnist",
     augment=("crop",),
@@ -74,7 +74,7 @@ def svhn(root: Path, offline: bool) -> Dataset:
 
 
 def _grey(name: str, root: Path, offline: bool, mean: tuple[float, ...], std: tuple[float, ...]) -> Dataset:
-    # Imported here, because torchvision takes seconds to import and most runs do without.
+    # Imported here, because it takes seconds and most runs do not need it.
     from torchvision import datasets as vision
 
     decoder = getattr(vision, name)
@@ -83,7 +83,7 @@ def _grey(name: str, root: Path, offline: bool, mean: tuple[float, ...], std: tu
         for filename, md5 in decoder.resources:
             fetch(filename, [mirror + filename for mirror in decoder.mirrors], md5, raw, offline)
     try:
-        # What is to download lies there already: this unpacks it, once.
+        # The archives are there already: this only unpacks them, once.
         parts = [decoder(root, train=train, download=True) for train in (True, False)]
         splits = [Split(part.data.unsqueeze(1), part.targets) for part in parts]
         found = [len(s.y) for s in splits], [tuple(s.x.shape) for s in splits]
@@ -97,5 +97,5 @@ def _grey(name: str, root: Path, offline: bool, mean: tuple[float, ...], std: tu
 def _undecodable(path: Path, error: Exception) -> BadInput:
     reason = str(error) or type(error).__name__
     return BadInput(
-        f"{path} is damaged ({reason}); delete it and run again, or name another folder with --root"
+        f"{path} is damaged ({reason}); delete it and run again, or give another folder with --root"
     )

@@ -149,7 +149,7 @@ def streamed(flags: str, batch: int, augment: bool = True) -> Callable[[], int]:
         order = Rng(0, "order", 0).permutation(len(split))
         parts = order[: len(split) // batch * batch].split(batch)
         images = 0
-        for step, x in enumerate(split.read(parts, split.training)):
+        for step, x in enumerate(split.read(parts, split.train_crop)):
             if augment:
                 _use(prepare(Batch(x, torch.eye(2)[split.y[parts[step]]], parts[step]), Rng(0, step, 0)).x)
             images += len(x)

@@ -1,0 +1,33 @@
+"""Image files of every kind that Pillow writes, and a folder of them as a data set."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16")
+
+
+def picture(mode: str, size: tuple[int, int] = (8, 8)) -> Image.Image:
+    """Random pixels, in any of Pillow's modes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    if mode.startswith("I"):
+        return Image.fromarray(np.array(image.convert("L")).astype(np.uint16) * 256)
+    if mode in ("RGBA", "LA", "PA"):
+        image = image.convert("RGBA" if mode == "PA" else mode)
+        image.putalpha(Image.fromarray(pixels[:, :, 0]))
+        return image.quantize(16) if mode == "PA" else image
+    return image.convert(mode)
+
+
+def image_folder(base: Path, classes: str = "ab", train: int = 2, test: int = 1) -> Path:
+    """A data set of random 8x8 images, in `train/<class>/<n>.png` and `test/<class>/<n>.png`."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", train), ("test", test)):
+        for name in classes:
+            (base / part / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(base / part / name / f"{number}.png")
+    return base
