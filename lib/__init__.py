@@ -21,9 +21,19 @@ from .core.registry import models
 if TYPE_CHECKING:
     from torch import nn
 
-    from .loader import Images, Loader, evaluate, predict
+    from .loader import Images, Loader, TrainedRun, evaluate, load, predict
 
-__all__ = ["BadInput", "Images", "Loader", "create_model", "evaluate", "list_models", "predict"]
+__all__ = [
+    "BadInput",
+    "Images",
+    "Loader",
+    "TrainedRun",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "load",
+    "predict",
+]
 
 
 def create_model(

@@ -43,9 +43,9 @@ def run(argv: list[str]) -> int:
     elif command.action == "evaluate":
         dist.require_single_process("--evaluate")
         config = command.config()
-        from .run.evaluate_run import assess
+        from .run.evaluate_run import evaluate_run
 
-        print(assess(config, command.folder))
+        print(evaluate_run(config, command.folder))
     else:
         config = command.config()
         from .run import dry_run

@@ -104,7 +104,7 @@ LINES = {
     "a clip of 0": ("--clip 0", "--clip", "clip must be above 0"),
     "more micro-batches than images": ("--accumulate 17", "--accumulate", "from 1 to batch_size, got 17"),
     "too large a fraction": ("--fraction 1.5", "--fraction", "at most 1, got 1.5"),
-    "too small a fraction": ("--fraction 0.001", "must be above 0, at most 1 and leave an image"),
+    "too small a fraction": ("--fraction 0.001", "data: fraction must be large enough"),
     "too large a validation part": ("--val 100", "data: val must be", "got 100"),
     "too small a data set": ("--data.size 4", "dataset synthetic: size must be at least 16, got 4"),
     "a batch larger than the set": ("--batch-size 65", "65 images", "training set of 64", "from 1 to 64"),
@@ -236,7 +236,7 @@ def test_missing_data_are_refused_offline(refused, tmp_path):
 
 def test_missing_data_are_refused_where_no_mirror_answers(refused, dead, tmp_path):
     line = f"--dataset cifar10 --root {tmp_path}/data"
-    refused(line, "no mirror gave it", "Connection refused", "--dataset digits")
+    refused(line, "no mirror has it", "Connection refused", "--dataset digits")
 
 
 def test_data_are_not_put_below_a_file(refused, dead):
@@ -302,7 +302,7 @@ def test_a_corrupt_checkpoint_is_refused(refused, run_folder, corrupt, line):
 def test_a_checkpoint_of_another_program_is_refused(refused, run_folder, line):
     path = run_folder / "last.pt"
     torch.save(lib.store.checkpoint.load(path)["model"], path)
-    refused(line, "run/last.pt is no checkpoint of this program", changes="new" not in line)
+    refused(line, "run/last.pt is not a checkpoint of this program", changes="new" not in line)
 
 
 def test_a_checkpoint_of_another_version_is_refused(refused, run_folder):
@@ -345,7 +345,7 @@ def test_metrics_that_end_before_the_checkpoint_are_refused(refused, run_folder)
     path.write_text(path.read_text().splitlines(keepends=True)[0])
     refused("--output-dir run", "metrics.jsonl cannot be read", "move run away", changes=True)
     path.unlink()
-    refused("--output-dir run", "metrics.jsonl beside it is not", "move run away", changes=True)
+    refused("--output-dir run", "run/metrics.jsonl does not", "move run away", changes=True)
 
 
 def test_a_folder_in_use_is_refused_while_it_is_used(refused, tiny, capfd, monkeypatch):

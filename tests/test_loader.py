@@ -14,7 +14,7 @@ from lib.core.batch import Batch
 from lib.core.errors import BadInput
 from lib.core.registry import augmentations
 from lib.data.base import Split
-from lib.data.selection import Selection
+from lib.data.subset import ImageSubset
 from lib.engine.step import train_step
 from lib.factory import build
 from lib.loader import Images, Loader, evaluate, predict
@@ -176,13 +176,13 @@ def test_equal_weights_are_none():
         assert all_same(batches(loader, 0, 1), batches(plain, 0, 1))
 
 
-def draws(selection: Selection, epochs: int) -> Tensor:
+def draws(selection: ImageSubset, epochs: int) -> Tensor:
     """(epochs, N) how often each image is drawn."""
     return torch.stack([selection.drawn(3, e).bincount(minlength=selection.size) for e in range(epochs)])
 
 
 def test_of_two_images_the_lighter_one_is_drawn_in_its_share_of_the_epochs():
-    times = draws(Selection.everything(2).weighing([9, 1]), 500)  # 1.8 and 0.2 of two draws
+    times = draws(ImageSubset.everything(2).weighing([9, 1]), 500)  # 1.8 and 0.2 of two draws
     assert (times.sum(1) == 2).all() and set(times[:, 1].tolist()) == {0, 1}
     assert times[:, 1].double().mean().item() == pytest.approx(0.2, abs=5 * 0.4 / 500**0.5)
 
@@ -190,7 +190,7 @@ def test_of_two_images_the_lighter_one_is_drawn_in_its_share_of_the_epochs():
 def test_an_image_is_drawn_as_often_as_its_share_says_rounded_down_or_up():
     weights = torch.rand(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64) ** 3
     weights[7] = 0
-    selection = Selection.everything(40).keeping(range(35), least=1).weighing(weights)
+    selection = ImageSubset.everything(40).keeping(range(35), least=1).weighing(weights)
     expected = 35 * weights / weights[:35].sum()
     expected[35:] = 0
     times = draws(selection, 500)
@@ -206,7 +206,7 @@ def test_a_share_that_is_a_whole_number_is_met_exactly_wherever_the_marks_begin(
         monkeypatch.setattr("random.Random.randrange", lambda self, stop: start)
     shares = torch.tensor([1, 3, 0, 1, 2, 1, 0, 0] * 6000).double()
     for unit in (1, 0.1, 1 / 3, 1e-20):
-        assert (draws(Selection.everything(48_000).weighing(shares * unit), 3) == shares).all()
+        assert (draws(ImageSubset.everything(48_000).weighing(shares * unit), 3) == shares).all()
 
 
 def test_the_draws_of_one_image_are_spread_over_the_epoch():
@@ -257,16 +257,16 @@ def test_a_wrong_argument_is_refused_in_one_line(arguments, said):
     ("method", "value", "said"),
     [
         ("keep", [True] * 25, "images must be a mask over 26 images, got 25"),
-        ("keep", [0.5] * 26, "images must be a mask of bools, or whole numbers, got torch.float64"),
-        ("keep", [1] * 26, "images must be a mask of bools, or places that differ, got 1"),
-        ("keep", range(1, 27), "images must be places from 0 to 25, got 26"),
-        ("keep", [-1, *range(8)], "images must be places from 0 to 25, got -1"),
-        ("keep", torch.ones(26, 1) > 0, "images must be a mask or places, in one dimension, got (26, 1)"),
+        ("keep", [0.5] * 26, "images must be a mask of bools, or integers, got torch.float64"),
+        ("keep", [1] * 26, "images must be a mask of bools, or distinct indices, got 1"),
+        ("keep", range(1, 27), "images must be indices from 0 to 25, got 26"),
+        ("keep", [-1, *range(8)], "images must be indices from 0 to 25, got -1"),
+        ("keep", torch.ones(26, 1) > 0, "images must be a mask or indices, in one dimension, got (26, 1)"),
         ("keep", [], "images must be at least 8, for one batch, got 0"),
         ("keep", range(7), "images must be at least 8, for one batch, got 7"),
         ("keep", "all", "images must be a tensor, an array or a list, got 'all'"),
         ("keep", range(8, 18), "weights must be of a finite sum above 0 on the images kept, got 0.0"),
-        ("weigh", [1.0] * 25, "weights must be 26 numbers, one an image, got (25,)"),
+        ("weigh", [1.0] * 25, "weights must be 26 numbers, one per image, got (25,)"),
         ("weigh", [1.0] * 25 + [-2], "weights must be finite and at least 0, got -2.0"),
         ("weigh", [1.0] * 25 + [float("nan")], "weights must be finite and at least 0, got nan"),
         ("weigh", [0] * 26, "weights must be of a finite sum above 0 on the images kept, got 0"),
@@ -308,7 +308,10 @@ def test_predictions_are_those_of_the_normalised_images_in_their_order():
     logits = x.flatten(1) @ model.weight.detach().double()
     p, found = predict(model, loader.train), evaluate(model, loader.train)
     torch.testing.assert_close(p.double(), logits.softmax(1), atol=1e-4, rtol=0)
-    assert found.accuracy == pytest.approx(100 * (logits.argmax(1) == loader.train.y).double().mean().item())
+    accuracy = 100 * (logits.argmax(1) == loader.train.y).double().mean().item()
+    top = logits.topk(2).values
+    ties = (top[:, 0] - top[:, 1] < 1e-4).double().mean().item()  # float32 may decide these differently
+    assert found.accuracy == pytest.approx(accuracy, abs=100 * ties + 1e-9) and ties < 0.01
     assert found.loss == pytest.approx(F.cross_entropy(logits, loader.train.y).item(), rel=1e-4)
     torch.testing.assert_close(predict(model, loader.train.take(torch.tensor([70, 3]))), p[[70, 3]])
 
@@ -323,7 +326,7 @@ def test_a_model_is_left_in_its_modes_and_logits_may_take_part_in_a_gradient():
 
 
 def test_a_precision_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="precision must be fp32, bf16 or fp16, got 'fp8'"):
+    with pytest.raises(ValueError, match="precision must be one of fp32, bf16, fp16, got 'fp8'"):
         predict(Linear(), loader_of().test, "fp8")
 
 
@@ -363,7 +366,7 @@ def test_the_experiment_trains_on_all_on_some_and_on_the_least_confident(monkeyp
 
     def train(model: nn.Module, loader: Loader, epochs: int, say: object) -> None:
         own_loop.train(model, loader, epochs, say=say)
-        kept.append(loader._selection.kept)
+        kept.append(loader._subset.kept)
         models.append(model)
 
     monkeypatch.setattr(data_selection, "train", train)

@@ -1,4 +1,4 @@
-"""Soups: the mean of runs' weights, by hand, and a record that says what went in."""
+"""Model soups: the mean of the weights of several runs, and its record."""
 
 import contextlib
 import json
@@ -13,8 +13,9 @@ import lib.store.checkpoint
 import train
 from lib.config.cli import parse
 from lib.factory import build
-from lib.store.saved_run import Saved
-from scripts import soup
+from lib.store.checkpoint import Checkpoint
+from scripts import predict, soup
+from tests.helpers.images import picture
 from tests.helpers.runs import TINY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -30,7 +31,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A folder with tiny.yaml and these runs. Only to be copied."""
+    """A folder with tiny.yaml and these runs; tests copy it."""
     place = tmp_path_factory.mktemp("runs")
     with contextlib.chdir(place):
         Path("tiny.yaml").write_text(TINY)
@@ -57,7 +58,7 @@ def weights_of(folder: str) -> dict[str, torch.Tensor]:
     return lib.store.checkpoint.load(Path(folder, "last.pt"))["model"]
 
 
-def test_a_uniform_soup_is_the_plain_mean_with_the_statistics_that_torch_measures(runs):
+def test_a_uniform_soup_is_the_mean_of_weights_with_the_batchnorm_statistics_of_torch(runs):
     record = made("start one two/last.pt")
     found, parts = weights_of("pot"), [weights_of(name) for name in ("start", "one", "two")]
     for key, tensor in found.items():
@@ -77,7 +78,7 @@ def test_a_uniform_soup_is_the_plain_mean_with_the_statistics_that_torch_measure
     assert record["test_accuracy"] == pytest.approx(100 * right.double().mean().item())
 
 
-def test_the_record_says_what_went_in_and_how_good_it_was_alone(runs):
+def test_the_record_has_the_runs_and_the_accuracy_of_each(runs):
     record = made("one two")
     assert [each["path"] for each in record["runs"]] == ["one/last.pt", "two/last.pt"]
     for each in record["runs"]:
@@ -89,7 +90,7 @@ def test_the_record_says_what_went_in_and_how_good_it_was_alone(runs):
     assert record["environment"]["code"]
 
 
-def test_a_soup_of_equal_weights_is_these_weights(runs):
+def test_a_soup_of_equal_weights_has_these_weights(runs):
     shutil.copytree("one", "copy")
     made("one copy")
     for key, tensor in weights_of("one").items():
@@ -107,27 +108,31 @@ def test_a_greedy_soup_is_at_least_as_good_on_the_held_out_images_as_the_best_ru
 
 
 class Scale:
-    """Judges a weight by how near it is to 1."""
+    """An evaluator whose accuracy is the higher, the nearer a weight is to 1."""
 
     def __init__(self):
         self.tried = []
 
-    def soup(self, runs: list[Saved]) -> dict:
-        w = soup.mean([run.weights for run in runs])["w"].item()
+    def evaluate(self, runs: list[Checkpoint]) -> dict:
+        w = soup.mean([run.weights() for run in runs])["w"].item()
         self.tried.append([run.step for run in runs])
         return {"val": SimpleNamespace(accuracy=-abs(w - 1))}
 
 
-def test_the_greedy_recipe_goes_from_the_best_run_down_and_keeps_what_does_not_hurt():
+def checkpoint_of(step: int, weight: float) -> Checkpoint:
+    return Checkpoint(Path(str(step)), {"step": step, "model": {"w": torch.tensor([weight])}})
+
+
+def test_the_greedy_recipe_adds_runs_from_the_best_down_unless_they_lower_the_accuracy():
     weights = [4.0, 0.5, 1.25, 0.75, -3.0]
-    runs = [Saved(Path(str(i)), None, {"w": torch.tensor([w])}, i) for i, w in enumerate(weights)]
+    runs = [checkpoint_of(i, w) for i, w in enumerate(weights)]
     scale = Scale()
     taken = soup.greedy(runs, [-abs(w - 1) for w in weights], scale)
-    # 1.25 and 0.75 are equally good, so the first of them begins; their mean is 1, which nothing betters.
+    # 1.25 and 0.75 are equally good, so the first of them is first; their mean is 1, the optimum.
     assert scale.tried == [[2, 3], [2, 3, 1], [2, 3, 0], [2, 3, 4]]
     assert [run.step for run in taken] == [2, 3]
-    alike = [Saved(Path(name), None, {"w": torch.tensor([2.0])}, 0) for name in "ab"]
-    assert soup.greedy(alike, [-1.0, -1.0], Scale()) == alike  # no worse is good enough
+    alike = [checkpoint_of(step, 2.0) for step in (0, 1)]
+    assert soup.greedy(alike, [-1.0, -1.0], Scale()) == alike  # equally good is enough
 
 
 def test_the_averages_of_runs_can_be_averaged(runs, capsys):
@@ -137,11 +142,15 @@ def test_the_averages_of_runs_can_be_averaged(runs, capsys):
     key = next(key for key in average if key.endswith("weight"))
     assert torch.equal(weights_of("pot")[key], average[key])
     assert soup.main(["start", "one", "-o", "new", "--weights", "ema"]) == 2
-    assert "one/last.pt holds no average 'ema'" in capsys.readouterr().err
+    assert "one/last.pt has no average 'ema'" in capsys.readouterr().err
 
 
-def test_a_soup_is_a_teacher_and_a_start_but_not_a_run_to_resume(runs, capsys):
+def test_a_soup_is_a_teacher_an_initialisation_and_a_classifier_but_no_run_to_resume(runs, capsys):
     made("one two")
+    picture("RGB").save("image.png")
+    capsys.readouterr()
+    assert predict.main(["pot", "image.png", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.startswith("image.png: class ")
     line = ["--config", "tiny.yaml", "--epochs", "0.25", "--milestones", "0.5"]
     assert train.main([*line, "--kd", "--teacher", "pot", "--output-dir", "student"]) == 0
     assert train.main([*line, "--init-from", "pot", "--output-dir", "again"]) == 0
@@ -149,20 +158,20 @@ def test_a_soup_is_a_teacher_and_a_start_but_not_a_run_to_resume(runs, capsys):
     assert "pot/last.pt does not belong to this run" in capsys.readouterr().err
 
 
-def test_runs_that_did_not_start_together_are_noted(runs, capsys):
+def test_runs_with_different_initial_weights_are_noted(runs, capsys):
     made("one two")
     assert "note" not in capsys.readouterr().out
     shutil.rmtree("pot")
     made("start open")
-    assert "not all started from the same trained weights" in capsys.readouterr().out
+    assert "did not start from the same trained weights" in capsys.readouterr().out
 
 
 REFUSED = {
-    "one run": ("one -o pot", "two runs or more", "one/last.pt is alone"),
-    "a run twice": ("one one/last.pt -o pot", "is given twice"),
+    "one run": ("one -o pot", "at least two runs", "only one/last.pt"),
+    "a run twice": ("one one/last.pt -o pot", "was given twice"),
     "no run": ("one nowhere -o pot", "there is no checkpoint nowhere"),
-    "a folder with something in it": ("one two -o start", "start is there already"),
-    "greedy without held-out images": ("one open --greedy -o pot", "same --val", "0.25, 0", "leave --greedy"),
+    "a folder with something in it": ("one two -o start", "start exists already"),
+    "greedy without held-out images": ("one open --greedy -o pot", "same --val", "0.25, 0", "leave out"),
     "another architecture": ("one vit -o pot", "vit/last.pt has another model", "name: vit_tiny"),
     "other data": ("one other -o pot", "other/last.pt has another data", "classes: 5"),
     "no such device": ("one two -o pot --device tpux", "'tpux' is none of"),
@@ -170,7 +179,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("line", REFUSED.values(), ids=REFUSED)
-def test_what_has_no_mean_is_refused_in_one_line(runs, capsys, line):
+def test_runs_that_cannot_be_averaged_are_refused_in_one_line(runs, capsys, line):
     words, *expected = line
     for name, change in (("vit", {"model": {"name": "vit_tiny"}}), ("other", {"data": {"classes": 5}})):
         state = lib.store.checkpoint.load(Path("one/last.pt"))

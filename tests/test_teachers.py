@@ -215,13 +215,13 @@ def test_the_run_folder_names_the_distillation_and_its_hash_depends_on_the_teach
 
 REFUSED = {
     "no teacher": ("--kd", "kd needs a teacher: give --teacher"),
-    "a teacher of nothing": ("--teacher first", "first has nothing to do", "--kd", "--teacher none"),
+    "a teacher of nothing": ("--teacher first", "first has no effect", "--kd", "--teacher none"),
     "no checkpoint": ("--kd --teacher nowhere", "there is no checkpoint nowhere"),
     "no average of that name": ("--kd --teacher second --teacher-weights ema", "no average 'ema'", "last"),
     "other classes": ("--kd --teacher first --data.classes 5", "--teacher first", "in 4 classes", "in 5"),
     "other images": ("--kd --teacher first --image-size 12", "images of (3, 8, 8)", "of (3, 12, 12)"),
     "grey images": ("--kd --teacher first --data.channels 1", "(3, 8, 8)", "(1, 8, 8)"),
-    "other data": ("--kd --teacher first --dataset digits", "has learned synthetic", "data here are digits"),
+    "other data": ("--kd --teacher first --dataset digits", "trained on synthetic", "set here is digits"),
     "a temperature of 0": ("--kd 0 --teacher first", "--kd (command", "temperature must be above 0"),
     "an alpha above 1": ("--kd-alpha 2 --teacher first", "--kd-alpha", "alpha must be"),
     "a negative beta": ("--dkd-beta -1 --teacher first", "--dkd-beta", "beta must be at least 0"),

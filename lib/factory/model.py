@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,8 @@ from ..config.schema import Choice, Config
 from ..core.dist import World
 from ..core.errors import BadInput
 from ..core.rng import Rng
-from ..store.checkpoint import load, load_weights, weights_file
+from ..data.base import Dataset
+from ..store.checkpoint import Checkpoint
 from ..surgery.sync_batchnorm import synchronise
 
 NOISE = 64  # images of noise that stand in for training images where nothing is trained
@@ -55,12 +55,26 @@ def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int,
         raise BadInput(f"{error}{hint}") from error
 
 
+def restore_model(
+    config: Config, checkpoint: Checkpoint, dataset: Dataset, weights: str = "last"
+) -> nn.Module:
+    """The network of a run for the images of a data set, with weights from a checkpoint; see `Checkpoint`."""
+    model = build_model(config, dataset.train.shape, len(dataset.classes))
+    checkpoint.load_into(model, weights)
+    return model
+
+
+def to_device(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
+    """The model on the device, in the memory format of the configuration."""
+    memory_format = torch.channels_last if config.train.channels_last else torch.preserve_format
+    return model.to(device, memory_format=memory_format)
+
+
 def load_initial_weights(config: Config, model: nn.Module, note: Callable[[str], None]) -> None:
     """Load the weights of `train.init_from`, if it is given."""
     if not config.train.init_from:
         return
-    path = weights_file(Path(config.train.init_from))
-    load_weights(model, load(path)["model"], path)
+    Checkpoint.read(config.train.init_from).load_into(model)
     if names := ", ".join(config.tricks["init"]):
         note(f"the weights of train.init_from replace those of init: {names}")
 

@@ -22,7 +22,7 @@ from .checks import NetworkCheck, ineffective_splits, try_views
 from .data import build_data, build_dataset, build_normalize, streaming, training_sample
 from .device import check_world, set_deterministic
 from .learning import build_learning
-from .model import build_model, load_initial_weights, share_weights
+from .model import build_model, load_initial_weights, share_weights, to_device
 from .selections import build_selections, images_kept
 from .teachers import build_teachers
 
@@ -90,8 +90,7 @@ def build_network(config: Config, dataset: Dataset, data: Batches, device: torch
     """A network for these data, with initial weights, on its device."""
     sample = partial(training_sample, config, dataset, data.split)
     model = build_model(config, dataset.train.shape, len(dataset.classes), sample)
-    layout = torch.channels_last if config.train.channels_last else torch.preserve_format
-    return model.to(device, memory_format=layout)
+    return to_device(model, config, device)
 
 
 def build_averages(config: Config, model: nn.Module, steps_per_epoch: int, total: int) -> dict[str, Average]:

@@ -1,4 +1,4 @@
-"""What a configuration amounts to, without training: the model, its cost, the steps and the rates."""
+"""The resolved configuration, model size and schedule of a run, without training."""
 
 import contextlib
 import copy
@@ -16,22 +16,21 @@ from ..graph.cost import count_macs
 
 
 def summary(config: Config) -> str:
-    """torchsummary's table, with the totals counted on the model itself."""
-    model, shape, _ = _model_alone(config)
-    table, remark = io.StringIO(), ""
+    """The table of torchsummary, with totals counted on the model itself."""
+    model, shape, _ = _model_and_images(config)
+    table, note = io.StringIO(), ""
     try:
         from torchsummary import summary as torchsummary
 
         with contextlib.redirect_stdout(table):
-            # On a copy, for it leaves hooks behind when it fails; in eval mode, lest it move statistics.
+            # A copy, because it leaves hooks when it fails; in eval mode, to keep the running statistics.
             torchsummary(copy.deepcopy(model).eval(), shape, batch_size=2, device="cpu")
-    except Exception as error:  # it knows neither tuples nor dictionaries nor modules called by keyword
-        remark = (
-            f"torchsummary cannot show this model ({type(error).__name__}: {error}); its modules:\n{model}\n"
-        )
-    # Its totals miss parameters that belong to no leaf module and count shared ones twice: left out.
+    except Exception as error:  # it supports neither tuples nor dictionaries nor keyword arguments
+        reason = f"{type(error).__name__}: {error}"
+        note = f"torchsummary cannot show this model ({reason}); its modules:\n{model}\n"
+    # Its totals omit parameters outside of leaf modules and count shared ones twice, so they are cut off.
     lines = table.getvalue().partition("Total params")[0].rstrip("=\n ").strip("\n")
-    return f"{remark or lines}\n{_size(model, shape)}"
+    return f"{note or lines}\n{_size(model, shape)}"
 
 
 def _size(model: nn.Module, shape: tuple[int, int, int]) -> str:
@@ -41,10 +40,10 @@ def _size(model: nn.Module, shape: tuple[int, int, int]) -> str:
     return f"parameters: {total:,} ({trainable:,} trainable)\n{macs}"
 
 
-def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], Split]:
-    """The model, the shape of its images, and the training ones; where facts can stand in, without pixels."""
+def _model_and_images(config: Config) -> tuple[nn.Module, tuple[int, int, int], Split]:
+    """The model, the shape of its images, and the training split, without pixels where facts are enough."""
     facts = config.chosen["data"].entry.facts
-    # How many images each class has matters only where classes are thinned out.
+    # The number of images of each class matters only for long tails.
     if facts.shape and (facts.balanced or config.data.imbalance == 1):
         shape, classes, images = facts.shape, facts.num_classes, facts.train
         split = Split(torch.empty(images, 0), torch.arange(images) % classes)
@@ -55,8 +54,8 @@ def _model_alone(config: Config) -> tuple[nn.Module, tuple[int, int, int], Split
 
 
 def dry_run(config: Config) -> str:
-    """The configuration, what differs from the defaults, and what the run would amount to."""
-    model, shape, split = _model_alone(config)
+    """The configuration, its differences from the defaults, the size of the model and the schedule."""
+    model, shape, split = _model_and_images(config)
     train, images = config.train, len(split)
     if train.batch_size > images:
         raise BadInput(
@@ -65,8 +64,8 @@ def dry_run(config: Config) -> str:
     per_epoch, kept = images // train.batch_size, images_kept(config)
     picks = f" > {' > '.join(config.tricks['select'])} ({kept} of {train.batch_size} images)"
     schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
-    rates = [f"{lr * schedule(train.epochs * tenth / 10, train.epochs):.5g}" for tenth in range(10)]
-    statistics = torch.tensor(0.0), torch.tensor(1.0)  # any do: the order alone is told
+    lrs = [f"{lr * schedule(train.epochs * tenth / 10, train.epochs):.5g}" for tenth in range(10)]
+    statistics = torch.tensor(0.0), torch.tensor(1.0)  # placeholders: only the order is printed
     return "\n".join(
         [
             *(f"note: {note}" for note in config.notes),
@@ -78,6 +77,6 @@ def dry_run(config: Config) -> str:
             f"steps: {max(1, round(train.epochs * per_epoch)):,} ({per_epoch:,} an epoch, {images:,} images)",
             f"batch: {describe(ordered(build_steps(config, Normalize(*statistics))))}"
             + (picks if kept < train.batch_size else ""),
-            f"learning rate at each tenth of the budget: {' '.join(rates)}",
+            f"learning rate at each tenth of the budget: {' '.join(lrs)}",
         ]
     )

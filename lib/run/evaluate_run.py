@@ -1,4 +1,4 @@
-"""`python train.py --evaluate RUN`: what the networks of a trained run are worth, told and written down."""
+"""`python train.py --evaluate RUN`: evaluate the networks of a trained run, print and record the results."""
 
 import json
 import math
@@ -10,7 +10,7 @@ import torch
 from ..config.schema import Config
 from ..core.errors import BadInput
 from ..core.files import write_atomic
-from ..engine.evaluate import Evaluation, evaluate
+from ..engine.evaluate import Evaluation
 from ..engine.metrics import (
     best_temperature,
     beyond_accuracy,
@@ -19,80 +19,80 @@ from ..engine.metrics import (
     confusion,
     nll,
 )
-from ..factory.networks import Trained, load_trained
+from ..factory.load import load_as
 from ..report.plots.confusion import confusion_text, draw_confusion
 from ..report.text import aligned, percent
+from ..store.checkpoint import Checkpoint
 from ..store.environment import environment
 from ..store.run_folder import read_result
+from .predict import evaluate
 from .robustness import corruption_error, robustness, robustness_text
 
 FORMAT = 1
 ORACLE = (
-    "T is the best temperature for the test images themselves, for no part is held out (--val):\n"
-    "the columns at T are an oracle's, the best that scaling could do, and no result"
+    "T is the best temperature for the test images themselves, because no images are held out (--val):\n"
+    "the columns at T are an oracle's upper bound of temperature scaling, not a result"
 )
-HELD_OUT = "T is the best temperature for the held-out part, val"
+HELD_OUT = "T is the best temperature for the held-out images, val"
 
 
-def assess(config: Config, folder: Path) -> str:
-    """Evaluate every network of a run, write `evaluation.json` and `confusion.png` into its folder.
+def evaluate_run(config: Config, folder: Path) -> str:
+    """Evaluate every network of a run; write `evaluation.json` and `confusion.png` into its folder.
 
+    Args:
+        config: the run's own, with changes to settings of evaluation only.
     Returns:
-        What is to be told, as text.
+        The text to print.
     Raises:
-        BadInput: the folder holds no run, or cannot be written to.
+        BadInput: there is no run in the folder, or it cannot be written to.
     """
     result = read_result(folder)
     try:
-        trained = load_trained(config, folder)
+        run = load_as(config, Checkpoint.read(folder))
+        images = {name: part for name, part in run.images.items() if name != "train"}
         found = {
-            name: {
-                split: evaluate(model, part, trained.normalize, trained.precision)
-                for split, part in trained.splits.items()
-            }
-            for name, model in trained.models.items()
+            name: {split: evaluate(model, part, run.precision) for split, part in images.items()}
+            for name, model in run.models.items()
         }
-        robust = {}
+        robust, test = {}, images["test"]
         if config.evaluate.corruptions:
-            robust = robustness(trained.models, trained.splits["test"], trained.normalize, trained.precision)
+            robust = robustness(run.models, test.split, test.normalize, run.precision)
     except torch.OutOfMemoryError as error:
         raise BadInput("the device is out of memory; use --device cpu") from error
+    checkpoint, test = run.checkpoint, found["last"]["test"]
     report = {
         "format": FORMAT,
-        "step": trained.step,
-        "trained_by": trained.code,
-        "classes": list(trained.classes),
-        "networks": {name: _worth(name, splits, result) for name, splits in found.items()},
-        "environment": environment(trained.device),
+        "step": checkpoint.step,
+        "trained_by": checkpoint.code,
+        "classes": list(run.classes),
+        "networks": {name: _results(name, splits, result) for name, splits in found.items()},
+        "environment": environment(run.device),
     }
     for name, accuracies in robust.items():
         error = {"corruption_error": corruption_error(accuracies), "corruptions": accuracies}
         report["networks"][name]["test"] |= error
-    counts = confusion(found["last"]["test"].logits, found["last"]["test"].y)
-    what = f"{config.chosen['model'].entry.name} on {config.chosen['data'].entry.name}"
-    accuracy = found["last"]["test"].accuracy
+    counts = confusion(test.logits, test.y)
+    title = f"{config.chosen['model'].entry.name} on {config.chosen['data'].entry.name}"
+    figure = draw_confusion(counts, run.classes, f"{title}: test accuracy {test.accuracy:.2f} %")
     write_atomic(folder / "evaluation.json", json.dumps(report, indent=1) + "\n")
-    write_atomic(
-        folder / "confusion.png",
-        draw_confusion(counts, trained.classes, f"{what}: test accuracy {accuracy:.2f} %"),
-    )
+    write_atomic(folder / "confusion.png", figure)
     state = "" if result else "; the run is not complete, this is its newest checkpoint"
     return "\n\n".join(
         [
-            f"{what}, seed {config.train.seed}, after {trained.step:,} steps{state}",
-            _table(report, result),
-            _class_table(report, trained),
-            confusion_text(counts, trained.classes),
+            f"{title}, seed {config.train.seed}, after {checkpoint.step:,} steps{state}",
+            _table(report),
+            _class_table(report),
+            confusion_text(counts, run.classes),
             *([robustness_text(robust)] if robust else []),
             f"record: {folder / 'evaluation.json'}\nconfusion: {folder / 'confusion.png'}",
         ]
     )
 
 
-def _worth(name: str, splits: dict[str, Evaluation], result: dict[str, Any] | None) -> dict[str, Any]:
-    """The numbers of one network on each split, and its scaled ones on the test images."""
+def _results(name: str, splits: dict[str, Evaluation], result: dict[str, Any] | None) -> dict[str, Any]:
+    """The metrics of one network on each split; of the test images also with temperature scaling."""
     prefix = "" if name == "last" else f"{name}_"
-    worth: dict[str, Any] = {
+    results: dict[str, Any] = {
         split: {
             "images": len(e.y),
             "accuracy": e.accuracy,
@@ -105,57 +105,47 @@ def _worth(name: str, splits: dict[str, Evaluation], result: dict[str, Any] | No
     test = splits["test"]
     fitted_on = "val" if "val" in splits else "test"
     T = best_temperature(splits[fitted_on].logits, splits[fitted_on].y)
-    worth["test"]["scaled" if fitted_on == "val" else "oracle_scaled"] = {
+    results["test"]["scaled" if fitted_on == "val" else "oracle_scaled"] = {
         "fitted_on": fitted_on,
         "temperature": T,
         "loss": nll(test.logits, test.y, T),
         "ece": calibration_error(test.logits, test.y, T),
     }
     counts = confusion(test.logits, test.y)
-    shares = class_accuracy(counts).tolist()
-    worth["test"]["class_accuracy"] = [None if math.isnan(share) else share for share in shares]
-    worth["test"]["confusion"] = counts.tolist()
-    return worth
+    accuracies = class_accuracy(counts).tolist()
+    results["test"]["class_accuracy"] = [None if math.isnan(a) else a for a in accuracies]
+    results["test"]["confusion"] = counts.tolist()
+    return results
 
 
-def _table(report: dict[str, Any], result: dict[str, Any] | None) -> str:
+def _table(report: dict[str, Any]) -> str:
     """A row for each network and split."""
     heads = ["network", "split", "images", "top-1 %", "recorded %", "top-5 %", "loss", "ECE %"]
     rows = [[*heads, "T", "loss at T", "ECE at T %"]]
     for name, splits in report["networks"].items():
-        for split, worth in splits.items():
-            scaled = worth.get("scaled") or worth.get("oracle_scaled")
-            numbers = [percent(worth.get(key)) for key in ("accuracy", "recorded_accuracy", "top5")]
-            row = [
-                name,
-                split,
-                f"{worth['images']:,}",
-                *numbers,
-                f"{worth['loss']:.4f}",
-                percent(worth["ece"]),
-            ]
-            at = (
-                [f"{scaled['temperature']:.3f}", f"{scaled['loss']:.4f}", percent(scaled["ece"])]
-                if scaled
-                else []
-            )
-            rows.append(row + (at or ["", "", ""]))
+        for split, results in splits.items():
+            row = [name, split, f"{results['images']:,}"]
+            row += [percent(results.get(key)) for key in ("accuracy", "recorded_accuracy", "top5")]
+            row += [f"{results['loss']:.4f}", percent(results["ece"])]
+            if scaled := results.get("scaled") or results.get("oracle_scaled"):
+                row += [f"{scaled['temperature']:.3f}", f"{scaled['loss']:.4f}", percent(scaled["ece"])]
+            rows.append(row + [""] * (len(rows[0]) - len(row)))
     tests = {name: splits["test"] for name, splits in report["networks"].items()}
     lines = [aligned(rows), HELD_OUT if "scaled" in tests["last"] else ORACLE]
     lines += [
-        f"note: {name} is {worth['accuracy'] - worth['recorded_accuracy']:+.2f} points off its record: other "
-        "hardware, other versions or compiled code round differently"
-        for name, worth in tests.items()
-        if worth["recorded_accuracy"] not in (None, worth["accuracy"])
+        f"note: {name} is {test['accuracy'] - test['recorded_accuracy']:+.2f} points off its record: "
+        "other hardware, other versions or compiled code round differently"
+        for name, test in tests.items()
+        if test["recorded_accuracy"] not in (None, test["accuracy"])
     ]
     return "\n".join(lines)
 
 
-def _class_table(report: dict[str, Any], trained: Trained) -> str:
-    """A row for each class: the share of its test images that each network recognises."""
+def _class_table(report: dict[str, Any]) -> str:
+    """The test accuracy of each network on each class."""
     tests = [splits["test"] for splits in report["networks"].values()]
     images = [sum(row) for row in tests[0]["confusion"]]
     rows = [("class", "images", *(f"{name} %" for name in report["networks"]))]
-    for k, name in enumerate(trained.classes):
+    for k, name in enumerate(report["classes"]):
         rows.append((name, str(images[k]), *(percent(test["class_accuracy"][k]) for test in tests)))
     return aligned(rows)

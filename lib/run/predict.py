@@ -1,60 +1,33 @@
-"""What a network makes of the images of a data set, for a training loop of your own."""
+"""Predictions of a model for the images of a data set, for use in your own training loop."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import get_args
+from dataclasses import replace
 
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import validated
 from ..core.precision import Precision
-from ..data.base import Split
-from ..engine import evaluate as evaluation
+from ..data.images import Images
+from ..engine import evaluate as engine
 from ..engine.evaluate import Evaluation
 
 
-@dataclass(frozen=True)
-class Images:
-    """A part of a data set as it is: every image once, in its order, without augmentation."""
-
-    split: Split
-    normalize: Callable[[Tensor], Tensor]  # (B, C, H, W) uint8 to the float32 that a model takes
-
-    @property
-    def x(self) -> Tensor:
-        """(N, C, H, W) uint8."""
-        return self.split.x
-
-    @property
-    def y(self) -> Tensor:
-        """(N,) the classes."""
-        return self.split.y
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def take(self, index: Tensor | slice) -> "Images":
-        """Some of them, in this order."""
-        return replace(self, split=self.split.take(index))
-
-
+@validated
 def evaluate(model: nn.Module, images: Images, precision: Precision = "fp32") -> Evaluation:
-    """What a model makes of images: `accuracy` in percent, mean cross-entropy `loss`, and `logits` (N, K).
-
-    The model is asked in eval mode, and left in the mode that it was in. Logits are on the CPU.
+    """Evaluate a model in eval mode, and restore its modes.
 
     Args:
-        model: takes (B, C, H, W) normalised to (B, K) logits, on the loader's device.
-        images: `loader.test`, `loader.train`, `loader.val`, or some of them by `take`.
-        precision: fp32, bf16 or fp16, of the model's arithmetic.
+        model: maps normalised (B, C, H, W) on the device of the images to (B, K) logits.
+        images: `loader.test`, `loader.train`, `loader.val`, or a part of them by `take`.
+        precision: of the model's arithmetic.
+    Returns:
+        `accuracy` in percent, mean cross-entropy `loss`, and `logits` (N, K) on the CPU.
     Raises:
-        ValueError: the precision is none of these.
+        ValueError: the precision is not one of these.
     """
-    require(precision in get_args(Precision), "precision", "fp32, bf16 or fp16", precision)
-    found = evaluation.evaluate(model, images.split, images.normalize, precision)
-    return replace(found, logits=found.logits.clone())  # of the clone a loss may be made
+    found = engine.evaluate(model, images.split, images.normalize, precision)
+    return replace(found, logits=found.logits.clone())  # inference tensors cannot take part in a loss
 
 
 def predict(model: nn.Module, images: Images, precision: Precision = "fp32") -> Tensor:
-    """The probabilities (N, K) that a model gives to the classes of images, on the CPU; as `evaluate`."""
+    """The class probabilities (N, K) on the CPU; arguments as in `evaluate`."""
     return evaluate(model, images, precision).logits.softmax(1)

@@ -1,7 +1,7 @@
-"""How far networks bear corrupted images: their accuracy under each corruption in each severity.
+"""Robustness: the accuracy of networks under each corruption of the images at each severity.
 
-The protocol of CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv:1903.12261, section 4), on test images that are
-corrupted here. Its mean corruption error is divided by AlexNet's; ours is the plain mean of the errors.
+The protocol of CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv:1903.12261), with test images corrupted here.
+Its mean corruption error is relative to AlexNet's; ours is the plain mean of the errors.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from ..data.base import Split
 from ..engine.evaluate import BATCH, evaluate
 from ..report.text import aligned, percent
 
-Accuracies = dict[str, list[float]]  # by corruption, from severity 1 to 5, in percent
+Accuracies = dict[str, list[float]]  # by corruption, at severities 1 to 5, in percent
 
 
 def robustness(
@@ -29,11 +29,10 @@ def robustness(
     precision: Precision,
     world: World = SINGLE,
 ) -> dict[str, Accuracies]:
-    """The accuracies of each network. All see the same pixels, which on one device are those of every run."""
+    """The accuracies of each network. On one kind of device all networks of all runs see the same pixels."""
     found: dict[str, Accuracies] = {network: {} for network in models}
-    for name in tqdm(
-        corruptions.names(), "corruptions", disable=None if world.is_main else True, leave=False
-    ):
+    hide = None if world.is_main else True
+    for name in tqdm(corruptions.names(), "corruptions", disable=hide, leave=False):
         for severity in SEVERITIES:
             part = corrupted(split, name, severity)
             for network, model in models.items():
@@ -44,11 +43,9 @@ def robustness(
 
 def corrupted(split: Split, name: str, severity: int) -> Split:
     """All images of a split under one corruption."""
-    starts = range(0, len(split), BATCH)
-    rngs = [Rng("corruptions", name, severity, start) for start in starts]
     parts = [
-        corrupt(name, split.x[start : start + BATCH], severity, rng)
-        for start, rng in zip(starts, rngs, strict=True)
+        corrupt(name, split.x[start : start + BATCH], severity, Rng("corruptions", name, severity, start))
+        for start in range(0, len(split), BATCH)
     ]
     return Split(torch.cat(parts), split.y)
 
@@ -60,7 +57,7 @@ def corruption_error(accuracies: Accuracies) -> float:
 
 
 def robustness_text(found: dict[str, Accuracies]) -> str:
-    """The first network's accuracy by severity, and the means of all of them."""
+    """A table of the first network's accuracy by severity, and of the means of all networks."""
     first = next(iter(found))
     heads = [f"{first} %: severity {SEVERITIES[0]}", *map(str, SEVERITIES[1:])]
     rows = [["corruption", *heads, *(f"{network} mean" for network in found)]]
@@ -69,8 +66,7 @@ def robustness_text(found: dict[str, Accuracies]) -> str:
         rows.append([name, *map(percent, [*accuracies, *means])])
     columns = list(zip(*found[first].values(), strict=True))
     total = [sum(column) / len(column) for column in columns]
-    rows.append(
-        ["mean", *map(percent, total), *(percent(100 - corruption_error(of)) for of in found.values())]
-    )
+    total += [100 - corruption_error(of) for of in found.values()]
+    rows.append(["mean", *map(percent, total)])
     errors = ", ".join(f"{network} {percent(corruption_error(of))} %" for network, of in found.items())
     return f"{aligned(rows)}\nmean corruption error (not divided by AlexNet's): {errors}"

@@ -1,1 +1,1 @@
-"""What a run leaves on disk: written and read back."""
+"""The files of runs: written and read back."""

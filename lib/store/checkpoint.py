@@ -1,13 +1,17 @@
-"""Checkpoints: everything that resume needs, and nothing that is a function of (seed, step)."""
+"""Checkpoints: everything that a run needs to resume, and nothing that is a function of (seed, step)."""
 
 import io
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from ..config.schema import Config
+from ..config.sources import config_of
 from ..core.errors import BadInput
 from ..core.files import write_atomic
 from ..engine.step import Run
@@ -19,7 +23,7 @@ KEYS = {"format", "step", "config", "model", "optimizer", "averages", "scale", "
 def save(
     path: Path, run: Run, step: int, config: dict[str, Any], best: dict[str, Any] | None, code: str
 ) -> None:
-    """Write the state after `step` steps; the earlier checkpoint stays until this one is whole."""
+    """Write the state after `step` steps; the earlier checkpoint stays until this one is complete."""
     state = {
         "optimizer": run.optimizer.state_dict(),
         "averages": {name: average.state_dict() for name, average in run.averages.items()},
@@ -38,42 +42,102 @@ def write(
     code: str,
     state: dict[str, Any] | None = None,
 ) -> None:
-    """Write weights, and what a run needs beside them to go on; without, no run can resume from them."""
-    beside = state or {"optimizer": {}, "averages": {}, "scale": {}, "best": None}
-    whole = {"format": FORMAT, "step": step, "config": config, "model": weights, **beside, "code": code}
+    """Write a checkpoint; without `state` it holds weights only, and no run can resume from it."""
+    state = state or {"optimizer": {}, "averages": {}, "scale": {}, "best": None}
     buffer = io.BytesIO()
-    torch.save(whole, buffer)
+    torch.save(
+        {"format": FORMAT, "step": step, "config": config, "model": weights, **state, "code": code}, buffer
+    )
     write_atomic(path, buffer.getvalue())
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; pickled code is never run.
+    """The content of a checkpoint file; pickled code is never run.
 
     Raises:
-        BadInput: there is none, or it is corrupt or of another program.
+        BadInput: there is none, or it is damaged or of another program.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's guesses at a foreign file: the error below says enough
+            warnings.simplefilter("ignore")  # torch's guesses about other files; the error below is enough
             state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise BadInput(f"there is no checkpoint {path}") from None
-    except Exception as error:  # torch raises half a dozen types for bytes that it cannot read
+    except Exception as error:  # torch raises many types for bytes that it cannot read
         raise BadInput(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); {_REMEDY}"
         ) from error
     if not isinstance(state, dict) or not state.keys() >= KEYS:
-        raise BadInput(f"{path} is no checkpoint of this program; {_REMEDY}")
+        raise BadInput(f"{path} is not a checkpoint of this program; {_REMEDY}")
     if state["format"] != FORMAT:
         raise BadInput(f"{path} has format {state['format']}, this version reads {FORMAT}; {_REMEDY}")
     return state
 
 
-_REMEDY = "move it away to start anew, or put a whole one in its place"
+_REMEDY = "move it away to start again, or replace it by an undamaged one"
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The checkpoint of a run, or of a soup of runs, as others load it."""
+
+    path: Path
+    state: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Checkpoint":
+        """The checkpoint in a run folder or file.
+
+        Raises:
+            BadInput: there is none, or it is damaged or of another program.
+        """
+        file = Path(path) / "last.pt" if Path(path).is_dir() else Path(path)
+        return cls(file, load(file))
+
+    @property
+    def step(self) -> int:
+        """Steps that its weights were trained for."""
+        return self.state["step"]
+
+    @property
+    def code(self) -> str:
+        """The version of the code that wrote it."""
+        return self.state["code"]
+
+    @property
+    def averages(self) -> dict[str, dict[str, torch.Tensor]]:
+        """The averages of the weights, by name."""
+        return self.state["averages"]
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration that it was trained with."""
+        return config_of(self.state["config"], str(self.path))
+
+    def weights(self, name: str = "last") -> dict[str, torch.Tensor]:
+        """The weights of the last step, or an average of them by its name.
+
+        Raises:
+            BadInput: there is no such average.
+        """
+        if name == "last":
+            return self.state["model"]
+        if name not in self.averages:
+            names = ", ".join(["last", *self.averages])
+            raise BadInput(f"{self.path} has no average {name!r} of its weights; it has {names}")
+        return self.averages[name]
+
+    def load_into(self, model: nn.Module, name: str = "last") -> None:
+        """Load its weights, or an average of them, into a model.
+
+        Raises:
+            BadInput: they are the weights of another model.
+        """
+        load_weights(model, self.weights(name), self.path)
 
 
 def restore(run: Run, state: dict[str, Any], path: Path) -> None:
-    """Put the run where the checkpoint was taken."""
+    """Restore the state of a run from a checkpoint."""
     load_weights(run.model, state["model"], path)
     try:
         run.optimizer.load_state_dict(state["optimizer"])
@@ -87,18 +151,17 @@ def restore(run: Run, state: dict[str, Any], path: Path) -> None:
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
-    """Load weights that must fit exactly."""
+    """Load weights that must fit exactly.
+
+    Raises:
+        BadInput: names or shapes differ.
+    """
     mine = model.state_dict()
     wrong = [key for key in mine.keys() | weights.keys() if key not in mine or key not in weights]
     wrong += [key for key in mine.keys() & weights.keys() if mine[key].shape != weights[key].shape]
     if wrong:
         raise BadInput(
             f"the weights in {path} are another model's: {len(wrong)} of {len(mine)} tensors do not fit, "
-            f"{min(wrong)!r} for one; give the --model they were trained with"
+            f"such as {min(wrong)!r}; give the --model they were trained with"
         )
     model.load_state_dict(weights)
-
-
-def weights_file(path: Path) -> Path:
-    """The checkpoint that `path`, a run folder or a checkpoint, stands for."""
-    return path / "last.pt" if path.is_dir() else path

@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on beside its configuration: code, versions and hardware."""
+"""What the results of a run depend on besides its configuration: code, versions and hardware."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy")
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """A record of it, taken now."""
+    """The record of the current environment."""
     return {
         "code": code_version(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -26,13 +26,13 @@ def environment(device: torch.device) -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),  # how memory is kept, on Linux
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES"),  # settings of the allocator, on Linux
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
 
 
 def code_version() -> str:
-    """The commit of the checkout, marked where files differ; outside of one, the installed version."""
+    """The commit of the checkout, with "+changes" if files differ; else the installed version."""
     try:
         _git("ls-files", "--error-unmatch", "__init__.py")  # an environment may lie within another checkout
         changed = _git("status", "--porcelain", "--", ".", "../train.py")
