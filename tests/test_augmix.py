@@ -1,40 +1,36 @@
-"""AugMix against its authors' algorithm: pixels by Pillow, draws by a transcription, the loss by hand."""
+"""AugMix against the authors' algorithm: pixels by Pillow, draws by a transcription, the loss by hand."""
 
 import math
 import random
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 from scipy import stats
-from test_image_ops import from_pil, pictures, to_pil
 from torch import Tensor, nn
 
 from lib.augment import augmix
 from lib.augment.policy import NUMBER, OPERATIONS
 from lib.core.batch import Batch
-from lib.core.registry import augmentations, losses
+from lib.core.registry import losses
 from lib.core.rng import Rng
+from tests.helpers.batches import build as build_augmentation
+from tests.helpers.distributions import fits
+from tests.helpers.pictures import from_pil, pictures, to_pil
 
 NAMES = list(OPERATIONS)
 K = 5
 
 
-def build(**options):
-    return augmentations["augmix"].build(**options)
+build = partial(build_augmentation, "augmix")
 
 
 def batch_of(x: Tensor, epoch: int = 3) -> Batch:
     y = torch.rand(len(x), K, generator=torch.Generator().manual_seed(5)).softmax(1)
     return Batch(x, y, torch.arange(len(x)), epoch)
-
-
-def fits(counts, shares) -> bool:
-    """Whether the counts are as likely as the shares make them."""
-    total = sum(counts)
-    return stats.chisquare(counts, [total * share for share in shares]).pvalue > 1e-3
 
 
 # The pixels
@@ -62,10 +58,10 @@ def by_hand(image: Image.Image, name: str, m: float) -> Image.Image:
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 20, 33), (3, 41, 24)], ids=str)
 @pytest.mark.parametrize("options", [{}, {"width": 2, "depth": 1, "severity": 10.0, "alpha": 0.5}], ids=str)
-def test_an_image_is_the_mean_of_itself_and_the_chains_that_pillow_makes(shape, options):
+def test_an_image_is_the_weighted_mean_of_itself_and_pillows_chains(shape, options):
     x = pictures(*shape).repeat(8, 1, 1, 1)[:51]
     augment = build(**options)
-    out = augment(batch_of(x), Rng(1)).x
+    out = augment.apply(batch_of(x), Rng(1)).x
     drawn, weights = augment.drawn(len(x), shape[1:], Rng(1))
     operations = drawn.operation.view(len(x), augment.width, -1).tolist()
     magnitudes = drawn.magnitude.view(len(x), augment.width, -1).tolist()
@@ -78,15 +74,15 @@ def test_an_image_is_the_mean_of_itself_and_the_chains_that_pillow_makes(shape, 
                 augmented = by_hand(augmented, NAMES[number], m)
             mixed += weight * from_pil(augmented).double()
         off = (out[i].double() - mixed).abs().amax(0)
-        differing += int((off > 1.5).sum())  # a half for rounding, one for what is mixed in a chain
+        differing += int((off > 1.5).sum())  # 0.5 for rounding, 1 for interpolation in a chain
         pixels += off.numel()
     assert differing / pixels < 5e-3  # a look-up after a shear may widen a difference of one
 
 
-def test_what_all_chains_leave_alone_stays_to_the_bit():
-    # Black stays black whatever is moved, posterized or stretched; only solarizing from 0 would invert it.
+def test_black_stays_black():
+    # No operation at these severities changes it: only solarizing from 0 would.
     x = torch.zeros(200, 3, 8, 8, dtype=torch.uint8)
-    assert torch.equal(build()(batch_of(x), Rng(0)).x, x)
+    assert torch.equal(build().apply(batch_of(x), Rng(0)).x, x)
 
 
 # The draws
@@ -111,7 +107,7 @@ def authors_magnitude(draw: random.Random, name: str, severity: float, side: int
 
 
 @pytest.mark.parametrize("severity", [3.0, 10.0])
-def test_operations_are_equally_likely_with_the_authors_magnitudes(severity):
+def test_operations_are_equally_likely_and_have_the_authors_magnitudes(severity):
     generator, side = random.Random(0), 32
     drawn, _ = build(severity=severity).drawn(4000, (side, side), Rng(0))
     used = drawn.operation != NUMBER["identity"]
@@ -133,7 +129,7 @@ def test_operations_are_equally_likely_with_the_authors_magnitudes(severity):
         assert table.shape[1] == 1 or stats.chi2_contingency(table).pvalue > 1e-3
 
 
-def test_shifts_are_shares_of_each_side():
+def test_shifts_are_fractions_of_each_side():
     drawn, _ = build(severity=10.0).drawn(2000, (60, 15), Rng(0))
     for name, farthest in (("translate_x_pixels", 5), ("translate_y_pixels", 20)):
         found = drawn.magnitude[drawn.operation == NUMBER[name]]
@@ -141,7 +137,7 @@ def test_shifts_are_shares_of_each_side():
         assert found.abs().max() <= farthest
 
 
-def test_a_chain_has_one_to_three_operations_or_as_many_as_are_asked_for():
+def test_a_chain_has_one_to_three_operations_or_the_given_depth():
     drawn, _ = build().drawn(3000, (8, 8), Rng(0))
     used = (drawn.operation != NUMBER["identity"]).int()
     assert used.shape == (9000, 3)
@@ -169,26 +165,28 @@ def test_weights_are_dirichlet_of_the_chains_and_beta_of_the_image(alpha, width)
 
 
 @pytest.mark.parametrize("alpha", [1e-3, 1e3])
-def test_weights_of_any_alpha_are_numbers_that_add_up_to_one(alpha):
+def test_weights_sum_to_one_for_extreme_alphas(alpha):
     _, weights = build(alpha=alpha).drawn(2000, (8, 8), Rng(0))
     assert (weights >= 0).all()
     torch.testing.assert_close(weights.sum(1), torch.ones(2000).double())
 
 
-def test_images_of_a_batch_and_the_views_of_one_are_augmented_apart():
+def test_images_and_views_of_an_image_are_augmented_independently():
     x = pictures(3, 32, 32)[4:5].repeat(32, 1, 1, 1)
-    assert len({image.numpy().tobytes() for image in build()(batch_of(x), Rng(0)).x}) == 32
-    assert len({image.numpy().tobytes() for image in build(jsd=True)(batch_of(x), Rng(0)).x}) == 1 + 2 * 32
+    assert len({image.numpy().tobytes() for image in build().apply(batch_of(x), Rng(0)).x}) == 32
+    assert (
+        len({image.numpy().tobytes() for image in build(jsd=True).apply(batch_of(x), Rng(0)).x}) == 1 + 2 * 32
+    )
 
 
-# The term of consistency
+# The consistency loss
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 5, 9)], ids=str)
 @pytest.mark.parametrize("count", [1, 7])
-def test_the_clean_view_of_an_image_comes_first_and_stays_to_the_bit(shape, count):
+def test_the_first_view_of_an_image_is_the_unchanged_image(shape, count):
     batch = batch_of(pictures(*shape)[:count])
-    out = build(jsd=True)(batch, Rng(0))
+    out = build(jsd=True).apply(batch, Rng(0))
     assert out.views == 3 and out.x.shape == (3 * count, *shape) and out.x.dtype == torch.uint8
     assert torch.equal(out.x[::3], batch.x)
     for view in range(3):
@@ -213,7 +211,7 @@ def divergence_by_hand(rows: list[list[float]]) -> float:
 
 
 def views(images: int, later: int = 1, epoch: int = 3) -> tuple[Tensor, Batch]:
-    """Logits and the batch that they are of, with views that a later map has made of each view."""
+    """Logits and their batch, with `later` views of each view."""
     count = images * 3 * later
     logits = 3 * torch.randn(count, K, generator=torch.Generator().manual_seed(1))
     y = torch.rand(images, K, generator=torch.Generator().manual_seed(2)).softmax(1)
@@ -239,7 +237,7 @@ def test_the_loss_is_the_clean_views_cross_entropy_and_the_weighted_divergence(l
             assert found[at].tolist() == pytest.approx([expected] * 3, rel=1e-5)
 
 
-def test_equal_predictions_have_no_divergence_and_opposite_ones_the_largest():
+def test_the_divergence_is_0_for_equal_predictions_and_log_3_for_disjoint_ones():
     same = torch.randn(1, 1, K, generator=torch.Generator().manual_seed(0)).expand(1, 3, K)
     assert augmix.jensen_shannon(same).abs().max() < 1e-6
     certain = 1000 * torch.eye(3)[None]
@@ -249,7 +247,7 @@ def test_equal_predictions_have_no_divergence_and_opposite_ones_the_largest():
     assert certain.grad.isfinite().all()
 
 
-def test_without_views_or_outside_its_epochs_the_loss_is_the_base():
+def test_the_loss_is_the_base_loss_without_views_or_outside_the_epochs():
     base = losses["cross_entropy"].build()
     logits, batch = views(4)
     single = batch.replace(views=1)
@@ -260,8 +258,8 @@ def test_without_views_or_outside_its_epochs_the_loss_is_the_base():
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
-def test_micro_batches_keep_the_views_of_an_image_together_and_leave_the_gradient(parts):
-    batch = build(jsd=True)(batch_of(pictures(3, 8, 8)), Rng(0))
+def test_accumulation_keeps_views_together_and_does_not_change_the_gradient(parts):
+    batch = build(jsd=True).apply(batch_of(pictures(3, 8, 8)), Rng(0))
     batch = batch.replace(x=batch.x.float() / 255)
     loss, gradients = jsd_loss(), []
     torch.manual_seed(0)
@@ -287,28 +285,28 @@ def test_micro_batches_keep_the_views_of_an_image_together_and_leave_the_gradien
         ({"consistency": -1.0}, "consistency"),
     ],
 )
-def test_bad_values_are_refused_by_name(options, fault):
+def test_values_out_of_bounds_are_rejected(options, fault):
     with pytest.raises(ValueError, match=f"^{fault} must be"):
         build(**options)
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("jsd", [False, True])
-def test_the_device_gives_what_the_cpu_gives_without_being_waited_for(jsd):
+def test_the_gpu_agrees_with_the_cpu_without_synchronising(jsd):
     x = pictures(3, 32, 32).repeat(20, 1, 1, 1)
     augment, on_device = build(jsd=jsd), batch_of(x)
     on_device = on_device.replace(x=x.cuda(), y=on_device.y.cuda(), index=on_device.index.cuda())
     loss, logits = augment.loss(losses["cross_entropy"].build()), torch.randn(len(x) * 3, K, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
-        out = augment(on_device, Rng(0))
+        out = augment.apply(on_device, Rng(0))
         loss(logits[: len(out)], out)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    off = (out.x.cpu().int() - augment(batch_of(x), Rng(0)).x.int()).abs()
+    off = (out.x.cpu().int() - augment.apply(batch_of(x), Rng(0)).x.int()).abs()
     assert (off > 0).float().mean() < 1e-3
 
 
-def test_a_weight_of_the_term_without_the_term_is_refused():
+def test_a_consistency_weight_without_jsd_is_rejected():
     with pytest.raises(ValueError, match="consistency must be left at 12 without jsd, got 5"):
         augmix.AugMix(consistency=5.0)

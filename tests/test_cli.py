@@ -108,7 +108,7 @@ from lib.core.registry import augmentations
 class Toy(Augmentation):
     depth: int = 3  # how far
 
-    def __call__(self, batch, rng):
+    def apply(self, batch, rng):
         return batch.replace(x=255 - batch.x)
 '''
 

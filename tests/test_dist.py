@@ -24,7 +24,7 @@ import lib.factory.run
 import lib.run.fit
 import lib.store.checkpoint
 import train
-from lib.augment.pipeline import Normalize, Share, Step, pipeline
+from lib.augment.pipeline import Normalize, Shard, Step, pipeline
 from lib.config.cli import parse
 from lib.core.batch import Batch
 from lib.core.facts import Stage
@@ -147,8 +147,8 @@ def test_the_shares_of_all_processes_are_the_batch_of_one(name, processes):
     whole = pipeline(steps)(flat(x), Rng(0, 3, 0))
     images = torch.arange(8)
     for rank in range(processes):
-        share = Step("share", Stage.SHARD, Share(rank=rank, size=processes))
-        mine = pipeline([*steps, share])(flat(x), Rng(0, 3, 0))
+        shard = Step("shard", Stage.SHARD, Shard(rank=rank, size=processes))
+        mine = pipeline([*steps, shard])(flat(x), Rng(0, 3, 0))
         for part, of in ((mine.x, whole.x), (mine.y, whole.y), (mine.index, whole.index)):
             views = of.unflatten(0, (8, -1))[images % processes == rank]
             assert torch.equal(part, views.flatten(0, 1)), rank

@@ -1,43 +1,21 @@
-"""Every operation on images against Pillow, over all magnitudes, on random and on structured images."""
+"""Every image operation against Pillow, over all magnitudes, on random and on structured images."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from lib.augment import image_ops
 from lib.augment.image_ops import affine, rotate, shear_x, shear_y
+from tests.helpers.pictures import LOOK_UPS, from_pil, pictures, to_pil
 
 SHAPES = [(3, 32, 32), (1, 20, 33), (3, 41, 24)]
 AFFINE = Image.Transform.AFFINE
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 
-def pictures(channels: int, height: int, width: int) -> Tensor:
-    """Noise, a gradient, few colours, one colour, low contrast, a disc, and two values only."""
-    noise = torch.randint(0, 256, (7, channels, height, width), generator=torch.Generator().manual_seed(0))
-    down, across = torch.arange(height)[:, None], torch.arange(width)
-    noise[1] = (down * 5 + across * 3) % 256
-    noise[2] = noise[2] // 86 * 80
-    noise[3] = noise[3, :, :1, :1]
-    noise[4] = noise[4] // 4 + 60
-    noise[5] = ((down - height / 2) ** 2 + (across - width / 2) ** 2 < 40) * 200
-    noise[6] = 17 + (noise[6] > 250)
-    return noise.to(torch.uint8)
-
-
-def to_pil(image: Tensor) -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy())
-
-
-def from_pil(image: Image.Image) -> Tensor:
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.dim() == 2 else pixels.permute(2, 0, 1)
-
-
 def difference(operation, reference, shape: tuple[int, int, int], magnitudes: Tensor) -> Tensor:
-    """Ours less Pillow's, for every picture at every magnitude."""
+    """Our pixels minus Pillow's, for every picture at every magnitude."""
     x = pictures(*shape)
     magnitude = magnitudes.double().repeat_interleave(len(x))
     x = x.repeat(len(magnitudes), 1, 1, 1)
@@ -49,19 +27,12 @@ def difference(operation, reference, shape: tuple[int, int, int], magnitudes: Te
     return ours.int() - torch.stack(pils).int()
 
 
-LOOK_UPS = {
-    "invert": (lambda image, _: ImageOps.invert(image), torch.zeros(1)),
-    "equalize": (lambda image, _: ImageOps.equalize(image), torch.zeros(1)),
-    "autocontrast": (lambda image, _: ImageOps.autocontrast(image), torch.zeros(1)),
-    "posterize": (lambda image, bits: ImageOps.posterize(image, int(bits)), torch.arange(1, 9)),
-    "solarize": (ImageOps.solarize, torch.arange(0, 257, 0.5)),
-}
 PLAIN = ("invert", "equalize", "autocontrast")  # without a magnitude
 
 
 @shapes
 @pytest.mark.parametrize("name", LOOK_UPS)
-def test_look_ups_have_every_bit_of_pillows(name, shape):
+def test_look_ups_equal_pillows_to_the_bit(name, shape):
     reference, magnitudes = LOOK_UPS[name]
     ours = getattr(image_ops, name)
     operation = (lambda x, _: ours(x)) if name in PLAIN else ours
@@ -70,7 +41,7 @@ def test_look_ups_have_every_bit_of_pillows(name, shape):
 
 @shapes
 @pytest.mark.parametrize("name", ["brightness", "contrast", "color", "sharpness"])
-def test_blends_are_pillows_enhancements_to_one_in_255(name, shape):
+def test_blends_differ_from_pillows_enhancements_by_at_most_one(name, shape):
     enhancer = getattr(ImageEnhance, name.capitalize())
 
     def reference(image: Image.Image, factor: float) -> Image.Image:
@@ -78,14 +49,14 @@ def test_blends_are_pillows_enhancements_to_one_in_255(name, shape):
 
     off = difference(getattr(image_ops, name), reference, shape, torch.linspace(0, 3, 31))
     assert off.abs().max() <= 1
-    assert (off != 0).float().mean() < 1e-4  # so far they are the same, to the bit
+    assert (off != 0).float().mean() < 1e-4  # 0 so far
 
 
 def fill_of(image: Image.Image) -> int | tuple[int, ...]:
     return 10 if image.mode == "L" else (10, 20, 30)
 
 
-def seen_through(*matrix, resample=Image.Resampling.NEAREST):
+def transform(*matrix, resample=Image.Resampling.NEAREST):
     """Pillow's reference for a map whose entries may be functions of the magnitude."""
 
     def reference(image: Image.Image, magnitude: float) -> Image.Image:
@@ -96,17 +67,17 @@ def seen_through(*matrix, resample=Image.Resampling.NEAREST):
 
 
 GEOMETRY = {
-    "shear_x": (seen_through(1, lambda m: m, 0, 0, 1, 0), torch.linspace(-1, 1, 41)),
-    "shear_y": (seen_through(1, 0, 0, lambda m: m, 1, 0), torch.linspace(-1, 1, 41)),
-    "translate_x": (seen_through(1, 0, lambda m: -m, 0, 1, 0), torch.arange(-34, 34, 0.4)),
-    "translate_y": (seen_through(1, 0, 0, 0, 1, lambda m: -m), torch.arange(-34, 34, 0.4)),
+    "shear_x": (transform(1, lambda m: m, 0, 0, 1, 0), torch.linspace(-1, 1, 41)),
+    "shear_y": (transform(1, 0, 0, lambda m: m, 1, 0), torch.linspace(-1, 1, 41)),
+    "translate_x": (transform(1, 0, lambda m: -m, 0, 1, 0), torch.arange(-34, 34, 0.4)),
+    "translate_y": (transform(1, 0, 0, 0, 1, lambda m: -m), torch.arange(-34, 34, 0.4)),
     "rotate": (lambda image, m: image.rotate(m, fillcolor=fill_of(image)), torch.linspace(-180, 180, 97)),
 }
 
 
 @shapes
 @pytest.mark.parametrize("name", GEOMETRY)
-def test_geometry_takes_the_nearest_pixels_that_pillow_takes(name, shape):
+def test_geometry_takes_the_nearest_pixels_of_pillow(name, shape):
     reference, magnitudes = GEOMETRY[name]
     fill = (10, 20, 30)[: shape[0]]
     off = difference(lambda x, m: getattr(image_ops, name)(x, m, fill), reference, shape, magnitudes)
@@ -122,55 +93,55 @@ def test_magnitudes_in_single_precision_differ_in_ties_only(shape):
 
 
 @shapes
-def test_any_affine_map_is_pillows_nearest_and_mixed(shape):
+def test_any_affine_map_is_pillows_nearest_and_bilinear(shape):
     C, H, W = shape
     x = pictures(*shape)
     generator = torch.Generator().manual_seed(1)
     matrix = torch.eye(2, 3).double() + 0.8 * torch.rand(len(x), 2, 3, generator=generator).double() - 0.4
     matrix[:, :, 2] *= 20
     fill = (10, 20, 30)[:C]
-    for bilinear, resample in ((False, Image.Resampling.NEAREST), (True, Image.Resampling.BILINEAR)):
-        ours = affine(x, matrix, fill, bilinear=bilinear)
+    for tolerance, name in enumerate(("nearest", "bilinear")):
+        ours, resample = affine(x, matrix, fill, name), Image.Resampling[name.upper()]
         entries = matrix.flatten(1).tolist()
         pils = [
             from_pil(to_pil(image).transform((W, H), AFFINE, e, resample, fillcolor=fill_of(to_pil(image))))
             for image, e in zip(x, entries, strict=True)
         ]
         off = (ours.int() - torch.stack(pils).int()).abs().amax(1)
-        assert (off > bilinear).float().mean() < 5e-3
+        assert (off > tolerance).float().mean() < 5e-3
 
 
 @shapes
-def test_turning_and_mixing_is_pillows_to_one_in_255(shape):
+def test_bilinear_rotation_differs_from_pillows_by_at_most_one(shape):
     def reference(image: Image.Image, degrees: float) -> Image.Image:
         return image.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=fill_of(image))
 
     fill = (10, 20, 30)[: shape[0]]
     magnitudes = torch.linspace(-179, 180, 50)
-    off = difference(lambda x, m: rotate(x, m, fill, bilinear=True), reference, shape, magnitudes).abs()
+    off = difference(lambda x, m: rotate(x, m, fill, resample="bilinear"), reference, shape, magnitudes).abs()
     assert (off > 1).any(1).float().mean() < 5e-3
 
 
 @shapes
 @pytest.mark.parametrize("name", ["shear_x", "shear_y"])
-def test_bicubic_shear_is_pillows_to_one_in_255(name, shape):
+def test_bicubic_shear_differs_from_pillows_by_at_most_one(name, shape):
     entries = (1, lambda m: m, 0, 0, 1, 0) if name == "shear_x" else (1, 0, 0, lambda m: m, 1, 0)
-    reference = seen_through(*entries, resample=Image.Resampling.BICUBIC)
+    reference = transform(*entries, resample=Image.Resampling.BICUBIC)
     shear = {"shear_x": shear_x, "shear_y": shear_y}[name]
     fill = (10, 20, 30)[: shape[0]]
     magnitudes = 0.3 / 9 * torch.arange(-9, 10)
-    off = difference(lambda x, m: shear(x, m, fill, bicubic=True), reference, shape, magnitudes)
+    off = difference(lambda x, m: shear(x, m, fill, resample="bicubic"), reference, shape, magnitudes)
     assert (off.abs() > 1).any(1).float().mean() < 5e-3
 
 
-def test_no_bits_are_black_and_bits_are_rounded():
+def test_posterize_rounds_the_number_of_bits():
     x = pictures(1, 5, 4)[:3]
     ours = image_ops.posterize(x, torch.tensor([0.2, 6.4, 7.6]))
     assert torch.equal(ours, x & torch.tensor([0, 0b11111100, 255])[:, None, None, None])
 
 
 @pytest.mark.parametrize("name", [*LOOK_UPS, "brightness", "contrast", "color", "sharpness", *GEOMETRY])
-def test_an_image_gets_what_it_would_get_alone(name):
+def test_an_image_does_not_depend_on_the_others_of_its_batch(name):
     x, m = pictures(3, 12, 15), torch.linspace(0.1, 7, 7)
     ours = getattr(image_ops, name)
     arguments = () if name in PLAIN else (m,)
@@ -182,7 +153,7 @@ def test_an_image_gets_what_it_would_get_alone(name):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", [*LOOK_UPS, "brightness", "contrast", "color", "sharpness", *GEOMETRY])
-def test_the_device_does_what_the_cpu_does_without_being_waited_for(name):
+def test_the_gpu_agrees_with_the_cpu_without_synchronising(name):
     x, m = pictures(3, 32, 32), torch.linspace(0.1, 7, 7).double()
     ours = getattr(image_ops, name)
     arguments = () if name in PLAIN else (m,)

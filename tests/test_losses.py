@@ -171,7 +171,7 @@ def test_hard_bootstrapping_is_cross_entropy_with_the_target_moved_towards_the_p
 def test_the_loss_of_a_mixed_image_is_the_weighted_mean_over_both_labels(seed):
     # Image i is the unit vector i, so a mixed image shows which images it mixes, and with which weights.
     batch = Batch(torch.eye(B)[:, :, None, None], HARD, torch.arange(B))
-    mixed = augmentations["mixup"].build()(batch, Rng(seed, "mixup"))
+    mixed = augmentations["mixup"].build().apply(batch, Rng(seed, "mixup"))
     logits = logits_of(B, K)
     of_label = torch.stack(
         [F.cross_entropy(logits, y.expand(B), reduction="none") for y in HARD.argmax(1)], 1

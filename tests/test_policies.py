@@ -6,15 +6,16 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageEnhance
 from scipy import stats
-from test_image_ops import LOOK_UPS, from_pil, pictures, to_pil
 from torch import Tensor
 from torchvision.transforms import autoaugment as theirs
 
 from lib.augment import autoaugment, fast_autoaugment, policy, trivialaugment
 from lib.augment.policy import FOURTEEN, NUMBER, OPERATIONS, Drawn, Range, magnitudes
-from lib.core.batch import Batch
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
+from tests.helpers.batches import batch_of
+from tests.helpers.distributions import fits, is_uniform
+from tests.helpers.pictures import LOOK_UPS, from_pil, pictures, to_pil
 
 NAMES = list(OPERATIONS)
 POLICIES = [name for name in augmentations.names() if hasattr(augmentations[name].build(), "draw")]
@@ -23,16 +24,6 @@ every = pytest.mark.parametrize("name", POLICIES)
 
 def draw(name: str, count: int, seed: int = 0, **options) -> Drawn:
     return augmentations[name].build(**options).draw(count, Rng(seed, name))
-
-
-def batch_of(x: Tensor) -> Batch:
-    return Batch(x, torch.ones(len(x), 1), torch.arange(len(x)))
-
-
-def fits(counts, shares) -> bool:
-    """Whether the counts are as likely as the shares make them."""
-    total = sum(counts)
-    return stats.chisquare(counts, [total * share for share in shares]).pvalue > 1e-3
 
 
 def torchvisions(name: str) -> str:
@@ -106,7 +97,7 @@ def test_magnitudes_are_those_of_torchvision_where_it_follows_the_papers(which):
 
 
 @pytest.mark.parametrize("magnitude", [0, 2.5, 10, 20])
-def test_randaugment_grows_with_its_magnitude_and_leaves_the_image_at_none(magnitude):
+def test_randaugment_grows_with_its_magnitude_and_is_the_identity_at_0(magnitude):
     drawn = draw("randaugment", 3000, magnitude=magnitude)
     ends = {
         "rotate": (0, 30),
@@ -144,7 +135,7 @@ def test_fast_autoaugment_has_the_493_pairs_of_its_authors():
 
 
 @pytest.mark.parametrize("which", ["cifar10", "svhn", "imagenet"])
-def test_every_pair_is_as_likely_and_its_operations_have_their_probabilities_and_signs(which):
+def test_pairs_are_equally_likely_and_operations_have_their_probabilities_and_signs(which):
     count = 40_000
     drawn = draw("autoaugment", count, policy=which)
     number, prob, _ = autoaugment._table(which, "paper")
@@ -163,7 +154,7 @@ def test_every_pair_is_as_likely_and_its_operations_have_their_probabilities_and
         assert (stats.binomtest(negative, moved, 0.5).pvalue > 1e-3) if signed and moved else negative == 0
 
 
-def test_the_two_operations_of_a_pair_are_applied_and_turned_independently():
+def test_the_two_operations_of_a_pair_have_independent_signs():
     drawn = draw("autoaugment", 50_000)
     both = drawn.operation[:, 0] == NUMBER["translate_y"]
     signs = drawn.magnitude[both & (drawn.operation[:, 1] == NUMBER["translate_y"])].sign()
@@ -192,7 +183,7 @@ def test_the_strengths_of_trivialaugment_are_equally_likely_and_go_both_ways():
     assert fits([steps[step] for step in sorted(steps)], shares)
 
 
-def test_the_pairs_of_fast_autoaugment_are_equally_likely_and_applied_in_their_shares():
+def test_pairs_of_fast_autoaugment_are_equally_likely_and_applied_with_their_probabilities():
     drawn = draw("fast_autoaugment", 60_000)
     number, prob, _ = fast_autoaugment._table()
     for k in range(2):
@@ -202,10 +193,10 @@ def test_the_pairs_of_fast_autoaugment_are_equally_likely_and_applied_in_their_s
         used = expected > 0
         assert not counts[~used].any()
         assert fits(counts[used].tolist(), expected[used].tolist())
-    assert stats.kstest(drawn.place.flatten()[:20_000], "uniform").pvalue > 1e-3
+    assert is_uniform(drawn.place.flatten()[:20_000])
 
 
-def test_the_port_never_turns_the_other_way_and_shears_bicubically():
+def test_the_port_rotates_one_way_and_shears_bicubically():
     drawn = draw("autoaugment", 20_000, variant="port")
     assert (drawn.magnitude[drawn.operation == NUMBER["rotate"]] > 0).all()
     assert not (drawn.operation == NUMBER["shear_y"]).any()
@@ -249,12 +240,12 @@ def by_hand(image: Image.Image, name: str, m: float, place: list[float] | None, 
 
 @every
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 20, 33)], ids=str)
-def test_a_policy_does_to_each_image_what_pillow_does_with_its_draw(name, shape):
+def test_a_policy_makes_the_images_that_pillow_makes_from_its_draws(name, shape):
     differing, pixels = 0, 0
     for seed in range(3):
         x = pictures(*shape).repeat(15, 1, 1, 1)[:101]
         drawn = draw(name, len(x), seed)
-        out = augmentations[name].build()(batch_of(x), Rng(seed, name)).x
+        out = augmentations[name].build().apply(batch_of(x), Rng(seed, name)).x
         for i, image in enumerate(x):
             expected = to_pil(image)
             for k, number in enumerate(drawn.operation[i].tolist()):
@@ -263,15 +254,14 @@ def test_a_policy_does_to_each_image_what_pillow_does_with_its_draw(name, shape)
                     expected = by_hand(expected, NAMES[number], drawn.magnitude[i, k].item(), place, 128)
             differing += int((out[i].int() - from_pil(expected).int()).abs().amax(0).gt(1).sum())
             pixels += image[0].numel()
-    assert differing / pixels < 1e-3  # the blends are the same to the bit so far, so nothing builds up
+    assert differing / pixels < 1e-3  # blends are exact so far, so differences do not add up
 
 
-def test_the_port_does_to_each_image_what_pillow_does_with_its_draw():
+def test_the_port_makes_the_images_that_pillow_makes_from_its_draws():
     x = pictures(3, 32, 32)[[0, 1, 5]].repeat(60, 1, 1, 1)
     drawn = draw("autoaugment", len(x), variant="port")
-    single = (drawn.operation != 0).sum(
-        1
-    ) == 1  # what is one off after a shear may differ by more after a look-up
+    # A pixel that is one off after a shear may differ by more after a look-up: only single operations.
+    single = (drawn.operation != 0).sum(1) == 1
     out = drawn.apply(x, 128)
     differing, checked = 0, 0
     for i in single.nonzero()[:, 0].tolist():
@@ -286,24 +276,24 @@ def test_the_port_does_to_each_image_what_pillow_does_with_its_draw():
 
 
 @every
-def test_images_of_a_batch_are_augmented_apart(name):
+def test_equal_images_of_a_batch_are_augmented_differently(name):
     x = pictures(3, 32, 32)[4:5].repeat(64, 1, 1, 1)
-    out = augmentations[name].build()(batch_of(x), Rng(0, name)).x
+    out = augmentations[name].build().apply(batch_of(x), Rng(0, name)).x
     assert len({image.numpy().tobytes() for image in out}) > 20
 
 
 @every
 @pytest.mark.parametrize("shape", [(1, 3, 32, 32), (1, 1, 5, 9), (13, 1, 9, 5)], ids=str)
-def test_small_odd_and_grey_batches_keep_their_form(name, shape):
+def test_small_odd_and_grey_images_keep_their_shape_and_type(name, shape):
     x = pictures(*shape[1:]).repeat(2, 1, 1, 1)[: shape[0]]
     for seed in range(20):
-        out = augmentations[name].build()(batch_of(x), Rng(seed, name)).x
+        out = augmentations[name].build().apply(batch_of(x), Rng(seed, name)).x
         assert out.shape == x.shape
         assert out.dtype == torch.uint8
 
 
 @every
-def test_the_draw_does_not_depend_on_what_else_is_drawn_on_the_device(name):
+def test_draws_do_not_depend_on_other_draws_on_the_device(name):
     one, other = Rng(3, name), Rng(3, name)
     other.uniform(5, like=torch.zeros(1))
     first, second = (augmentations[name].build().draw(50, rng) for rng in (one, other))
@@ -321,19 +311,19 @@ def test_the_draw_does_not_depend_on_what_else_is_drawn_on_the_device(name):
         ("randaugment", {"magnitude": 31}, "magnitude"),
     ],
 )
-def test_bad_values_are_refused_by_name(name, options, fault):
+def test_values_out_of_bounds_are_rejected(name, options, fault):
     with pytest.raises(ValueError, match=f"^{fault} must be"):
         augmentations[name].build(**options)
 
 
 @pytest.mark.gpu
 @every
-def test_the_device_gives_what_the_cpu_gives_without_being_waited_for(name):
+def test_the_gpu_agrees_with_the_cpu_without_synchronising(name):
     x = pictures(3, 32, 32).repeat(30, 1, 1, 1)
     augment, on_device = augmentations[name].build(), x.cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        out = augment(batch_of(on_device), Rng(0, name)).x
+        out = augment.apply(batch_of(on_device), Rng(0, name)).x
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(out.cpu(), augment(batch_of(x), Rng(0, name)).x)
+    assert torch.equal(out.cpu(), augment.apply(batch_of(x), Rng(0, name)).x)

@@ -1,1 +1,1 @@
-"""Augmentations: maps of a batch, batched on the data's device, with a draw of their own for every sample."""
+"""Augmentations: maps of a batch, computed on the device that holds it, with a draw for each sample."""

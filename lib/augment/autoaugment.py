@@ -1,8 +1,7 @@
 """AutoAugment (Cubuk et al. 2018, arXiv:1805.09501): one of 25 learned pairs of operations for each image.
 
-The pairs are those of the appendix's tables, the operations and their ranges those of its table of
-operations. Ten levels are spaced evenly over a range. Brightness, colour, contrast and sharpness go from 0.1
-to 1.9 with the level, as there: below level 4.5 they take away, above it they add.
+Pairs, operations and ranges are those of the paper's appendix. Ten levels divide a range evenly. Brightness,
+colour, contrast and sharpness go from 0.1 to 1.9: levels below 4.5 weaken them, higher ones strengthen them.
 """
 
 from dataclasses import dataclass
@@ -117,8 +116,8 @@ PAIRS = {"cifar10": CIFAR10, "svhn": SVHN, "imagenet": IMAGENET}
 
 PAPER = AUTOAUGMENT_GEOMETRY | AUTOAUGMENT_COLOR | dict.fromkeys(ENHANCEMENTS, Range(0.1, 1.9))
 
-# A widely copied PyTorch port of 2018: rotation is never negative, shear is bicubic, and enhancements go
-# either way from the image with the level.
+# A widely copied PyTorch port of 2018: rotation is never negative, shear is bicubic, and enhancements both
+# weaken and strengthen with the level.
 PORT = (
     AUTOAUGMENT_GEOMETRY
     | AUTOAUGMENT_COLOR
@@ -136,8 +135,8 @@ PORT = (
 )
 @dataclass(frozen=True)
 class AutoAugment(Policy):
-    policy: Literal["cifar10", "svhn", "imagenet"] = "cifar10"  # the data set that it was learned on
-    variant: Literal["paper", "port"] = "paper"  # port: rotates one way, cubic shear, enhances either way
+    policy: Literal["cifar10", "svhn", "imagenet"] = "cifar10"  # data set that it was learned on
+    variant: Literal["paper", "port"] = "paper"  # port: one-way rotation, bicubic shear
 
     def draw(self, count: int, rng: Rng) -> Drawn:
         operation, prob, level = _table(self.policy, self.variant)  # (25, 2) each
@@ -151,7 +150,7 @@ class AutoAugment(Policy):
 
 @cache
 def _table(policy: str, variant: str) -> tuple[Tensor, Tensor, Tensor]:
-    """The number, probability and level of each operation of each pair; level 0 where there is none."""
+    """The number, probability and level of each operation of each pair; level 0 for those without one."""
     lines = PAIRS[policy].strip().splitlines()
     items = [[item.split() for item in line.split(",")] for line in lines]
     shear = "bicubic_shear" if variant == "port" else "shear"

@@ -1,15 +1,17 @@
-"""Colour jitter (Howard 2013, arXiv:1312.5402): four enhancements of each image, in an order of its own.
+"""Colour jitter (Howard 2013, arXiv:1312.5402): four enhancements of each image in a random order.
 
-The ranges are those that SimCLR (Chen et al. 2020, arXiv:2002.05709, appendix A) has at strength 0.5, its
-choice for CIFAR-10. SimCLR jitters four images in five, this every one.
+The ranges are those of SimCLR (Chen et al. 2020, arXiv:2002.05709, appendix A) at strength 0.5, its choice
+for CIFAR-10. SimCLR jitters four images in five, this every one.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 
 from ..core.batch import Batch
-from ..core.errors import require
+from ..core.contracts import NonNegative
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -25,22 +27,16 @@ from .policy import NUMBER, Drawn
 )
 @dataclass(frozen=True)
 class ColorJitter(Augmentation):
-    brightness: float = 0.4  # b draws a factor from 1 - b (not below 0) to 1 + b; 0 is black
-    contrast: float = 0.4  # likewise; 0 is the image's mean grey
-    saturation: float = 0.4  # likewise; 0 is the image in grey
-    hue: float = 0.1  # the farthest turn of the wheel of colours, either way; 0.5 is half of it
+    brightness: NonNegative = 0.4  # b: the factor is drawn from max(0, 1 - b) to 1 + b; 0 is black
+    contrast: NonNegative = 0.4  # likewise; 0 is the image's mean grey
+    saturation: NonNegative = 0.4  # likewise; 0 is the image in grey
+    hue: Annotated[float, Interval(ge=0, le=0.5)] = 0.1  # largest rotation of the colour wheel, in turns
 
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("brightness", "contrast", "saturation"):
-            require(getattr(self, name) >= 0, name, "at least 0", getattr(self, name))
-        require(0 <= self.hue <= 0.5, "hue", "from 0 to 0.5", self.hue)
-
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         return batch.replace(x=self.drawn(len(batch), rng).apply(batch.x, 0))
 
     def drawn(self, count: int, rng: Rng) -> Drawn:
-        """For each image the four enhancements in any order, all 24 equally likely."""
+        """The four enhancements of each image in any order, all 24 equally likely."""
         reach = torch.tensor([self.brightness, self.contrast, self.saturation, self.hue]).double()
         middle = torch.tensor([1.0, 1.0, 1.0, 0.0]).double()
         low = torch.maximum(middle - reach, torch.tensor([0, 0, 0, -0.5]).double())

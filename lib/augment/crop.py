@@ -8,11 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.contracts import Count
 from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .pipeline import Augmentation
+
+Border = Literal["zero", "reflect"]
 
 
 @augmentations.register(
@@ -20,36 +23,36 @@ from .pipeline import Augmentation
 )
 @dataclass(frozen=True)
 class Crop(Augmentation):
-    padding: int = 4  # pixels added on every side before the crop
-    mode: Literal["zero", "reflect"] = "zero"  # what they hold: black, or the mirrored border
+    padding: Count = 4  # pixels added on every side before the crop
+    mode: Border = "zero"  # what they hold: black, or the mirrored border
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.padding > 0, "padding", "at least 1", self.padding)
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
+        return batch.replace(x=shifted(batch.x, self.padding, self.mode, rng))
 
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
-        x, p = batch.x, self.padding
-        B, _, H, W = x.shape
-        require(
-            self.mode == "zero" or p < min(H, W),
-            "padding",
-            f"below the image's side {min(H, W)} to reflect",
-            p,
-        )
-        top, left = rng.integers(0, 2 * p + 1, 2, B, like=x)
-        x = _cropped(self._words(x), top, left, H, -(-W // 8))
-        return batch.replace(x=x[..., :W].contiguous())
 
-    def _words(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) padded and in words of eight pixels; a crop has one word more than it needs."""
-        W, p = x.shape[-1], self.padding
-        words = (2 * p - 1) // 8 + -(-W // 8) + 1
-        if self.mode == "reflect":
-            x = F.pad(x, (p, p, p, p), mode="reflect")
-            padded = F.pad(x, (0, 8 * words - W - 2 * p))
-        else:
-            padded = F.pad(x, (p, 8 * words - W - p, p, p))
-        return padded.contiguous().view(torch.int64)
+def shifted(x: Tensor, pixels: int, mode: Border, rng: Rng) -> Tensor:
+    """Images (B, C, H, W) uint8, each moved by up to `pixels` along both axes, all shifts equally likely.
+
+    It is a random crop of the padded image.
+    """
+    B, _, H, W = x.shape
+    rule = f"zero to move images of {H}x{W} by up to {pixels} pixels"
+    require(mode == "zero" or pixels < min(H, W), "mode", rule, mode)
+    top, left = rng.integers(0, 2 * pixels + 1, 2, B, like=x)
+    x = _cropped(_padded_words(x, pixels, mode), top, left, H, -(-W // 8))
+    return x[..., :W].contiguous()
+
+
+def _padded_words(x: Tensor, p: int, mode: Border) -> Tensor:
+    """(B, C, H, W) padded by p pixels, in words of eight pixels; a crop has one word more than it needs."""
+    W = x.shape[-1]
+    words = (2 * p - 1) // 8 + -(-W // 8) + 1
+    if mode == "reflect":
+        x = F.pad(x, (p, p, p, p), mode="reflect")
+        padded = F.pad(x, (0, 8 * words - W - 2 * p))
+    else:
+        padded = F.pad(x, (p, 8 * words - W - p, p, p))
+    return padded.contiguous().view(torch.int64)
 
 
 def _cropped(words: Tensor, top: Tensor, left: Tensor, height: int, length: int) -> Tensor:

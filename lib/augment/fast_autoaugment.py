@@ -1,8 +1,8 @@
 """Fast AutoAugment (Lim et al. 2019, arXiv:1905.00397): one of 493 pairs, found on a part of CIFAR-10.
 
 The pairs in fast_autoaugment.csv are the authors' `fa_reduced_cifar10` (kakaobrain/fast-autoaugment, MIT
-licence, copyright 2019 Ildoo Kim), taken from the package archai 1.0.0. Ranges and the meaning of a level are
-as in the authors' code: 0 to 1 goes from one end of a range to the other, and a coin mirrors the geometry.
+licence, copyright 2019 Ildoo Kim), taken from the package archai 1.0.0. Ranges and levels are those of the
+authors' code: levels from 0 to 1 go from one end of a range to the other, and geometry is mirrored at random.
 """
 
 import csv
@@ -43,7 +43,7 @@ class FastAutoAugment(Policy):
         applied = rng.host_uniform(count, 2) < prob[pair]
         coin = rng.host_integers(0, 2, count, 2) == 1
         magnitude = magnitudes(RANGES, operation[pair], strength[pair], coin)
-        # Bits are cut to whole ones by the authors, not rounded.
+        # The authors truncate the number of bits, and do not round it.
         magnitude = torch.where(operation[pair] == NUMBER["posterize"], magnitude.floor(), magnitude)
         place = rng.host_uniform(count, 2, 2)
         return Drawn(torch.where(applied, operation[pair], NUMBER["identity"]), magnitude, place)
@@ -59,6 +59,6 @@ def _table() -> tuple[Tensor, Tensor, Tensor]:
         torch.tensor([[float(item[i]) for item in pair] for pair in pairs], dtype=torch.float64)
         for i in (1, 2)
     )
-    # The geometry's levels go from the negative end of a range to the positive one.
+    # Levels of geometric operations go from the negative end of a range to the positive one.
     centred = torch.isin(number, torch.tensor([NUMBER[name] for name in GEOMETRY]))
     return number, prob, torch.where(centred, 2 * level - 1, level)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..core.batch import Batch
+from ..core.contracts import Probability
 from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
@@ -15,24 +16,23 @@ from .pipeline import Augmentation
 @augmentations.register("flip", stage=Stage.GEOMETRY, aliases=("hflip", "random_horizontal_flip"))
 @dataclass(frozen=True)
 class Flip(Augmentation):
-    prob: float = 0.5  # of mirroring an image
+    prob: Probability = 0.5  # of mirroring an image
     alternating: bool = False  # mirror each image in every other epoch, half of them in odd ones
 
     def __post_init__(self):
         super().__post_init__()
-        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
-        require(
-            self.prob == 0.5 or not self.alternating, "prob", "left at 0.5 with alternating flips", self.prob
-        )
+        holds = self.prob == 0.5 or not self.alternating
+        require(holds, "prob", "left at 0.5 with alternating flips", self.prob)
 
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         if self.alternating:
-            # Only the parity of the epoch may matter, so the coin of an image must not depend on the step.
-            coin = Rng(rng.key[0], "flip").per_image(batch.index) < 0.5
-            mirrored = coin ^ (batch.epoch % 2 == 1)
+            require(batch.index is not None, "index", "given for alternating flips", batch.index)
+            # Only the parity of the epoch may matter, so the draw of an image must not depend on the step.
+            drawn = Rng(rng.key[0], "flip").per_image(batch.index) < 0.5
+            mirrored = drawn ^ (batch.epoch % 2 == 1)
         else:
             mirrored = rng.uniform(len(batch), like=batch.x) < self.prob
-        # The bits in which the two differ, where mirrored: torch.where takes three times as long on bytes.
+        # XOR with the bits that differ, where mirrored: torch.where takes three times as long on bytes.
         differ = batch.x.flip(-1).bitwise_xor_(batch.x)
         chosen = differ.bitwise_and_(-mirrored.to(torch.uint8)[:, None, None, None])
         return batch.replace(x=chosen.bitwise_xor_(batch.x))

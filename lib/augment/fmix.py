@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.batch import Batch
-from ..core.errors import require
+from ..core.contracts import NonNegative, Positive
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -19,27 +19,22 @@ from .pipeline import Mix
 @augmentations.register("fmix", stage=Stage.MIX, paper="Harris et al. 2020, arXiv:2002.12047")
 @dataclass(frozen=True)
 class FMix(Mix):
-    alpha: float = 1.0  # Beta(alpha, alpha) draws the share of the first image; 1.0 in the paper
-    decay: float = 3.0  # power by which the noise falls with frequency: the larger, the smoother (delta)
+    alpha: Positive = 1.0  # Beta(alpha, alpha) draws the area of the first image; 1.0 in the paper
+    decay: NonNegative = 3.0  # power by which the noise falls with frequency; larger is smoother (delta)
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.alpha > 0, "alpha", "above 0", self.alpha)
-        require(self.decay >= 0, "decay", "at least 0", self.decay)
-
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         H, W = batch.x.shape[-2:]
         draw = draws(self.per_sample, batch, rng)
         pasted = (draw.beta(self.alpha) * (H * W)).round()
         grey = _low_frequency(draw.normal(2, H, W // 2 + 1), W, self.decay)
-        # The threshold with the wanted number of pixels below it; where all are wanted, it is above the last.
+        # The threshold with that number of pixels below it; above the last if all are pasted.
         sorted_grey = F.pad(grey.flatten(1).sort(1).values, (0, 1), value=math.inf)
         threshold = sorted_grey.gather(1, pasted[:, :, 0].long())[:, :, None]
         return paste(batch, batch.shuffled(rng), grey < threshold)
 
 
 def _low_frequency(noise: Tensor, width: int, decay: float) -> Tensor:
-    """(N, 2, H, W/2 + 1) normal numbers, the parts of a complex spectrum, to smooth real maps (N, H, W)."""
+    """Smooth real maps (N, H, W) from normal noise (N, 2, H, W/2 + 1), the parts of a complex spectrum."""
     height = noise.shape[2]
     down = torch.fft.fftfreq(height, device=noise.device)[:, None]
     frequency = torch.hypot(down, torch.fft.rfftfreq(width, device=noise.device))

@@ -1,12 +1,14 @@
 """GridMask (Chen et al. 2020, arXiv:2001.04086, section 3): hide squares that form a regular grid."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from ..core.batch import Batch
-from ..core.contracts import Epoch
+from ..core.contracts import Count, Epoch, Probability
 from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
@@ -18,22 +20,19 @@ from .pipeline import Augmentation
 @augmentations.register("gridmask", stage=Stage.ERASE, paper="Chen et al. 2020, arXiv:2001.04086")
 @dataclass(frozen=True)
 class GridMask(Augmentation):
-    ratio: float = 0.4  # r, the visible share of a unit's side; 2r - r^2 of the pixels stay visible
-    unit_min: int = 24  # smallest side of the grid's units in pixels (d)
-    unit_max: int = 32  # largest side
-    prob: float = 1.0  # of masking an image
-    ramp: Epoch = 0  # epochs in which prob rises from 0, as in the paper; 0 is at once
+    ratio: Annotated[float, Interval(ge=0, le=1)] = 0.4  # r: visible part of a unit's side; keeps 2r - r^2
+    unit_min: Count = 24  # smallest side of the grid's units in pixels (d)
+    unit_max: Count = 32  # largest side
+    prob: Probability = 1.0  # of masking an image
+    ramp: Epoch = 0  # epochs in which prob rises from 0, as in the paper; 0: it does not rise
 
     def __post_init__(self):
         super().__post_init__()
-        require(0 <= self.ratio <= 1, "ratio", "between 0 and 1", self.ratio)
         require(
-            0 < self.unit_min <= self.unit_max, "unit_min", "at least 1 and at most unit_max", self.unit_min
+            self.unit_min <= self.unit_max, "unit_min", f"at most unit_max {self.unit_max}", self.unit_min
         )
-        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
-        require(self.ramp >= 0, "ramp", "at least 0", self.ramp)
 
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         x = batch.x
         B, _, H, W = x.shape
         unit = rng.integers(self.unit_min, self.unit_max + 1, B, like=x)

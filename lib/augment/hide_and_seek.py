@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..core.batch import Batch
-from ..core.errors import require
+from ..core.contracts import Count, Probability
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -18,18 +18,13 @@ from .pipeline import Augmentation
 )
 @dataclass(frozen=True)
 class HideAndSeek(Augmentation):
-    patch: int = 8  # side of a patch in pixels (S)
-    prob: float = 0.5  # of hiding a patch (p_hide)
+    patch: Count = 8  # side of a patch in pixels (S)
+    prob: Probability = 0.5  # of hiding a patch (p_hide)
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.patch > 0, "patch", "at least 1", self.patch)
-        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
-
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         x, S = batch.x, self.patch
         B, _, H, W = x.shape
         hidden = rng.uniform(B, 1, -(-H // S), -(-W // S), like=x) < self.prob
         hidden = hidden.to(x.dtype).repeat_interleave(S, 2).repeat_interleave(S, 3)[..., :H, :W]
-        # The mean colour keeps the activations' mean as it is in the test, where nothing is hidden.
+        # The mean colour keeps the mean of the activations as it is at test time, where nothing is hidden.
         return batch.replace(x=erased(x, hidden))

@@ -1,8 +1,8 @@
-"""Operations on batches of uint8 images, each image with a magnitude of its own, as Pillow defines them.
+"""Operations on batches of uint8 images with one magnitude per image, as Pillow defines them.
 
-Images are (n, C, H, W) with one channel or three. A magnitude is (n,), on the images' device or on the CPU,
-where its conversion is the same for every device and no device is waited for. Names and meanings are those of
-`PIL.ImageOps` (posterize, solarize, invert, equalize, autocontrast), `PIL.ImageEnhance` (brightness,
+Images are (n, C, H, W) with one channel or three. Magnitudes are (n,), on the images' device or on the CPU:
+there they are the same for every device, and copying them does not wait for it. Names and meanings are those
+of `PIL.ImageOps` (posterize, solarize, invert, equalize, autocontrast), `PIL.ImageEnhance` (brightness,
 contrast, color, sharpness: 0 is the degenerate image, 1 the image itself) and `PIL.Image.transform`.
 """
 
@@ -11,44 +11,38 @@ import math
 import torch
 from torch import Tensor
 
-from .resample import Fill, affine, affine_bicubic
+from .resample import Fill, Resample, affine
 
 # Geometry
 
 
-def shear_x(
-    x: Tensor, slope: Tensor, fill: Fill = 0, bicubic: bool = False, bilinear: bool = False
-) -> Tensor:
-    """Rows move to the left, by `slope` pixels more with each row down."""
-    matrix = _matrix((1, slope, 0), (0, 1, 0))
-    return affine_bicubic(x, matrix, fill) if bicubic else affine(x, matrix, fill, bilinear)
+def shear_x(x: Tensor, slope: Tensor, fill: Fill = 0, resample: Resample = "nearest") -> Tensor:
+    """Move rows to the left, by `slope` pixels more with each row down."""
+    return affine(x, _matrix((1, slope, 0), (0, 1, 0)), fill, resample)
 
 
-def shear_y(
-    x: Tensor, slope: Tensor, fill: Fill = 0, bicubic: bool = False, bilinear: bool = False
-) -> Tensor:
-    """Columns move up, by `slope` pixels more with each column to the right."""
-    matrix = _matrix((1, 0, 0), (slope, 1, 0))
-    return affine_bicubic(x, matrix, fill) if bicubic else affine(x, matrix, fill, bilinear)
+def shear_y(x: Tensor, slope: Tensor, fill: Fill = 0, resample: Resample = "nearest") -> Tensor:
+    """Move columns up, by `slope` pixels more with each column to the right."""
+    return affine(x, _matrix((1, 0, 0), (slope, 1, 0)), fill, resample)
 
 
 def translate_x(x: Tensor, pixels: Tensor, fill: Fill = 0) -> Tensor:
-    """Moves to the right by so many pixels, to the left where they are negative."""
+    """Move to the right by `pixels`, to the left where they are negative."""
     return affine(x, _matrix((1, 0, -pixels), (0, 1, 0)), fill)
 
 
 def translate_y(x: Tensor, pixels: Tensor, fill: Fill = 0) -> Tensor:
-    """Moves down by so many pixels, up where they are negative."""
+    """Move down by `pixels`, up where they are negative."""
     return affine(x, _matrix((1, 0, 0), (0, 1, -pixels)), fill)
 
 
-def rotate(x: Tensor, degrees: Tensor, fill: Fill = 0, bilinear: bool = False) -> Tensor:
-    """Turns around the centre, counterclockwise."""
+def rotate(x: Tensor, degrees: Tensor, fill: Fill = 0, resample: Resample = "nearest") -> Tensor:
+    """Rotate around the centre, counterclockwise."""
     H, W = x.shape[-2:]
     angle = degrees * (-math.pi / 180)
     cos, sin = angle.cos(), angle.sin()
     centre = torch.stack((W / 2 - cos * (W / 2) - sin * (H / 2), H / 2 + sin * (W / 2) - cos * (H / 2)))
-    return affine(x, _matrix((cos, sin, centre[0]), (-sin, cos, centre[1])), fill, bilinear)
+    return affine(x, _matrix((cos, sin, centre[0]), (-sin, cos, centre[1])), fill, resample)
 
 
 def _matrix(*rows: tuple[Tensor | float, ...]) -> Tensor:
@@ -59,11 +53,11 @@ def _matrix(*rows: tuple[Tensor | float, ...]) -> Tensor:
 
 
 def cut_square(x: Tensor, side: Tensor, place: Tensor, fill: int = 0) -> Tensor:
-    """Fills a square, clipped by the border.
+    """Fill a square, clipped by the border.
 
     Args:
         side: (n,) pixels from its first row or column to its last, which are rounded down.
-        place: (n, 2) its centre, as shares of the height and the width.
+        place: (n, 2) its centre, as fractions of the height and the width.
     """
     inside = []
     for dim, size in enumerate(x.shape[-2:]):
@@ -86,34 +80,33 @@ def brightness(x: Tensor, factor: Tensor) -> Tensor:
 def contrast(x: Tensor, factor: Tensor) -> Tensor:
     """0 is the mean of the image in grey."""
     pixels = x.shape[2] * x.shape[3]
-    total = (
-        _grey(x.float()).sum(3, keepdim=True).long().sum(2, keepdim=True)
-    )  # a row's sum is exact in a float
+    rows = _grey(x.float()).sum(3, keepdim=True)  # exact in a float
+    total = rows.long().sum(2, keepdim=True)
     mean = torch.div(2 * total + pixels, 2 * pixels, rounding_mode="floor")
     return _blend(mean.float(), x, factor)
 
 
 def color(x: Tensor, factor: Tensor) -> Tensor:
-    """0 is the image in grey. An image of one channel stays what it is."""
+    """0 is the image in grey. Images of one channel do not change."""
     return _blend(_grey(x.float()), x, factor)
 
 
 def hue(x: Tensor, turn: Tensor) -> Tensor:
-    """Turns the wheel of colours by a share of its circle, at the same value and chroma.
+    """Rotate the colour wheel by `turn` turns, at the same value and chroma.
 
-    The wheel of HSV (Smith 1978), in floats: in Pillow's three bytes most colours change when nothing is
-    turned. An image of one channel has no hue.
+    It is the wheel of HSV (Smith 1978), in floats: rounded to Pillow's three bytes, most colours change even
+    without a rotation. Images of one channel have no hue.
     """
     if x.shape[1] == 1:
         return x
     red, green, blue = x.float().split(1, 1)
     high = torch.maximum(torch.maximum(red, green), blue)
     chroma = high - torch.minimum(torch.minimum(red, green), blue)
-    # In sixths of the circle from red. Grey has none, and stays what it is with a chroma of 0.
+    # In sixths of a turn from red. Grey has no hue, and does not change because its chroma is 0.
     scale = chroma.clamp(min=1).reciprocal_()
     sixth = torch.where(high == green, (blue - red).mul_(scale).add_(2), (red - green).mul_(scale).add_(4))
     sixth = torch.where(high == red, (green - blue).mul_(scale), sixth)
-    # Red, green and blue are full over two sixths, absent over two, and change linearly between.
+    # Red, green and blue are full for two sixths, absent for two, and change linearly between them.
     start = 5 - 2 * torch.arange(3, device=x.device)[:, None, None]
     place = sixth + 6 * _per_image(turn, x) + start
     place.sub_((place * (1 / 6)).floor_().mul_(6))  # a third of the time of the remainder
@@ -122,7 +115,7 @@ def hue(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def sharpness(x: Tensor, factor: Tensor) -> Tensor:
-    """0 is the image smoothed: the centre counts 5, its eight neighbours 1, and the border stays."""
+    """0 is the smoothed image: weight 5 for the centre, 1 for its eight neighbours; the border stays."""
     wide = x.short()
     rows = wide[:, :, :-2] + wide[:, :, 1:-1] + wide[:, :, 2:]
     box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
@@ -136,7 +129,7 @@ def _blend(degenerate: Tensor, x: Tensor, factor: Tensor) -> Tensor:
 
 
 def _clipped(x: Tensor) -> Tensor:
-    """Cut, not rounded, as Pillow does."""
+    """Truncated, not rounded, like Pillow."""
     return x.clamp_(0, 255).to(torch.uint8)
 
 
@@ -161,22 +154,22 @@ def invert(x: Tensor) -> Tensor:
 
 
 def posterize(x: Tensor, bits: Tensor) -> Tensor:
-    """Keeps the `bits` highest bits, rounded to whole ones; none below 0, all above 8."""
+    """Keep the `bits` highest bits, rounded to an integer from 0 to 8."""
     mask = (256 - 2 ** (8 - bits.round().clamp(0, 8))).to(x.device, torch.uint8, non_blocking=True)
     return x & mask[:, None, None, None]
 
 
 def solarize(x: Tensor, threshold: Tensor) -> Tensor:
-    """Inverts the pixels at and above the threshold, 0 to 256."""
+    """Invert the pixels at and above the threshold, 0 to 256."""
     first = threshold.ceil().to(x.device, torch.int16, non_blocking=True)[:, None, None, None]
-    # Compared as bytes: above one less than the first inverted value, or above nothing at all.
+    # Compared as bytes: above one less than the first inverted value, or unconditionally.
     inverted = (x > (first - 1).clamp(0, 255).to(torch.uint8)) | (first <= 0)
     return x ^ inverted.to(torch.uint8).neg_()
 
 
 def autocontrast(x: Tensor) -> Tensor:
-    """Stretches each channel so that its darkest pixel is 0 and its brightest 255."""
-    # Pillow computes in doubles, and cuts: a float would be one less where the true value is a whole number.
+    """Stretch each channel so that its darkest pixel is 0 and its brightest 255."""
+    # Pillow computes in doubles and truncates: a float would be one less where the true value is an integer.
     exact = torch.float32 if x.device.type == "mps" else torch.float64
     planes = x.flatten(0, 1).flatten(1)
     low, high = (end.to(exact) for end in planes.aminmax(dim=1, keepdim=True))
@@ -187,7 +180,7 @@ def autocontrast(x: Tensor) -> Tensor:
 
 
 def equalize(x: Tensor) -> Tensor:
-    """Makes all values about equally frequent in each channel."""
+    """Make all values about equally frequent in each channel."""
     planes = x.flatten(0, 1).flatten(1)
     index = planes.long()
     count = torch.zeros(len(planes), 256, dtype=torch.int32, device=x.device)

@@ -1,10 +1,12 @@
-"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719, section 3): any few operations, one strength for all."""
+"""RandAugment (Cubuk et al. 2019, arXiv:1909.13719, section 3): random operations of one strength."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -22,7 +24,7 @@ from .policy import (
 
 FULL = 10  # the magnitude at the end of AutoAugment's ranges
 
-# The strength is to grow with the magnitude, so enhancements go away from the image, either way.
+# Enhancements move away from the image in both directions, so that the strength grows with the magnitude.
 RANGES = AUTOAUGMENT_GEOMETRY | AUTOAUGMENT_COLOR | dict.fromkeys(ENHANCEMENTS, Range(1, 1.9, signed=True))
 
 
@@ -34,13 +36,10 @@ RANGES = AUTOAUGMENT_GEOMETRY | AUTOAUGMENT_COLOR | dict.fromkeys(ENHANCEMENTS, 
 )
 @dataclass(frozen=True)
 class RandAugment(Policy):
-    num_ops: int = 2  # operations for an image, one after the other (N)
-    magnitude: float = 9.0  # of them all (M); 10 is the end of AutoAugment's ranges, more goes beyond it
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.num_ops > 0, "num_ops", "at least 1", self.num_ops)
-        require(0 <= self.magnitude <= 30, "magnitude", "from 0 to 30", self.magnitude)
+    num_ops: Count = 2  # operations per image, applied one after the other (N)
+    magnitude: Annotated[float, Interval(ge=0, le=30)] = (
+        9.0  # of all operations (M); 10 is AutoAugment's most
+    )
 
     def draw(self, count: int, rng: Rng) -> Drawn:
         numbers = torch.tensor([NUMBER[name] for name in FOURTEEN])

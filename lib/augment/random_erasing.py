@@ -1,23 +1,26 @@
 """Random erasing (Zhong et al. 2017, arXiv:1708.04896, algorithm 1): fill a random rectangle with noise."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.contracts import Fraction, Probability
 from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
-from .erase import erased, noise, rectangle, within
+from .erase import black, erased, noise, rectangle, within
 from .pipeline import Augmentation
 
 # The algorithm draws until a rectangle lies inside the image. A loop would have to look at the data, so 32
-# are drawn at once and the first that fits is taken; the default rectangles all miss once in some 10^5
-# images.
+# are drawn at once and the first that fits is used. The default rectangles all miss in one of 10^5 images.
 ATTEMPTS = 32
+
+Area = Annotated[float, Interval(gt=0, lt=1)]
 
 
 @augmentations.register(
@@ -29,25 +32,20 @@ ATTEMPTS = 32
 )
 @dataclass(frozen=True)
 class RandomErasing(Augmentation):
-    prob: float = 0.5  # of erasing an image
-    area_min: float = 0.02  # smallest erased share of the image (s_l)
-    area_max: float = 0.4  # largest erased share of the image (s_h)
-    ratio_min: float = 0.3  # smallest height over width (r_1); the largest is its inverse
+    prob: Probability = 0.5  # of erasing a part of an image
+    area_min: Area = 0.02  # smallest erased fraction of the image (s_l)
+    area_max: Area = 0.4  # largest erased fraction of the image (s_h)
+    ratio_min: Fraction = 0.3  # smallest height over width (r_1); the largest is its inverse
     fill: Literal["pixel", "channel", "constant", "black"] = "pixel"  # one random value for each, or black
-    inverted: bool = False  # read prob as that of leaving an image as it is, like an older project
+    inverted: bool = False  # erase with probability 1 - prob, as an older project does
 
     def __post_init__(self):
         super().__post_init__()
-        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
         require(
-            0 < self.area_min <= self.area_max < 1,
-            "area_min",
-            "above 0 and at most area_max < 1",
-            self.area_min,
+            self.area_min <= self.area_max, "area_min", f"at most area_max {self.area_max}", self.area_min
         )
-        require(0 < self.ratio_min <= 1, "ratio_min", "above 0 and at most 1", self.ratio_min)
 
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         x = batch.x
         B, _, H, W = x.shape
         u = rng.uniform(5, B, ATTEMPTS, like=x)
@@ -61,12 +59,12 @@ class RandomErasing(Augmentation):
         columns = _touched(left.gather(1, first), width.gather(1, first), W)
         drawn = u[4, :, 0] >= self.prob if self.inverted else u[4, :, 0] < self.prob
         rows = rows & (fits.any(1) & drawn)[:, None]
-        return batch.replace(x=erased(x, rectangle(rows, columns, like=x), self._filling(batch, rng)))
+        return batch.replace(x=erased(x, rectangle(rows, columns, like=x), self._fill(batch, rng)))
 
-    def _filling(self, batch: Batch, rng: Rng) -> Tensor:
+    def _fill(self, batch: Batch, rng: Rng) -> Tensor:
         B, C, H, W = batch.x.shape
         if self.fill == "black":
-            return batch.scale.black
+            return black(batch)
         # The paper fills with pixel values drawn from 0 to 255: anything from black to white.
         shape = {"pixel": (B, C, H, W), "channel": (B, C, 1, 1), "constant": (B, 1, 1, 1)}[self.fill]
         return noise(batch, rng, *shape)

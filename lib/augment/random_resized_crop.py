@@ -1,7 +1,7 @@
 """Random resized crop (Szegedy et al. 2014, arXiv:1409.4842, section 6): a part of the image at full size.
 
-The crop has 8 % to 100 % of the area and a ratio of sides between 3/4 and 4/3, as there. That was for images
-of ImageNet: of 32 pixels a side, 8 % are 9 x 9, so one may wish `scale_min` to be larger here.
+As in the paper, the crop has 8 % to 100 % of the area and a ratio of sides between 3/4 and 4/3. Those are
+values for ImageNet: 8 % of a 32x32 image are 9x9 pixels, so a larger `scale_min` may suit small images.
 """
 
 import math
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.batch import Batch
+from ..core.contracts import Count, Fraction
 from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
@@ -18,11 +19,11 @@ from ..core.rng import Rng
 from .pipeline import Augmentation
 
 # A crop that does not fit is drawn again. A loop would have to look at the data, so all are drawn at once and
-# the first that fits is taken; where none does, the whole image is. Of square images that is one in 10^9.
+# the first that fits is used, or the whole image if none does: for square images once in 10^9.
 ATTEMPTS = 10
 
-# A processor works off images of 224 pixels part by part: what is larger than these 16 MiB is new memory at
-# every use, which the system clears first, and takes 1.8 times as long.
+# A CPU processes images of 224 pixels in parts. Larger tensors than these 16 MiB are newly allocated at every
+# use, and clearing that memory makes it take 1.8 times as long.
 PART = 2**22  # numbers
 
 
@@ -35,20 +36,17 @@ PART = 2**22  # numbers
 )
 @dataclass(frozen=True)
 class RandomResizedCrop(Augmentation):
-    scale_min: float = 0.08  # smallest share of the image's area
-    scale_max: float = 1.0  # largest share of the image's area
-    ratio_min: float = 0.75  # smallest width over height; the largest is its inverse
-    size: int | None = None  # side of the result; none is that of the image
+    scale_min: Fraction = 0.08  # smallest fraction of the image's area
+    scale_max: Fraction = 1.0  # largest fraction of the image's area
+    ratio_min: Fraction = 0.75  # smallest width over height; the largest is its inverse
+    size: Count | None = None  # side of the result in pixels; none: that of the image
 
     def __post_init__(self):
         super().__post_init__()
-        require(0 < self.scale_max <= 1, "scale_max", "above 0 and at most 1", self.scale_max)
-        rule = f"above 0 and at most scale_max {self.scale_max}"
-        require(0 < self.scale_min <= self.scale_max, "scale_min", rule, self.scale_min)
-        require(0 < self.ratio_min <= 1, "ratio_min", "above 0 and at most 1", self.ratio_min)
-        require(self.size is None or self.size > 0, "size", "at least 1", self.size)
+        rule = f"at most scale_max {self.scale_max}"
+        require(self.scale_min <= self.scale_max, "scale_min", rule, self.scale_min)
 
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         x = batch.x
         H, W = x.shape[-2:]
         boxes = self.boxes(len(batch), H, W, rng).to(x.device, torch.float32, non_blocking=True)
@@ -57,7 +55,7 @@ class RandomResizedCrop(Augmentation):
         return batch.replace(x=torch.cat(parts) if len(parts) > 1 else parts[0])
 
     def _cut(self, x: Tensor, boxes: Tensor) -> Tensor:
-        """The crops of images (n, C, H, W) at full size, or at that asked for."""
+        """The crops of images (n, C, H, W), resized to `size` or to the size of the image."""
         H, W = x.shape[-2:]
         top, left, height, width = boxes
         rows, columns = (self.size, self.size) if self.size else (H, W)
@@ -66,7 +64,7 @@ class RandomResizedCrop(Augmentation):
         return pixels.add_(0.5).clamp_(0, 255).to(torch.uint8)
 
     def boxes(self, count: int, H: int, W: int, rng: Rng) -> Tensor:
-        """(4, count) whole numbers: the top row, the left column, height and width of each image's crop."""
+        """(4, count) integers: the top row, left column, height and width of each image's crop."""
         u = rng.host_uniform(4, count, ATTEMPTS)
         area = H * W * (self.scale_min + (self.scale_max - self.scale_min) * u[0])
         ratio = torch.exp(math.log(self.ratio_min) * (2 * u[1] - 1))
@@ -86,15 +84,15 @@ class RandomResizedCrop(Augmentation):
 
 
 def _weights(first: Tensor, length: Tensor, size: int, wanted: int) -> Tensor:
-    """(n, wanted, size) the shares of a side's pixels in each of those that a part of it is resized to."""
+    """(n, wanted, size) weights that resize `length` pixels from `first` on, both (n,), to `wanted` ones."""
     pixel, result = (torch.arange(count, device=first.device) for count in (size, wanted))
     place = (result + 0.5) * (length / wanted)[:, None] - 0.5
-    if wanted >= size:  # each lies between two pixels, the outermost beside one
+    if wanted >= size:  # interpolate between two pixels; the outermost places take one
         place = torch.minimum(place.clamp_(min=0), length[:, None] - 1) + first[:, None]
         return (1 - (place[:, :, None] - pixel).abs_()).clamp_(min=0)
-    # A part that shrinks: each is a mean over all pixels that it covers, for else some would not be seen.
+    # Downsampling with antialiasing: a mean over all pixels that a new one covers.
     reach = (length / wanted).clamp(min=1)[:, None, None]
     distance = (place + first[:, None])[:, :, None] - pixel
     inside = (pixel >= first[:, None]) & (pixel < (first + length)[:, None])
-    shares = (1 - distance.abs_() / reach).clamp_(min=0) * inside[:, None, :]
-    return shares / shares.sum(2, keepdim=True)
+    weights = (1 - distance.abs_() / reach).clamp_(min=0) * inside[:, None, :]
+    return weights / weights.sum(2, keepdim=True)

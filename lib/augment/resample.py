@@ -1,30 +1,34 @@
-"""Images seen through an affine map each, with the pixels that Pillow's `Image.transform` takes."""
+"""Affine resampling of images, with the pixels of Pillow's `Image.transform`."""
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 
-Fill = int | tuple[int, ...]  # what comes in from outside the image, for all channels or for each
+Byte = Annotated[int, Interval(ge=0, le=255)]  # a value of uint8 pixels
+Fill = int | tuple[int, ...]  # value of pixels from outside the image, for all channels or for each
+Resample = Literal["nearest", "bilinear", "bicubic"]
 
-FIXED = 16  # bits behind the point of Pillow's coordinates, which we share to get the same nearest pixels
+FIXED = 16  # fractional bits of Pillow's coordinates: the same ones give the same nearest pixels
 
 
-def affine(x: Tensor, matrix: Tensor, fill: Fill = 0, bilinear: bool = False) -> Tensor:
-    """Each image seen through an affine map from places in the result to places in the image.
+def affine(x: Tensor, matrix: Tensor, fill: Fill = 0, resample: Resample = "nearest") -> Tensor:
+    """Resample each image by an affine map from places in the result to places in the image.
 
     Args:
-        matrix: (n, 2, 3) rows (a, b, c) and (d, e, f): the point (X, Y) of the result shows the point
+        matrix: (n, 2, 3) rows (a, b, c) and (d, e, f): the point (X, Y) of the result is the point
             (aX + bY + c, dX + eY + f) of the image. Pixel (i, j) covers [j, j+1) x [i, i+1): its centre is at
             (j + 0.5, i + 0.5). Sides up to 32,767 pixels.
-        bilinear: mix the four pixels around a point, rather than take the one that it lies in.
+        resample: take the pixel that a point lies in, or interpolate 4 or 16 pixels around it.
     """
-    if bilinear:
-        return _mixed(x, matrix, fill, _linear)
+    if resample != "nearest":
+        return _interpolated(x, matrix, fill, _linear if resample == "bilinear" else _cubic)
     n, _, H, W = x.shape
     fixed = torch.floor(_at_centres(matrix) * 2**FIXED + 0.5).int().to(x.device, non_blocking=True)
     column, row = (torch.arange(size, dtype=torch.int32, device=x.device) for size in (W, H))
-    # All that lies outside is taken from a frame of one pixel, so that nothing has to be masked.
+    # Places outside take a pixel of the frame around the image, so that nothing has to be masked.
     X, Y = (
         (
             fixed[:, i, 0, None, None] * column
@@ -36,11 +40,6 @@ def affine(x: Tensor, matrix: Tensor, fill: Fill = 0, bilinear: bool = False) ->
     )
     source = Y.mul_(W + 2).add_(X).add_(W + 3).long()
     return _look_up(_framed(x, fill), source.view(n, 1, -1)).view(x.shape)
-
-
-def affine_bicubic(x: Tensor, matrix: Tensor, fill: Fill = 0) -> Tensor:
-    """`affine` with sixteen pixels mixed by cubic convolution."""
-    return _mixed(x, matrix, fill, _cubic)
 
 
 def _at_centres(matrix: Tensor) -> Tensor:
@@ -64,19 +63,19 @@ def _look_up(pixels: Tensor, source: Tensor) -> Tensor:
     return pixels.gather(2, source.expand(-1, pixels.shape[1], -1))
 
 
-def _mixed(x: Tensor, matrix: Tensor, fill: Fill, taps: Callable) -> Tensor:
-    """`affine` with pixels mixed by the weights of `taps`, those beyond the border repeated from it."""
+def _interpolated(x: Tensor, matrix: Tensor, fill: Fill, taps: Callable) -> Tensor:
+    """`affine` with the weights of `taps`; the border repeats beyond itself."""
     n, _, H, W = x.shape
     inverse = _at_centres(matrix).to(x.device, torch.float32, non_blocking=True)[:, :, :, None, None]
     column, row = torch.arange(W, device=x.device), torch.arange(H, device=x.device)[:, None]
     X, Y = (inverse[:, i, 0] * column + inverse[:, i, 1] * row + inverse[:, i, 2] for i in (0, 1))
-    pixels, mixed = x.float().flatten(2), 0.0
+    pixels, total = x.float().flatten(2), 0.0
     for i, down in taps(Y - 0.5):
         for j, across in taps(X - 0.5):
             source = i.clamp(0, H - 1) * W + j.clamp(0, W - 1)
             weight = (down * across).view(n, 1, -1)
-            mixed = mixed + weight * _look_up(pixels, source.view(n, 1, -1))
-    mixed = mixed.add_(1e-3).clamp_(0, 255).to(torch.uint8).view(x.shape)  # Pillow cuts, from doubles
+            total = total + weight * _look_up(pixels, source.view(n, 1, -1))
+    mixed = total.add_(1e-3).clamp_(0, 255).to(torch.uint8).view(x.shape)  # Pillow truncates doubles
     inside = (X >= 0) & (X < W) & (Y >= 0) & (Y < H)
     outside = _framed(x, fill)[:, :, :1, None]
     return torch.where(inside[:, None], mixed, outside)

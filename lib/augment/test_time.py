@@ -1,7 +1,6 @@
-"""Test-time views: the weighted mean of a network's logits over several views of an image.
+"""Test-time augmentation: the weighted mean of a network's logits over several views of an image.
 
-Ten crops are those of Krizhevsky et al. 2012, section 4.1; six shifted views those of Jordan 2024,
-arXiv:2404.00498, section 3.
+Ten crops: Krizhevsky et al. 2012, section 4.1. Six shifted views: Jordan 2024, arXiv:2404.00498, section 3.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,15 +8,15 @@ from collections.abc import Callable, Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.errors import require
+from ..core.contracts import Count, Fraction
 from ..core.registry import tta
 
-# Images (B, C, H, W) to their views of the same shape, each with its weight; the weights add up to 1.
+# Maps images (B, C, H, W) to views of the same shape, each with its weight. The weights sum to 1.
 ViewsOf = Callable[[Tensor], Iterator[tuple[float, Tensor]]]
 
 
 class MeanOfViews(nn.Module):
-    """A network that gives the mean of another one's logits over the views of each image."""
+    """The mean of a model's logits over the views of each image."""
 
     def __init__(self, model: nn.Module, views: ViewsOf):
         super().__init__()
@@ -41,24 +40,23 @@ def tta_flip(model: nn.Module) -> MeanOfViews:
 @tta.register("tta_shifts", paper="Jordan 2024, arXiv:2404.00498")
 def tta_shifts(
     model: nn.Module,
-    pixels: int = 1,  # by which two of the views are moved, up left and down right
+    pixels: Count = 1,  # shift of two of the views, up left and down right
 ) -> MeanOfViews:
-    """Half the weight on the image, half on it moved along the diagonal; each mirrored too."""
-    require(pixels > 0, "pixels", "at least 1", pixels)
+    """Half the weight on the image, half on it shifted along the diagonal; each also mirrored."""
 
     def views(x: Tensor) -> Iterator[tuple[float, Tensor]]:
         H, W = x.shape[-2:]
         padded = F.pad(x, (pixels,) * 4, mode="reflect")
         end = 2 * pixels
-        moved = padded[..., :H, :W], padded[..., end : end + H, end : end + W]
-        for weight, view in ((0.25, x), (0.125, moved[0]), (0.125, moved[1])):
+        shifted = padded[..., :H, :W], padded[..., end : end + H, end : end + W]
+        for weight, view in ((0.25, x), (0.125, shifted[0]), (0.125, shifted[1])):
             yield from ((weight, view), (weight, view.flip(-1)))
 
     return MeanOfViews(model, views)
 
 
 class WhereUnsure(nn.Module):
-    """A network that asks another one for the images that it is not sure of."""
+    """A model that passes the images that it is not sure of to another one."""
 
     def __init__(self, model: nn.Module, better: nn.Module, below: float):
         super().__init__()
@@ -74,25 +72,23 @@ class WhereUnsure(nn.Module):
 @tta.register("tta_unsure", paper="Hiverge 2025, cifar10-speedrun")
 def tta_unsure(
     model: nn.Module,
-    below: float = 0.8,  # the probability of an image's likeliest class under which more views are looked at
-    pixels: int = 1,  # by which two of these are moved, as in tta_shifts
+    below: Fraction = 0.8,  # largest class probability under which an image gets more views
+    pixels: Count = 1,  # shift of two of these views, as in tta_shifts
 ) -> WhereUnsure:
-    """The six views of tta_shifts for the images that the network is not sure of, and one for the others.
+    """The six views of tta_shifts for images that the model is not sure of, and one for the others.
 
-    The source takes the least sure quarter of the test set. With a threshold, what an image is taken for does
-    not depend on the images beside it.
+    The source takes the least sure quarter of the test set. With a threshold, the prediction for an image
+    does not depend on the other images.
     """
-    require(0 < below <= 1, "below", "above 0 and at most 1", below)
     return WhereUnsure(model, tta_shifts(model, pixels), below)
 
 
 @tta.register("tta_ten_crop", aliases=("ten_crop",), paper="Krizhevsky et al. 2012")
 def tta_ten_crop(
     model: nn.Module,
-    padding: int = 4,  # pixels added on every side, mirrored from within
+    padding: Count = 4,  # mirrored pixels added on every side
 ) -> MeanOfViews:
-    """The four corners and the centre of the padded image, each mirrored too."""
-    require(padding > 0, "padding", "at least 1", padding)
+    """The four corners and the centre of the padded image, each also mirrored."""
 
     def views(x: Tensor) -> Iterator[tuple[float, Tensor]]:
         H, W = x.shape[-2:]

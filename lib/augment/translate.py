@@ -1,18 +1,16 @@
-"""Random translation of the fast recipes (airbench: Jordan 2024, arXiv:2404.00498): `crop` by its other name.
+"""Random translation, as in airbench (Jordan 2024, arXiv:2404.00498): shift an image by a few pixels.
 
-A shift by up to n pixels each way is a crop of the image padded by n pixels; here are that name and its
-defaults.
+`crop` makes the same shifts, under the name and with the defaults of the ResNet paper.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from ..core.batch import Batch
-from ..core.errors import require
+from ..core.contracts import Count
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
-from .crop import Crop
+from .crop import Border, shifted
 from .pipeline import Augmentation
 
 
@@ -21,15 +19,8 @@ from .pipeline import Augmentation
 )
 @dataclass(frozen=True)
 class Translate(Augmentation):
-    pixels: int = 2  # the farthest shift along each side; all shifts are equally likely
-    mode: Literal["zero", "reflect"] = "reflect"  # what comes in: black, or the mirrored border
+    pixels: Count = 2  # largest shift along each axis; all shifts are equally likely
+    mode: Border = "reflect"  # pixels that move in: black, or the mirrored border
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(self.pixels > 0, "pixels", "at least 1", self.pixels)
-
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
-        side = min(batch.x.shape[-2:])
-        fits = self.mode == "zero" or self.pixels < side
-        require(fits, "pixels", f"below the image's side {side} to reflect", self.pixels)
-        return Crop(padding=self.pixels, mode=self.mode)(batch, rng)
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
+        return batch.replace(x=shifted(batch.x, self.pixels, self.mode, rng))

@@ -1,4 +1,4 @@
-"""TrivialAugmentWide (Müller & Hutter 2021, arXiv:2103.10158): for each image one operation, any strength."""
+"""TrivialAugmentWide (Müller & Hutter 2021, arXiv:2103.10158): one operation per image, of any strength."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from .policy import ENHANCEMENTS, FOURTEEN, NUMBER, Drawn, Policy, Range, magnit
 
 STRENGTHS = 31  # 0 to 30, all equally likely
 
-# The wide space of the paper. It shifts by pixels, whatever the size of the image.
+# The wide search space of the paper. Shifts are in pixels, whatever the size of the image.
 RANGES = {
     "shear_x": Range(0, 0.99, signed=True),
     "shear_y": Range(0, 0.99, signed=True),

@@ -1,11 +1,11 @@
-"""Vertical flip: turn an image upside down, for data that have no up."""
+"""Vertical flip: turn an image upside down, for data without a natural orientation."""
 
 from dataclasses import dataclass
 
 import torch
 
 from ..core.batch import Batch
-from ..core.errors import require
+from ..core.contracts import Probability
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -15,12 +15,8 @@ from .pipeline import Augmentation
 @augmentations.register("vertical_flip", stage=Stage.GEOMETRY, aliases=("vflip", "random_vertical_flip"))
 @dataclass(frozen=True)
 class VerticalFlip(Augmentation):
-    prob: float = 0.5  # of turning an image upside down
+    prob: Probability = 0.5  # of turning an image upside down
 
-    def __post_init__(self):
-        super().__post_init__()
-        require(0 <= self.prob <= 1, "prob", "between 0 and 1", self.prob)
-
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         flipped = rng.uniform(len(batch), like=batch.x) < self.prob
         return batch.replace(x=torch.where(flipped[:, None, None, None], batch.x.flip(-2), batch.x))

@@ -72,7 +72,7 @@ class Batch:
         index = torch.arange(len(self), device=self.x.device).repeat_interleave(views)
         return self.take(index).replace(views=self.views * views)
 
-    def share(self, rank: int, size: int) -> "Batch":
+    def shard(self, rank: int, size: int) -> "Batch":
         """Every `size`-th image starting at number `rank`, with all its views.
 
         Where sizes divide, the micro-batches of all processes together are then those of the whole batch.

@@ -162,6 +162,11 @@ class Registry:
             importlib.import_module(self._known()[form].module)  # not the package's other files
         return self._functions[form]
 
+    def entry_of(self, build: Callable) -> Entry | None:
+        """The entry under which this process has registered `build`, or None."""
+        forms = (form for form, function in self._functions.items() if function is build)
+        return next((self._entries[form] for form in forms), None)
+
     def load(self) -> dict[str, Entry]:
         """Import every module of the package and return all entries."""
         module = importlib.import_module(f"{PACKAGE}.{self.package}")

@@ -29,6 +29,12 @@ class Rng:
         self.key = key
         self._generators: dict[torch.device, torch.Generator] = {}
 
+    @classmethod
+    def from_generator(cls, generator: torch.Generator | None) -> "Rng":
+        """The random numbers of a key that is drawn from `generator`, or for None from torch's global one."""
+        device = generator.device if generator else "cpu"
+        return cls(int(torch.randint(2**63 - 1, (), generator=generator, device=device)))
+
     def fold(self, *names: int | str) -> "Rng":
         """The independent random numbers of this key extended by `names`."""
         return Rng(*self.key, *names)

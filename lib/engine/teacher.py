@@ -23,7 +23,7 @@ class Teach(Augmentation):
     models: Sequence[nn.Module]  # in eval mode
     precision: Precision
 
-    def __call__(self, batch: Batch, rng: Rng) -> Batch:
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
         with torch.inference_mode(), autocast(batch.x.device, self.precision):
             logits = sum(model(batch.x).float() for model in self.models) / len(self.models)
         # The copy, made outside of inference mode, is an ordinary tensor, which autograd may save.

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..augment.pipeline import Normalize, Share, Step, pipeline
+from ..augment.pipeline import Normalize, Shard, Step, pipeline
 from ..config.schema import Config
 from ..core.budget import in_steps
 from ..core.dist import SINGLE, World
@@ -128,7 +128,7 @@ def build_final_steps(config: Config, teachers: Sequence[nn.Module], world: Worl
     """What is done to a batch after selection: it is sharded across processes, and the teachers see it."""
     steps = []
     if world.size > 1:
-        steps.append(Step("share", Stage.SHARD, Share(rank=world.rank, size=world.size)))
+        steps.append(Step("shard", Stage.SHARD, Shard(rank=world.rank, size=world.size)))
     if teachers:
         steps.append(Step("teacher", Stage.TEACH, Teach(models=teachers, precision=config.train.precision)))
     return steps

@@ -53,7 +53,7 @@ def augmentation_rows(entry: Entry) -> list[ImageRow]:
 
 def augmented(entry: Entry, batch: Batch, draw: int, epoch: int) -> Batch:
     """The batch after this augmentation at its defaults, as drawn for a step of its own."""
-    return entry.build().within(BUDGET)(batch.replace(epoch=epoch), Rng(SEED, draw, 0).fold(entry.name))
+    return entry.build().within(BUDGET).apply(batch.replace(epoch=epoch), Rng(SEED, draw, 0).fold(entry.name))
 
 
 def same(one: Batch, other: Batch) -> bool:
