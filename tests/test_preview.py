@@ -173,7 +173,7 @@ def test_the_same_command_writes_the_same_picture(tmp_path, monkeypatch, capsys)
         ("-o grid.jpg", "--output must end in .png, got 'grid.jpg'"),
         ("-o /proc/none/grid.png", "cannot write /proc/none/grid.png"),
         ("--cutuot", "did you mean cutout?"),
-        ("--cutout-size 0", "cutout: size must be at least 1, got 0"),
+        ("--cutout-size 0", "--cutout-size (command line): size must be at least 1, got 0"),
         ("--crop-padding 40 --crop-mode reflect", "images of (3, 16, 16) cannot be augmented so"),
         ("--fraction 0.1", "a batch of 16 images cannot be drawn from a training set of 6"),
         ("--fraction 0.001", "data: share must be"),
