@@ -234,7 +234,7 @@ def test_weights_are_drawn_alike_by_equal_seeds_and_anew_in_each_epoch():
         ({"data": "synthetik"}, "data (Loader): unknown dataset 'synthetik': did you mean synthetic?"),
         ({"augment": ["cutot"]}, "unknown setting 'augment.cutot': did you mean augment.cutout"),
         ({"augment": {"cutout": {"siz": 3}}}, "augmentation cutout has no setting 'siz'; did you mean size?"),
-        ({"augment": {"cutout": {"size": -3}}}, "augmentation cutout: size must be at least 1, got -3"),
+        ({"augment": {"cutout": {"size": -3}}}, "cutout.size (Loader): size must be at least 1, got -3"),
         ({"augment": {"cutout": {"size": "x"}}}, "cutout.size (Loader): expected a whole number, got 'x'"),
         ({"augment": {"cutout": {"size": 40, "inside": True}}}, "size must be at most the image's side 16"),
         ({"augment": 3}, "augment must be names, or a mapping of names to settings, got 3"),

@@ -303,7 +303,7 @@ def test_a_crop_of_another_size_is_pillows_resized_crop(size):
     pictures = [Image.fromarray(each).resize((64, 64), Image.Resampling.BICUBIC) for each in low]
     x = torch.stack([transforms.functional.pil_to_tensor(picture) for picture in pictures])
     crop = RandomResizedCrop(size=size)
-    found = crop(Batch(x, torch.eye(6), torch.arange(6)), Rng(5)).x
+    found = crop.apply(Batch(x, torch.eye(6), torch.arange(6)), Rng(5)).x
     top, left, height, width = crop.boxes(6, 64, 64, Rng(5)).int().tolist()
     for image, (y, x0, h, w) in enumerate(zip(top, left, height, width, strict=True)):
         box = pictures[image].crop((x0, y, x0 + w, y + h))
@@ -314,9 +314,9 @@ def test_a_crop_of_another_size_is_pillows_resized_crop(size):
 def test_a_crop_of_many_large_images_is_that_of_each(monkeypatch):
     x = Rng(3).integers(0, 256, 7, 3, 16, 16, like=torch.empty(0)).to(torch.uint8)
     batch = Batch(x, torch.eye(7), torch.arange(7))
-    whole = RandomResizedCrop(size=12)(batch, Rng(4)).x
+    whole = RandomResizedCrop(size=12).apply(batch, Rng(4)).x
     monkeypatch.setattr("lib.augment.random_resized_crop.PART", 2 * 3 * 16 * 16)
-    assert torch.equal(RandomResizedCrop(size=12)(batch, Rng(4)).x, whole)
+    assert torch.equal(RandomResizedCrop(size=12).apply(batch, Rng(4)).x, whole)
 
 
 def test_mean_and_deviation_are_those_of_one_sample_streamed_or_not(images, monkeypatch):

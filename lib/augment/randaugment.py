@@ -36,10 +36,8 @@ RANGES = AUTOAUGMENT_GEOMETRY | AUTOAUGMENT_COLOR | dict.fromkeys(ENHANCEMENTS, 
 )
 @dataclass(frozen=True)
 class RandAugment(Policy):
-    num_ops: Count = 2  # operations per image, applied one after the other (N)
-    magnitude: Annotated[float, Interval(ge=0, le=30)] = (
-        9.0  # of all operations (M); 10 is AutoAugment's most
-    )
+    num_ops: Count = 2  # operations per image, one after the other
+    magnitude: Annotated[float, Interval(ge=0, le=30)] = 9.0  # of all operations; 10 is AutoAugment's most
 
     def draw(self, count: int, rng: Rng) -> Drawn:
         numbers = torch.tensor([NUMBER[name] for name in FOURTEEN])
