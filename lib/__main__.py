@@ -37,7 +37,7 @@ def run(argv: list[str]) -> int:
         return launch(command.config())
     elif command.action == "seeds":
         dist.require_single_process("--seeds")
-        from .grid.packed import train_seeds
+        from .grid.seeds import train_seeds
 
         return train_seeds(command)
     elif command.action == "evaluate":

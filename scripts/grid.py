@@ -7,29 +7,30 @@ of the file. `python -m scripts.grid --list` lists the grids in configs/grids wi
 import argparse
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lib.core.errors import BadInput, exit_code
-from lib.grid.carry_out import Progress, chosen, command, jobs_of, summary
 from lib.grid.catalogue import listing
 from lib.grid.estimate import estimate
-from lib.grid.job import Options, backends, done, outcome
+from lib.grid.job import Options, backends, done, make_jobs, outcome
+from lib.grid.progress import Progress, summary
 from lib.grid.scale import scaled
-from lib.grid.spec import read_grid, read_seeds
+from lib.grid.spec import read_grid, read_seeds, select_rows
+from lib.report.text import count
 
 
 def main(argv: list[str], train: tuple[str, ...] = Options.train) -> int:
-    """Run one command line; returns the exit code.
+    """Run one command line and return the exit code.
 
     Args:
-        train: the command that the words of a run are put behind.
+        train: the command of a run, without its arguments.
     """
     try:
         return exit_code(run, argv, train)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where it was stopped", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         return 130
 
 
@@ -40,42 +41,40 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
         return 0
     options = _options(asked, train)
     grid = read_grid(asked.file)
-    rows, seeds = chosen(grid.rows, asked.only), read_seeds(asked.seeds) if asked.seeds else grid.seeds
+    rows = select_rows(grid.rows, asked.only)
+    seeds = read_seeds(asked.seeds) if asked.seeds else grid.seeds
     folder = asked.output_dir or Path("runs/grids", grid.name)
     if asked.scale is not None:
-        rows = [row.but("--scale", scaled(row.config, asked.scale)) for row in rows]
+        rows = [row.override("--scale", scaled(row.config, asked.scale)) for row in rows]
         folder = folder.with_name(f"{folder.name}-scale{asked.scale:g}")
-        print(f"a trial, and no results: {asked.scale:g} of the epochs, on {asked.scale:g} of the images")
-    jobs = jobs_of(rows, seeds, folder)
+        print(f"a trial, not a result: {asked.scale:g} of the epochs on {asked.scale:g} of the images")
+    jobs = make_jobs(rows, seeds, folder)
     left = [job for job in jobs if not done(job)]
-    shape = f"{_count(rows, 'row')} x {_count(seeds, 'seed')}"
-    print(f"{shape}: {_count(jobs, 'run')}, {len(left)} to do, in {folder}")
+    shape = f"{count(len(rows), 'row')} x {count(len(seeds), 'seed')}"
+    print(f"{shape}: {count(len(jobs), 'run')}, {len(left)} to do, in {folder}")
     for note in dict.fromkeys(note for row in rows for note in row.notes):
         print(f"note: {note}")
-    if left and asked.backend == "local":  # elsewhere, what this machine could tell of time would be wrong
+    if left and asked.backend == "local":  # other machines differ in speed
         slots = len(options.gpus) or options.jobs or 1
         print(estimate(left, rows, folder, slots, options.gpus[0] if options.gpus else None), flush=True)
     if asked.dry_run:
-        print("\n".join(map(command, left)))
+        print("\n".join(job.command for job in left))
         return 0
     if left:
         with Progress(left) as progress:
             backend(jobs=left, options=options, report=progress.report, **own)
         if progress.left:  # a back end that does not wait
-            print(f"{_count(progress.left, 'run')} on the way; the same command watches what goes on")
+            queued = count(len(progress.left), "run")
+            print(f"still queued or running: {queued}; rerun this command to monitor them")
             return 0
     print(summary(jobs, grid, folder, trial=asked.scale is not None))
     return 0 if all(outcome(job) == "ok" for job in jobs) else 1
 
 
-def _count(things: Sequence, name: str) -> str:
-    return f"{len(things)} {name}{'s' * (len(things) != 1)}"
-
-
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], dict[str, Any]]:
-    """The words, the back end, and the back end's own options."""
+    """The options, the back end, and the back end's own options."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--backend", default="local", help="what carries out the runs (local)")
+    first.add_argument("--backend", default="local", help="local, slurm or ray (local)")
     entry = backends[first.parse_known_args(argv)[0].backend]
 
     parser = argparse.ArgumentParser(
@@ -89,19 +88,19 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
         "--list", nargs="*", metavar="TABLE", help="list these grids, or all of configs/grids"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="show the commands that are left, and run none"
-    )
-    parser.add_argument("--only", metavar="PATTERN", help="rows whose name matches, as 'cutout*' or none,sam")
-    parser.add_argument("--seeds", help="in place of the grid's: 0..4, or 0,2")
-    parser.add_argument("--scale", type=float, help="a trial: this share of the epochs and of the images")
-    parser.add_argument("--jobs", type=int, help="runs at once (here 1, on a cluster what it has room for)")
-    parser.add_argument(
-        "--gpus", help="one run at once on each of these GPUs, as 0,1; 0,0 puts two on the first"
+        "--dry-run", action="store_true", help="print the commands of the runs that are left, and run none"
     )
     parser.add_argument(
-        "--retries", type=int, default=2, help="so often a run that died is started again (2)"
+        "--only", metavar="PATTERN", help="only rows with a matching name: 'cutout*' or none,sam"
     )
-    parser.add_argument("--output-dir", type=Path, help="else runs/grids/<name of the file>")
+    parser.add_argument("--seeds", help="seeds instead of those of the grid: 0..4, or 0,2")
+    parser.add_argument("--scale", type=float, help="a trial on this fraction of the epochs and images")
+    parser.add_argument("--jobs", type=int, help="runs at once (1 here; on a cluster as many as fit)")
+    parser.add_argument(
+        "--gpus", help="run one at a time on each of these GPUs: 0,1; 0,0 puts two on the first"
+    )
+    parser.add_argument("--retries", type=int, default=2, help="restarts of a run that died (2)")
+    parser.add_argument("--output-dir", type=Path, help="folder of the runs (runs/grids/<name of the file>)")
     for field in entry.fields.values():
         switch = {"action": argparse.BooleanOptionalAction} if field.type is bool else {}
         parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"{entry.name}: {field.help}", **switch)
@@ -126,13 +125,14 @@ def _options(asked: argparse.Namespace, train: tuple[str, ...]) -> Options:
         raise BadInput(f"--{error}") from error
 
 
-def end_in_order() -> None:
-    """From here on, what ends a program politely ends this one like Ctrl-C, and its runs with it."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+def end_gracefully() -> None:
+    """Treat SIGTERM and SIGHUP like Ctrl-C, so that the runs are ended too."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
             signal.signal(number, signal.default_int_handler)
 
 
 if __name__ == "__main__":
-    end_in_order()
+    end_gracefully()
     sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,6 @@
-"""Grids on their way: what is killed goes on, what fails stops nothing, and no run is done twice.
+"""Grids on this machine: killed runs resume, a failing run stops no other, and no run is done twice.
 
-All but the last test start grid_train.py in train.py's place.
+All tests but the last one start grid_train.py instead of train.py.
 """
 
 import contextlib
@@ -13,13 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import scripts.grid
 import train
-from lib.grid import child, claim
+from lib.grid import claim, guard
 from lib.grid.job import Job, Options
 from lib.grid.local import environment
 from lib.grid.spec import read_grid
+from tests.helpers.grids import alive, wait_until
 from tests.helpers.runs import TINY
 
 ROOT = Path(__file__).parent.parent
@@ -27,9 +29,9 @@ FAKE = (sys.executable, str(ROOT / "tests/helpers/grid_train.py"))
 REAL = Options.train
 LAUNCHER = """\
 import signal, sys, scripts.grid
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which tests in the background have no more
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background processes
 scripts.grid.estimate = lambda *known: ""
-scripts.grid.end_in_order()
+scripts.grid.end_gracefully()
 sys.exit(scripts.grid.main(sys.argv[2:], train=tuple(sys.argv[1].split())))
 """
 LAUNCHED: list[subprocess.Popen] = []
@@ -38,12 +40,12 @@ STEPS = [str(step) for step in range(20)]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
+def empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(scripts.grid, "estimate", lambda *known: "")
     Path("g.yaml").write_text(GRID)
     yield
-    for launcher in LAUNCHED:  # where a test has failed, one may still be at work
+    for launcher in LAUNCHED:  # may still be running if the test has failed
         launcher.kill()
         launcher.wait()
     LAUNCHED.clear()
@@ -54,12 +56,12 @@ def go(*words: str) -> int:
 
 
 def launch(*words: str, command: tuple[str, ...] = FAKE) -> subprocess.Popen:
-    """The launcher as a process of its own."""
-    with open("said.txt", "ab") as said:
+    """Start `python -m scripts.grid g.yaml` in the background."""
+    with open("output.txt", "ab") as output:
         launcher = subprocess.Popen(
             [sys.executable, "-c", LAUNCHER, " ".join(command), "g.yaml", *words],
             env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdout=said,
+            stdout=output,
             stderr=subprocess.STDOUT,
         )
     LAUNCHED.append(launcher)
@@ -79,26 +81,17 @@ def accuracies() -> dict[str, float]:
     return {str(f): json.loads((f / "result.json").read_text())["test_accuracy"] for f in ended}
 
 
-def alive(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
-
-
 def workers() -> list[int]:
     return [int(line.split()[0]) for folder in folders() for line in lines(folder, "starts.txt")]
 
 
 def held() -> int:
-    """How many runs have come to the step where they are held."""
+    """The number of runs that wait at the step at which the file `hold` stops them."""
     return sum(len(lines(folder, "steps.txt")) == 5 for folder in folders())
 
 
 def until(holds, seconds: float = 120.0) -> None:
-    limit = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < limit, Path("said.txt").read_text() if Path("said.txt").exists() else ""
-        time.sleep(0.02)
+    wait_until(holds, Path("output.txt"), seconds)
 
 
 EXPECTED = {
@@ -107,7 +100,7 @@ EXPECTED = {
 
 
 def assert_done_once() -> None:
-    """Every run has its outcome, and has taken every step once: a step that was cut short may stand twice."""
+    """Every run has its result, and took every step once; a restart may repeat the interrupted step."""
     assert accuracies() == pytest.approx(EXPECTED)
     for folder in folders():
         taken, starts = lines(folder, "steps.txt"), len(lines(folder, "starts.txt"))
@@ -115,17 +108,17 @@ def assert_done_once() -> None:
         assert len(taken) <= len(STEPS) + starts - 1
 
 
-def test_all_runs_are_done_in_order_of_seeds_and_a_table_is_shown(capsys):
+def test_a_grid_runs_seed_by_seed_and_ends_with_a_table(capsys):
     assert go() == 0
     assert_done_once()
     out = capsys.readouterr().out
     ended = [line for line in out.splitlines() if line.startswith("[")]
-    assert ended[0] == "[1/6] lr0.1/seed0: 51.00 % in 2 min"
+    assert ended[0] == "[1/6] lr0.1/seed0: 51.00 % in 1 min 30 s"
     assert [line.split()[1] for line in ended[:3]] == ["lr0.1/seed0:", "lr0.2/seed0:", "lr0.3/seed0:"]
     assert "| lr0.3 | 2 | 53.50 ± 0.71 |" in out and "| +2.00 [" in out
 
 
-def test_what_is_complete_is_left_alone(capsys):
+def test_complete_runs_are_skipped(capsys):
     assert go("--only", "lr0.1") == 0
     assert len(folders()) == 2
     before = workers()
@@ -137,14 +130,14 @@ def test_what_is_complete_is_left_alone(capsys):
     assert len(workers()) == 6
 
 
-def test_seeds_may_be_asked_for(capsys):
+def test_seeds_and_rows_can_be_selected(capsys):
     assert go("--seeds", "5..6", "--only", "lr0.2,lr0.3") == 0
     assert [str(f.relative_to("runs/grids/g")) for f in folders()] == [
         f"lr{lr}/seed{seed}" for lr in (0.2, 0.3) for seed in (5, 6)
     ]
 
 
-def test_a_row_that_fails_stops_no_other_and_is_told_with_its_command(capsys):
+def test_failing_runs_stop_no_other_and_are_listed_with_their_commands(capsys):
     Path("g.yaml").write_text(
         "rows: {plain: {lr: 0.1}, crashes: {lr: 0.11}, diverges: {lr: 0.22}, refused: {lr: 0.33},"
         " flaky: {lr: 0.44}, memory: {lr: 0.55}}"
@@ -161,17 +154,17 @@ def test_a_row_that_fails_stops_no_other_and_is_told_with_its_command(capsys):
     assert "killed by signal 9: Killed" in Path("runs/grids/g/flaky/seed0/console.txt").read_text()
     assert "plain/seed0: 51.00 %" in out and "flaky/seed0: 54.40 %" in out
     starts = {f.parent.name: len(lines(f, "starts.txt")) for f in folders()}
-    # What died is tried again; what was refused, did not fit or diverged is not.
+    # Only runs that died are restarted, not those that were refused, ran out of memory or diverged.
     assert starts == {"plain": 1, "crashes": 2, "diverges": 1, "refused": 0, "flaky": 2, "memory": 1}
-    # What failed comes again with the same command, what is complete does not; and the exit code says so.
+    # The same command retries failed runs, but not complete ones.
     assert go("--retries", "0", "--only", "crashes,diverges") == 1
     starts = {f.parent.name: len(lines(f, "starts.txt")) for f in folders()}
     assert starts["crashes"] == 3 and starts["diverges"] == 1
 
 
-def test_each_run_has_its_share_of_the_cores_or_a_gpu_of_its_own(monkeypatch):
+def test_each_run_gets_a_fraction_of_the_cores_or_its_own_gpu(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr("lib.grid.local.cores", lambda: 8)
+    monkeypatch.setattr("lib.grid.local.cpu_count", lambda: 8)
     assert environment(1, None).get("OMP_NUM_THREADS") is None
     assert environment(3, None)["OMP_NUM_THREADS"] == "2"
     assert environment(20, None)["OMP_NUM_THREADS"] == "1"
@@ -183,7 +176,7 @@ def test_each_run_has_its_share_of_the_cores_or_a_gpu_of_its_own(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_launcher_that_is_ended_takes_its_runs_with_it_and_goes_on_afterwards(number):
+def test_a_terminated_launcher_ends_its_runs_and_the_same_command_resumes(number):
     Path("hold").touch()
     launcher = launch("--jobs", "2")
     until(lambda: held() == 2)
@@ -198,26 +191,26 @@ def test_a_launcher_that_is_ended_takes_its_runs_with_it_and_goes_on_afterwards(
     assert len(workers()) == 8
 
 
-def test_a_worker_that_is_killed_goes_on():
+def test_a_killed_run_is_restarted():
     Path("hold").touch()
     launcher = launch("--jobs", "2")
     until(lambda: held() == 2)
     os.kill(workers()[0], signal.SIGKILL)
     Path("hold").unlink()
-    assert launcher.wait(300) == 0, Path("said.txt").read_text()
+    assert launcher.wait(300) == 0, Path("output.txt").read_text()
     assert_done_once()
     assert len(workers()) == 7
 
 
 def test_two_launchers_share_a_grid():
     both = [launch("--jobs", "2"), launch("--jobs", "1")]
-    assert [launcher.wait(300) for launcher in both] == [0, 0], Path("said.txt").read_text()
+    assert [launcher.wait(300) for launcher in both] == [0, 0], Path("output.txt").read_text()
     assert_done_once()
     assert len(workers()) == 6  # each run was started once
-    assert Path("said.txt").read_text().count("| lr0.3 | 2 |") == 2  # and both tell of all
+    assert Path("output.txt").read_text().count("| lr0.3 | 2 |") == 2  # both print all results
 
 
-def test_a_launcher_takes_over_what_another_one_leaves():
+def test_a_launcher_takes_over_the_runs_of_a_killed_one():
     Path("hold").touch()
     first = launch("--jobs", "2")
     until(lambda: held() == 2)
@@ -234,69 +227,88 @@ def job(folder: Path) -> Job:
     return Job("a", 0, (), folder)
 
 
-def test_a_claim_lasts_as_long_as_its_process(tmp_path):
-    mine = claim.claim(job(tmp_path))
-    assert mine and claim.claim(job(tmp_path)) is None
-    mine.release()
-    again = claim.claim(job(tmp_path))
-    assert again
-    again.release()
+def test_a_claim_is_exclusive_until_released(tmp_path):
+    first = claim.claim(job(tmp_path))
+    assert first and claim.claim(job(tmp_path)) is None
+    first.release()
+    second = claim.claim(job(tmp_path))
+    assert second
+    second.release()
 
 
-def test_a_run_that_somebody_trains_by_hand_is_not_taken(tmp_path):
-    import fcntl
+def test_a_claim_ends_with_its_process(tmp_path):
+    code = f"""
+import time
+from pathlib import Path
+from lib.grid.claim import claim
+from lib.grid.job import Job
+held = claim(Job("a", 0, (), Path({str(tmp_path)!r})))
+Path("claimed").touch()
+time.sleep(60)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    until(Path("claimed").exists)
+    assert claim.claim(job(tmp_path)) is None
+    process.kill()
+    process.wait()
+    held = claim.claim(job(tmp_path))
+    assert held
+    held.release()
 
-    with open(tmp_path / ".lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+
+def test_a_run_that_train_py_trains_is_not_claimed(tmp_path):
+    with FileLock(tmp_path / ".lock"):
         assert claim.claim(job(tmp_path)) is None
     mine = claim.claim(job(tmp_path))
     assert mine
     mine.release()
 
 
-def test_where_locks_reach_no_other_machine_a_fresh_claim_of_one_counts_and_a_stale_one_does_not(tmp_path):
-    file = tmp_path / ".claim"
+def test_without_locks_between_machines_only_a_recently_touched_claim_counts(tmp_path):
+    file = tmp_path / claim.HOLDER
     file.write_text(json.dumps({"host": "another", "pid": 1}))
     assert claim.claim(job(tmp_path)) is None
     os.utime(file, (time.time() - 1000,) * 2)
     mine = claim.claim(job(tmp_path))
-    assert mine and mine.keep()
-    # The other machine, that was only slow, takes it back: this one must notice.
+    assert mine and mine.renew()
+    # The other machine was only slow and takes it back, which this one must notice.
     file.write_text(json.dumps({"host": "another", "pid": 1}))
     mine._touched -= 60
-    assert not mine.keep()
+    assert not mine.renew()
     mine.release()
     assert json.loads(file.read_text())["host"] == "another"
 
 
-def test_without_any_locks_a_living_process_of_this_machine_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(claim, "_lock", lambda file: False)
+def test_without_any_locks_a_claim_of_a_live_process_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(claim, "_acquire", lambda lock: False)
     host = claim.socket.gethostname()
-    (tmp_path / ".claim").write_text(json.dumps({"host": host, "pid": os.getppid()}))
+    (tmp_path / claim.HOLDER).write_text(json.dumps({"host": host, "pid": os.getppid()}))
     assert claim.claim(job(tmp_path)) is None
-    (tmp_path / ".claim").write_text(json.dumps({"host": host, "pid": 2**22 + 1}))  # above any process' id
+    (tmp_path / claim.HOLDER).write_text(
+        json.dumps({"host": host, "pid": 2**22 + 1})
+    )  # above the largest process id
     mine = claim.claim(job(tmp_path))
     assert mine
     mine.release()
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path, capsys):
+def test_an_unwritable_folder_is_reported_in_one_line(tmp_path, capsys):
     Path("file").write_text("")
     assert go("--output-dir", "file/runs") == 2
-    said = capsys.readouterr().err
-    assert "give another --output-dir" in said and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "give another --output-dir" in message and message.count("\n") == 1
 
 
 GUARD = """\
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from lib.grid import child
-child.LOOK_EVERY = 0.05
-child.look_after(os.getppid(), ["sleep", "60"])
+from lib.grid import guard
+guard.POLL_SECONDS = 0.05
+guard.supervise(os.getppid(), ["sleep", "60"])
 """
 
 
-def test_where_the_kernel_cannot_be_asked_a_process_looks_after_the_other_two():
+def test_without_a_death_signal_the_guard_ends_the_command_with_its_parent():
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {GUARD!r}, {str(ROOT)!r}])"
     process = subprocess.Popen([sys.executable, "-c", parent])
     until(lambda: grandchildren(process.pid))
@@ -304,7 +316,7 @@ def test_where_the_kernel_cannot_be_asked_a_process_looks_after_the_other_two():
     process.kill()
     process.wait()
     until(lambda: not any(map(alive, sleeping)))
-    assert child.look_after(os.getppid(), [sys.executable, "-c", "raise SystemExit(7)"]) == 7
+    assert guard.supervise(os.getppid(), [sys.executable, "-c", "raise SystemExit(7)"]) == 7
 
 
 def grandchildren(pid: int) -> list[int]:
@@ -315,7 +327,8 @@ def grandchildren(pid: int) -> list[int]:
     return [one for one, parent in parents.items() if parents.get(parent) == pid]
 
 
-def test_real_training_ends_the_same_after_the_launcher_was_killed():
+@pytest.mark.slow
+def test_a_training_resumed_after_its_launcher_was_killed_ends_the_same():
     Path("tiny.yaml").write_text(TINY)
     Path("g.yaml").write_text("base: {config: tiny.yaml, epochs: 6}\nrows: {mixup: on}")
     launcher = launch("--output-dir", "killed", command=REAL)
@@ -324,7 +337,7 @@ def test_real_training_ends_the_same_after_the_launcher_was_killed():
     launcher.kill()
     launcher.wait()
     assert not (killed / "result.json").exists()
-    assert launch("--output-dir", "killed", command=REAL).wait(300) == 0, Path("said.txt").read_text()
+    assert launch("--output-dir", "killed", command=REAL).wait(300) == 0, Path("output.txt").read_text()
     words = read_grid(Path("g.yaml")).rows[0].arguments
     assert train.main([*words, "--output-dir", "whole"]) == 0
 
@@ -336,4 +349,4 @@ def test_real_training_ends_the_same_after_the_launcher_was_killed():
     console = (killed / "console.txt").read_text()
     assert console.count("resuming killed/mixup/seed0") == 1
     epochs = [line for line in console.splitlines() if line.startswith("epoch ")]
-    assert 6 <= len(epochs) <= 7  # the one that was cut short before its checkpoint may stand twice
+    assert 6 <= len(epochs) <= 7  # one may be repeated, if it was cut short before its checkpoint

@@ -1,9 +1,8 @@
-"""Grids on SLURM, with grid_train.py in train.py's place.
+"""Grids on SLURM, with grid_train.py instead of train.py.
 
-By default SLURM is fake_slurm.py, which carries out its tasks here; `-m slurm` starts a real one.
+By default SLURM is simulated by fake_slurm.py, which runs the tasks itself; `-m slurm` starts a real one.
 """
 
-import fcntl
 import json
 import os
 import shlex
@@ -13,12 +12,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import lib.grid.slurm
 import scripts.grid
 from lib.grid.claim import claim
 from lib.grid.job import Job
-from lib.grid.slurm import Watch
+from lib.grid.slurm import Monitor
 from tests.helpers import grid_train, slurm_cluster
 
 HERE = Path(__file__).parent
@@ -28,9 +28,9 @@ GRID = "base: {epochs: 5}\naxes: {lr: [0.1, 0.2, 0.3]}\nseeds: [0]\n"
 
 @pytest.fixture
 def queue(tmp_path, monkeypatch):
-    """An empty queue, and an empty folder with a grid; gives the way to change how SLURM behaves."""
+    """An empty queue and a folder with a grid; returns a function that changes the behaviour of SLURM."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lib.grid.slurm, "LOOK_EVERY", 0.0)
+    monkeypatch.setattr(lib.grid.slurm, "POLL_SECONDS", 0.0)
     Path("g.yaml").write_text(GRID)
     tools = Path("tools")
     tools.mkdir()
@@ -56,7 +56,7 @@ def go(*words: str, backend: str = "slurm") -> int:
 
 
 def steps() -> dict[str, list[str]]:
-    """What the runs have done, step by step."""
+    """The steps that each run has taken."""
     return {
         str(path.parent.relative_to("runs/grids/g")): path.read_text().split()
         for path in sorted(Path("runs/grids/g").glob("*/seed*/steps.txt"))
@@ -74,7 +74,7 @@ def starts(state: dict) -> list[int]:
     return [task["starts"] for array in state["arrays"] for task in array["tasks"].values()]
 
 
-def test_each_run_is_a_task_of_one_array_and_done_once(queue, capsys):
+def test_each_run_is_one_task_of_an_array(queue, capsys):
     assert go() == 0
     (array,) = queue()["arrays"]
     assert array["said"]["array"] == "1-3"
@@ -87,7 +87,7 @@ def test_each_run_is_a_task_of_one_array_and_done_once(queue, capsys):
     assert len(queue()["arrays"]) == 1
 
 
-def test_options_become_those_of_sbatch(queue):
+def test_options_are_passed_to_sbatch(queue):
     words = "--jobs 2 --partition gpu --time 1:30:00 --cpus 4 --gpus-per-run a100:1 --mem 16G"
     assert go(*words.split(), "--sbatch=--account='my lab' --exclude=n1,n2") == 0
     said = queue()["arrays"][0]["said"]
@@ -105,18 +105,18 @@ def test_options_become_those_of_sbatch(queue):
     assert {key: said[key] for key in expected} == expected
 
 
-def test_a_run_has_the_threads_of_its_cores(queue):
+def test_a_run_has_one_thread_per_core(queue):
     assert go("--only", "lr0.1") == 0
     assert Path("runs/grids/g/lr0.1/seed0/starts.txt").read_text().split()[1] == "3"
 
 
-def test_a_grid_may_lie_in_any_folder(queue):
+def test_the_folder_of_a_grid_may_contain_any_character(queue):
     assert go("--only", "lr0.1", "--output-dir", "my, 50% grid's") == 0
     assert queue()["arrays"][0]["said"]["job-name"].startswith("my__50__grid_s-")
     assert list(Path("my, 50% grid's/slurm").glob("*-1.log"))
 
 
-def test_a_user_can_submit_the_script_by_hand(queue):
+def test_the_script_can_be_submitted_by_hand(queue):
     assert go("--no-wait") == 0
     (script,) = Path("runs/grids/g/slurm").glob("*.sh")
     assert not complete()
@@ -127,7 +127,7 @@ def test_a_user_can_submit_the_script_by_hand(queue):
     assert list(complete()) == ["/".join(Path(second[second.index("--output-dir") + 1]).parts[-2:])]
 
 
-def test_a_run_whose_node_fails_goes_on_by_itself(queue):
+def test_a_run_is_requeued_if_its_node_fails(queue):
     Path("g.yaml").write_text(f"base: {{epochs: 5}}\naxes: {{lr: [0.1, {grid_train.FLAKY}]}}\nseeds: [0]\n")
     queue(nodes_fail=True)
     assert go("--retries", "0") == 0
@@ -135,7 +135,7 @@ def test_a_run_whose_node_fails_goes_on_by_itself(queue):
     assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
 
 
-def test_a_run_that_was_killed_says_so_or_is_submitted_again(queue, capsys):
+def test_a_killed_run_is_reported_or_resubmitted(queue, capsys):
     Path("g.yaml").write_text(f"base: {{epochs: 5}}\naxes: {{lr: [0.1, {grid_train.FLAKY}]}}\nseeds: [0]\n")
     assert go("--retries", "0") == 1
     assert f"lr{grid_train.FLAKY}/seed0: failed: SLURM: task 1_2 is FAILED" in capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_a_run_that_was_killed_says_so_or_is_submitted_again(queue, capsys):
     assert steps()[f"lr{grid_train.FLAKY}/seed0"] == ["0", "1", "2", "2", "3", "4"]
 
 
-def test_what_would_fail_again_is_not_repeated_and_stops_nothing(queue, capsys):
+def test_a_run_that_would_fail_again_is_not_resubmitted_and_stops_no_other(queue, capsys):
     bad = f"{grid_train.CRASHES}, {grid_train.REFUSED}, {grid_train.NO_MEMORY}, {grid_train.DIVERGES}"
     Path("g.yaml").write_text(f"base: {{epochs: 5}}\naxes: {{lr: [{bad}, 0.1]}}\nseeds: [0]\n")
     assert go("--retries", "2") == 1
@@ -153,7 +153,7 @@ def test_what_would_fail_again_is_not_repeated_and_stops_nothing(queue, capsys):
     for array in queue()["arrays"]:
         lines = Path(array["script"]).with_suffix(".txt").read_text().splitlines()
         tasks.update(words[words.index("--lr") + 1] for words in map(shlex.split, lines))
-    # One that crashes is repeated twice, the others are not.
+    # Only the run that crashes is resubmitted.
     assert tasks == {str(grid_train.CRASHES): 3} | dict.fromkeys(bad.split(", ")[1:] + ["0.1"], 1)
     assert "nobody wants this" in capsys.readouterr().out
 
@@ -166,16 +166,16 @@ def test_arrays_are_no_larger_than_allowed(queue):
     assert Counter(complete().values()) == {"ok": 3}
 
 
-def test_with_a_limit_of_runs_at_once_arrays_follow_one_another(queue):
+def test_with_jobs_each_array_waits_for_the_previous_one(queue):
     queue(largest=2)
     assert go("--jobs", "1") == 0
     waits = [array["said"].get("dependency") for array in queue()["arrays"]]
     assert waits == [None, "afterany:1", "afterany:2"]
 
 
-def test_what_is_in_the_queue_is_not_submitted_again(queue, capsys):
+def test_queued_runs_are_not_submitted_again(queue, capsys):
     assert go("--no-wait", "--only", "lr0.1") == 0
-    assert "1 run on the way; the same command watches what goes on" in capsys.readouterr().out
+    assert "still queued or running: 1 run; rerun this command to monitor them" in capsys.readouterr().out
     assert go("--no-wait", "--only", "lr0.1") == 0
     assert len(queue()["arrays"]) == 1
     assert go() == 0
@@ -183,70 +183,70 @@ def test_what_is_in_the_queue_is_not_submitted_again(queue, capsys):
     assert starts(queue()) == [1] * 3
 
 
-def test_another_back_end_goes_on_with_the_grid(queue):
+def test_a_grid_can_move_to_another_back_end(queue):
     assert go("--only", "lr0.1", "--jobs", "2", backend="local") == 0
     assert go() == 0
     assert queue()["arrays"][0]["said"]["array"] == "1-2"
     assert all(done == ["0", "1", "2", "3", "4"] for done in steps().values())
 
 
-def test_a_run_that_another_launcher_has_is_waited_for(queue, monkeypatch):
+def test_a_run_of_another_launcher_is_waited_for(queue, monkeypatch):
     job = Job("lr0.1", 0, (), Path("runs/grids/g/lr0.1/seed0"))
-    theirs, looks = claim(job), []
-    # Their train.py would hold this lock, so that a task of SLURM's ends at once.
-    lock = open(job.folder / ".lock", "w")  # noqa: SIM115
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    theirs, polls = claim(job), []
+    # Their train.py would hold this lock, so that SLURM's task ends at once.
+    lock = FileLock(job.folder / ".lock")
+    lock.acquire()
 
-    def look(self):
-        looks.append(queue()["arrays"][0]["tasks"]["1"]["state"])
-        if looks.count("FAILED") == 3:
+    def poll(self):
+        polls.append(queue()["arrays"][0]["tasks"]["1"]["state"])
+        if polls.count("FAILED") == 3:
             grid_train.result(job.folder, seed=0, lr=0.1, status="ok", accuracy=50.0)
-            lock.close()
+            lock.release()
             theirs.release()
-        Watch.look(self)
+        Monitor.poll(self)
 
-    monkeypatch.setattr(lib.grid.slurm, "Watch", type("", (Watch,), {"look": look}))
+    monkeypatch.setattr(lib.grid.slurm, "Monitor", type("", (Monitor,), {"poll": poll}))
     assert go("--retries", "0") == 0
     assert complete()["lr0.1/seed0"] == "ok" and "lr0.1/seed0" not in steps()
 
 
-def test_a_controller_that_is_away_for_a_while_is_waited_for(queue):
+def test_a_controller_that_does_not_answer_is_waited_for(queue):
     assert go("--no-wait") == 0
     queue(away=1)
-    assert go() == 2  # nothing is submitted that may be there already
+    assert go() == 2  # nothing is submitted that may be queued already
     assert len(queue()["arrays"]) == 1
-    started = Watch.queue
+    submit = Monitor.submit
 
     def then_away(self, jobs):
-        started(self, jobs)
+        submit(self, jobs)
         queue(away=3)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Watch, "queue", then_away)
+        patch.setattr(Monitor, "submit", then_away)
         assert go() == 0
     assert starts(queue()) == [1] * 3
 
 
-def test_tasks_that_slurm_has_forgotten_are_judged_by_their_folder(queue):
+def test_the_outcome_of_a_forgotten_task_is_read_from_its_folder(queue):
     queue(forgets=True)
     assert go() == 0
     assert starts(queue()) == [1] * 3
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--partition", "forbidden"], "invalid partition specified: forbidden"),
         (["--gpus", "0,1"], "--gpus-per-run"),
     ],
 )
-def test_what_cannot_be_submitted_is_one_line(queue, words, said, capsys):
+def test_a_refused_submission_is_reported_in_one_line(queue, words, message, capsys):
     assert go(*words) == 2
     errors = capsys.readouterr().err
-    assert said in errors and errors.count("\n") == 1
+    assert message in errors and errors.count("\n") == 1
 
 
-def test_without_slurm_one_line_says_what_to_do(queue, monkeypatch, capsys):
+def test_without_slurm_one_line_explains_what_to_do(queue, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
     assert go() == 2
     errors = capsys.readouterr().err
@@ -259,9 +259,9 @@ def test_without_slurm_one_line_says_what_to_do(queue, monkeypatch, capsys):
 @pytest.mark.skipif(
     not slurm_cluster.installed(), reason="apt-get install munge slurmctld slurmd slurm-client"
 )
-def test_a_real_cluster_ends_a_grid_though_a_task_is_killed_and_another_requeued(tmp_path, monkeypatch):
+def test_a_real_cluster_completes_a_grid_with_killed_and_requeued_tasks(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lib.grid.slurm, "LOOK_EVERY", 1.0)
+    monkeypatch.setattr(lib.grid.slurm, "POLL_SECONDS", 1.0)
     rates = [0.1, 0.2, grid_train.FLAKY]
     Path("g.yaml").write_text(f"base: {{epochs: 10}}\naxes: {{lr: {rates}}}\nseeds: [0]\n")
     requeued = Path("runs/grids/g/lr0.1/seed0")
@@ -269,19 +269,19 @@ def test_a_real_cluster_ends_a_grid_though_a_task_is_killed_and_another_requeued
     place.mkdir(mode=0o700)
     with slurm_cluster.slurm_cluster(place) as conf:
         monkeypatch.setenv("SLURM_CONF", str(conf))
-        Path("hold").touch()  # no run is over before the requeue
+        Path("hold").touch()  # so that no run ends before the requeue
         assert go("--no-wait") == 0
         slurm_cluster.until((requeued / "steps.txt").exists, place)
         command("scontrol", "requeue", "1_1")
         Path("hold").unlink()
-        # SLURM would hold it for two minutes.
+        # SLURM would delay it for two minutes.
         slurm_cluster.until(lambda: command("squeue", "-h", "-j", "1_1", "-o", "%T") == "PENDING", place)
         command("scontrol", "update", "JobId=1_1", "StartTime=now")
         assert go() == 0
     assert set(complete().values()) == {"ok"}
     assert len((requeued / "starts.txt").read_text().splitlines()) == 2
     for done in steps().values():
-        # A task that is stopped between a step and its checkpoint does that one step again.
+        # A task that is stopped between a step and its checkpoint repeats that step.
         assert list(dict.fromkeys(done)) == [str(step) for step in range(10)]
         assert len(done) <= 11
 

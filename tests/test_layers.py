@@ -30,7 +30,12 @@ POWERS = {
     r"\.backward\(": ("lib/engine/step.py", "lib/core/precision.py", "lib/factory/checks.py"),
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/core/rng.py",),
     r"torch\.distributed": ("lib/core/dist.py",),
-    r"\bsys\.argv|import argparse": ("lib/__main__.py", "lib/store/environment.py", "lib/grid/child.py"),
+    r"\bsys\.argv|import argparse": (
+        "lib/__main__.py",
+        "lib/store/environment.py",
+        "lib/grid/guard.py",
+        "lib/grid/capacity.py",
+    ),
     r"import yaml|from yaml": (
         "lib/config/schema.py",
         "lib/config/sources.py",

@@ -114,7 +114,7 @@ def test_a_trial_of_every_row_composes_and_its_schedule_fits_the_shorter_budget(
 
     for grid in grids.values():
         for row in grid.rows[::4]:  # neighbours differ in one setting
-            config = row.but("--scale", scaled(row.config, 0.05)).config
+            config = row.override("--scale", scaled(row.config, 0.05)).config
             assert math.isfinite(build_schedule(config)(config.train.epochs / 2, config.train.epochs))
 
 

@@ -1,1 +1,1 @@
-"""Grids of runs: what a file asks for, and how it is carried out."""
+"""Grids of runs: the file format, and the back ends that run them."""

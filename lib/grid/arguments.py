@@ -1,4 +1,4 @@
-"""From the settings of a row to the words of a command line that a user could type."""
+"""The settings of a row as the arguments of a command line that a user could type."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,21 +9,21 @@ from ..config.sources import layer_of
 from ..config.spelling import is_switch
 from ..core.errors import BadInput
 
-Part = tuple[str, Mapping[str, Any]]  # where settings stand, for messages, and they: dotted keys and values
+Part = tuple[str, Mapping[str, Any]]  # the place of settings in the file, and dotted keys and values
 
-# What a grid sets itself, and where it is asked for.
-OWN = {("train", "seed"): "seeds", ("run", "output_dir"): "--output-dir"}
-FILES = "config"  # the key that stands for --config, beside the settings
+# Settings that the grid makes itself, and the option for each.
+RESERVED = {("train", "seed"): "seeds", ("run", "output_dir"): "--output-dir"}
+FILES = "config"  # the key for --config; all other keys are settings
 
 
 def arguments(parts: Sequence[Part], notes: list[str]) -> tuple[str, ...]:
-    """The words after `train.py`: the files of all the parts, then every setting that counts, once.
+    """The words after `train.py`: the config files of all parts, then each effective setting once.
 
     Args:
-        parts: a later one's settings come before an earlier one's, as if those had been files.
-        notes: gets what the user should know of how they were read.
+        parts: settings of a later part override those of an earlier one.
+        notes: receives what the user should know about how the settings were interpreted.
     Raises:
-        BadInput: a setting is unknown, contradicts another of its part, or is the grid's own.
+        BadInput: a setting is unknown, conflicts with another of its part, or is reserved for the grid.
     """
     files = [str(file) for _, part in parts for file in _listed(part.get(FILES, []))]
     layers = [
@@ -38,8 +38,8 @@ def arguments(parts: Sequence[Part], notes: list[str]) -> tuple[str, ...]:
     ]
     settings = merge(layers, notes)
     for path, setting in settings.items():
-        if path in OWN:
-            raise BadInput(f"{setting} is the grid's own to set: use {OWN[path]}")
+        if path in RESERVED:
+            raise BadInput(f"{setting} cannot be set by a row: use {RESERVED[path]}")
     words = ["--config", ",".join(files)] if files else []
     return (*words, *(word for path, setting in settings.items() for word in _words(path, setting)))
 
@@ -49,17 +49,17 @@ def _listed(value: Any) -> list:
 
 
 def _words(path: Path, setting: Setting) -> list[str]:
-    """One setting: as the user spelled it, or by its path where that spelling stands for something else."""
+    """One setting as the user spelled it, or by its path where the spelling is that of an older project."""
     key = ".".join(path) if setting.spelled.replace("-", "_") in TRANSLATED else setting.spelled
     if isinstance(setting.value, bool) and is_switch(key):
         return [f"--{key}" if setting.value else f"--no-{key}"]
     value = text(setting.value)
-    # A word that looks like a flag, or like key=value, would not be taken for the value.
+    # As a separate word it would be read as a flag, or as key=value.
     return [f"--{key}={value}"] if value.startswith("--") or "=" in value else [f"--{key}", value]
 
 
 def text(value: Any) -> str:
-    """A value of YAML as it is written on a command line."""
+    """A YAML value as written on a command line."""
     if isinstance(value, list):
         return ",".join(map(text, value))
     return "none" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""The rows of a grid's axes: every combination of their values, each with a name."""
+"""The rows of a grid's axes: one for each combination of their values, with a name."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -11,31 +11,31 @@ from ..config.schema import SECTIONS
 from ..core.errors import BadInput, nearest
 from .arguments import FILES, Part, text
 
-NONE = "none"  # what is called so is left out of the names of combinations
+NONE = "none"  # left out of the names of combinations
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting with its values, or a choice among named sets of settings."""
+    """A setting with its values, or named sets of settings."""
 
     name: str
-    points: tuple[tuple[Any, Mapping[str, Any]], ...]  # a value or a set's name, and its settings
-    named: bool  # whether the points have names of their own
+    points: tuple[tuple[Any, Mapping[str, Any]], ...]  # a value or the name of a set, and its settings
+    named: bool  # whether the points are named sets
 
 
 def product(axes: Sequence[Axis], exclude: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Part]]]:
-    """Names and settings of all combinations, in order, less those that are excluded.
+    """Names and settings of all combinations that are not excluded, in order.
 
     Raises:
-        BadInput: an exclusion names no axis or value, or matches no combination.
+        BadInput: an exclusion names an unknown axis or value, or matches no combination.
     """
     for rule in exclude:
-        _check(rule, axes)
+        _check_exclusion(rule, axes)
     matched = [False] * len(exclude)
     rows = []
     for points in itertools.product(*(axis.points for axis in axes)) if axes else ():
-        held = {axis.name: point for axis, (point, _) in zip(axes, points, strict=True)}
-        matches = [_matches(rule, held) for rule in exclude]
+        values = {axis.name: point for axis, (point, _) in zip(axes, points, strict=True)}
+        matches = [_matches(rule, values) for rule in exclude]
         matched = [before or now for before, now in zip(matched, matches, strict=True)]
         if not any(matches):
             parts = [
@@ -48,7 +48,7 @@ def product(axes: Sequence[Axis], exclude: Sequence[Mapping[str, Any]]) -> list[
     return rows
 
 
-def _check(rule: Mapping[str, Any], axes: Sequence[Axis]) -> None:
+def _check_exclusion(rule: Mapping[str, Any], axes: Sequence[Axis]) -> None:
     known = {axis.name: [point for point, _ in axis.points] for axis in axes}
     for name, wanted in rule.items():
         if name not in known:
@@ -59,8 +59,8 @@ def _check(rule: Mapping[str, Any], axes: Sequence[Axis]) -> None:
             raise BadInput(f"exclude: {_shown(wanted)} is no value of the axis {name}, which has {values}")
 
 
-def _matches(rule: Mapping[str, Any], held: Mapping[str, Any]) -> bool:
-    return all(_same(held[name], wanted) for name, wanted in rule.items())
+def _matches(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    return all(_same(values[name], wanted) for name, wanted in rule.items())
 
 
 def _same(point: Any, wanted: Any) -> bool:
@@ -68,7 +68,7 @@ def _same(point: Any, wanted: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value, or a set's name; on and off as they are written."""
+    """A value or the name of a set, with booleans as on and off."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else text(value)
 
 
@@ -78,7 +78,7 @@ def _name(axes: Sequence[Axis], points: Sequence[Any]) -> str:
 
 
 def _part(axis: Axis, point: Any) -> str:
-    """What a value adds to a row's name: `cutout` for on, `resnet20`, `lr0.1`; nothing for off."""
+    """The part of a row's name for one value: `cutout` for on, `resnet20`, `lr0.1`; none for off."""
     if axis.named:
         return str(point)
     if point is None or point is False:

@@ -1,100 +1,95 @@
-"""The right to carry out a run: several launchers may work on one grid, and no run is done twice.
+"""The right to run a job: several launchers may work on one grid, and no run is done twice.
 
-A lock on a file in the run's folder, which the run itself inherits: it lasts as long as one of the two lives,
-and is gone with them, however they end. Where the file system's locks do not reach other machines, the file
-tells who has the run, and is touched as long as that is so: one that was touched a while ago counts no more.
+A launcher holds a lock in the run's folder until the run has ended. The run itself need not hold it: it dies
+with its launcher (guard.py). File locks may not reach other machines, so a second file names the holder, and
+is touched regularly: a holder on another machine counts as dead if the file has not been touched for a while.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ..core.errors import BadInput
 from .job import Job
 
-FILE = ".claim"
-TOUCH_EVERY = 15.0  # seconds
-STALE = 120.0  # seconds without a touch after which a launcher on another machine is taken for dead
+LOCK, HOLDER = ".claim", ".claim.json"
+TOUCH_SECONDS = 15.0
+STALE_SECONDS = 120.0
 
 
 class Claim:
-    """A run that is this process's own until `release`."""
+    """The right of this process to run a job, until `release`."""
 
-    def __init__(self, path: Path, file: int):
-        self.path, self.file = path, file  # `file` is a descriptor, for the run to inherit
-        self._mine = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "time": time.time_ns()})
-        self._touched = 0.0
-
-    def write(self) -> None:
-        os.ftruncate(self.file, 0)
-        os.pwrite(self.file, self._mine.encode(), 0)
+    def __init__(self, folder: Path, lock: FileLock):
+        self.path, self.lock = folder / HOLDER, lock
+        self._holder = {"host": socket.gethostname(), "pid": os.getpid(), "time": time.time_ns()}
+        self.path.write_text(json.dumps(self._holder))
         self._touched = time.monotonic()
 
-    def keep(self) -> bool:
-        """Touch the file when it is time to; False if another machine has taken the run meanwhile."""
-        if time.monotonic() - self._touched < TOUCH_EVERY:
+    def renew(self) -> bool:
+        """Touch the file if it is time to; False if another machine has taken over the job."""
+        if time.monotonic() - self._touched < TOUCH_SECONDS:
             return True
-        if _read(self.path) != json.loads(self._mine):
+        if _read(self.path) != self._holder:
             return False
-        os.utime(self.file)
+        os.utime(self.path)
         self._touched = time.monotonic()
         return True
 
     def release(self) -> None:
         with contextlib.suppress(OSError):
-            if _read(self.path) == json.loads(self._mine):
-                os.ftruncate(self.file, 0)
-        os.close(self.file)
+            if _read(self.path) == self._holder:
+                self.path.unlink()
+        self.lock.release()
 
 
 def claim(job: Job) -> Claim | None:
-    """The right to carry out a run; None while another process has it.
+    """Claim a job; None while another process runs it.
 
     Raises:
         BadInput: the run's folder cannot be written to.
     """
-    path = job.folder / FILE
+    lock = FileLock(job.folder / LOCK)
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        locked = _acquire(lock)
+        if not _held_elsewhere(job.folder / HOLDER, locked) and not _in_training(job.folder / ".lock"):
+            return Claim(job.folder, lock)
+    except Timeout:
+        return None
     except OSError as error:
-        raise BadInput(f"cannot write {path}: {error.strerror}; give another --output-dir") from error
-    try:
-        locked = _lock(file)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    if _held(path, locked) or _trained(job.folder / ".lock"):
-        os.close(file)
-        return None
-    mine = Claim(path, file)
-    mine.write()
-    return mine
+        raise BadInput(
+            f"cannot write to {job.folder}: {error.strerror}; give another --output-dir"
+        ) from error
+    lock.release()
+    return None
 
 
-def _lock(file: int) -> bool:
-    """Whether the file system has locks at all; raises BlockingIOError where another process has this one."""
+def _acquire(lock: FileLock) -> bool:
+    """Take the lock; False if the file system has no locks.
+
+    Raises:
+        Timeout: another process has it.
+    """
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
+        lock.acquire(timeout=0)
+    except NotImplementedError:
         return False
     return True
 
 
-def _held(path: Path, locked: bool) -> bool:
-    """Whether the file tells of a process that has the run, though the lock does not."""
+def _held_elsewhere(path: Path, locked: bool) -> bool:
+    """Whether the file names a live holder that the lock does not show."""
     holder = _read(path)
     if not holder:
         return False
     if holder["host"] != socket.gethostname():
-        return time.time() - path.stat().st_mtime < STALE
+        return time.time() - path.stat().st_mtime < STALE_SECONDS
     return not locked and holder["pid"] != os.getpid() and _alive(holder["pid"])
 
 
@@ -108,35 +103,21 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _trained(lock: Path) -> bool:
-    """Whether a train.py that somebody else has started is at work in the folder."""
-    with _opened(lock) as file:
-        if file is None:
-            return False
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
+def _in_training(path: Path) -> bool:
+    """Whether a train.py that was started by other means is training in the folder."""
+    if not path.exists():
         return False
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int | None]:
+    lock = FileLock(path)
     try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:
-        yield None
-        return
-    try:
-        yield file
-    finally:
-        os.close(file)
+        _acquire(lock)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 def _read(path: Path) -> dict | None:
-    """Who has the run, as its file tells; None where nobody has, or it is half written."""
+    """The holder that the file names; None if there is none, or the file is incomplete."""
     try:
         holder = json.loads(path.read_text())
         return holder if {"host", "pid"} <= holder.keys() else None

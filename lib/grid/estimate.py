@@ -1,6 +1,6 @@
-"""How long a grid will take, and what that is estimated from.
+"""Estimate the time that a grid will take.
 
-From complete records of the same row where there are some, whatever their seed; else from a few timed steps.
+From complete records of the same row and any seed where there are some; else from a few timed steps.
 """
 
 import json
@@ -13,25 +13,25 @@ from statistics import fmean
 
 from ..core.errors import BadInput
 from ..report.records import read_records
-from .job import Job
+from ..report.text import duration
+from .job import ROOT, Job
 from .local import environment, guarded
 from .spec import Row
 from .timing import BUDGET, Timing
 
-ROOT = Path(__file__).parents[2]
 Times = Mapping[str, float]  # seconds of a run, by row
 
 
 def estimate(jobs: Sequence[Job], rows: Sequence[Row], folder: Path, slots: int, gpu: str | None) -> str:
-    """How long the jobs will take, so many at a time on this machine, and how that is known: a line."""
+    """A line with the estimated time of the jobs, `slots` of them at a time, and its sources."""
     wanted = {job.row: row for job in jobs for row in rows if row.name == job.row}
     recorded = recorded_times(folder, wanted.values())
     rest = [row for name, row in wanted.items() if name not in recorded]
-    timings, why = time_rows(rest, slots, gpu) if rest else ({}, "")
+    timings, reason = time_rows(rest, slots, gpu) if rest else ({}, "")
     timed = {row: timing.seconds for row, timing in timings.items()}
     known = timed | recorded
     if not known:
-        return f"time: unknown: there is no complete record, and no step could be timed: {why}"
+        return f"time: unknown: there is no complete record, and no step could be timed: {reason}"
     mean = fmean(timed.values() or recorded.values())
     total = sum(known.get(job.row, mean) for job in jobs)
     return (
@@ -40,23 +40,23 @@ def estimate(jobs: Sequence[Job], rows: Sequence[Row], folder: Path, slots: int,
 
 
 def _sources(jobs: Sequence[Job], recorded: Times, timings: Mapping[str, Timing], slots: int) -> str:
-    """What the estimate rests on."""
+    """The sources of the estimate, in words."""
     by_record = sum(job.row in recorded for job in jobs)
     by_timing = sum(job.row in timings for job in jobs)
     others = len(jobs) - by_record - by_timing
-    sources = [f"{by_record} runs by complete records of their rows"] if by_record else []
+    sources = [f"{by_record} runs from complete records of their rows"] if by_record else []
     if timings:
         devices = ", ".join(sorted({timing.device for timing in timings.values()}))
-        sources.append(f"{by_timing} runs by a few timed steps of their rows on this machine ({devices})")
-    sources += [f"{others} runs taken for the mean of these"] if others else []
+        sources.append(f"{by_timing} runs from a few timed steps of their rows on this machine ({devices})")
+    sources += [f"{others} runs assumed to take the mean of these"] if others else []
     return f"{slots} at a time: {'; '.join(sources)}"
 
 
 def recorded_times(folder: Path, rows: Sequence[Row]) -> Times:
-    """By row, the mean of the seconds that complete runs of the same setting took to train and evaluate."""
+    """By row, the mean seconds that complete runs of the same configuration took to train and evaluate."""
     try:
         runs = read_records([folder]).runs
-    except BadInput:  # there is none yet
+    except BadInput:  # no records yet
         return {}
     seconds: dict[str, list[float]] = defaultdict(list)
     for run in runs:
@@ -68,13 +68,13 @@ def recorded_times(folder: Path, rows: Sequence[Row]) -> Times:
 
 
 def time_rows(rows: Sequence[Row], slots: int, gpu: str | None) -> tuple[dict[str, Timing], str]:
-    """By row what a few steps tell, and why there is nothing of a row that has none."""
-    asked = json.dumps({row.name: row.arguments for row in rows})
+    """Timings by row, and the reason if some are missing."""
+    request = json.dumps({row.name: row.arguments for row in rows})
     command = guarded([sys.executable, "-m", f"{__package__}.timing"])
     try:
         done = subprocess.run(
             command,
-            input=asked,
+            input=request,
             capture_output=True,
             text=True,
             timeout=4 * BUDGET,
@@ -82,18 +82,8 @@ def time_rows(rows: Sequence[Row], slots: int, gpu: str | None) -> tuple[dict[st
         )
         out, error = done.stdout, done.stderr
     except subprocess.TimeoutExpired as expired:
-        out, error = (expired.stdout or b"").decode(), "the first steps take too long"
+        out, error = (expired.stdout or b"").decode(), "the first steps took too long"
     lines = [json.loads(line) for line in out.splitlines()]
-    refused = [line["error"] for line in lines if "error" in line]
-    why = (refused or error.strip().splitlines()[-1:] or [""])[0]
-    return {line["row"]: Timing(**line) for line in lines if "error" not in line}, why
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it, with two figures that count."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    hours = seconds / 3600
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
+    errors = [line["error"] for line in lines if "error" in line]
+    reason = (errors or error.strip().splitlines()[-1:] or [""])[0]
+    return {line["row"]: Timing(**line) for line in lines if "error" not in line}, reason

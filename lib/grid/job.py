@@ -1,32 +1,40 @@
-"""A run of a grid as back ends see it: a command line, a folder, and what has become of it.
+"""A run of a grid as back ends see it: a command line, a folder, and the outcome found there.
 
-A back end is a function in a file of this package, registered by name, that carries out jobs and returns when
-nothing more will be done:
+A back end is a function in a file of this package, registered by name, that runs jobs and returns when there
+is nothing left to do:
 
     @backends.register("slurm")
     def slurm(jobs: Sequence[Job], options: Options, report: Report, partition: str | None = None) -> None:
 
-What it takes beside these three are its own flags: `--backend slurm --partition gpu`. It is given only jobs
-that are not done. A job that fails is no error of the back end: what has become of a run is read from its
-folder.
+Its further arguments are its own flags: `--backend slurm --partition gpu`. It gets only jobs that are not
+done. A failing job is no error of the back end: the outcome of a run is read from its folder.
 """
 
 import json
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from annotated_types import Ge
+
+from ..config.cli import parse
+from ..core.contracts import Count, validated
 from ..core.errors import require
-from ..core.registry import Entry, Registry
-from ..store.run_folder import COMPLETE
+from ..core.registry import PACKAGE, Entry, Registry
+from ..store.run_folder import COMPLETE, RunFolder, read_result
+from .spec import Row
 
-BAD_INPUT = 2  # the exit code of a run that would be refused again
+ROOT = Path(__file__).parents[2]
+TRAINER = ROOT / "train.py"  # only in a checkout
+BAD_INPUT = 2  # exit code of a run that would be refused again
 
-# What a back end reports of a job.
-RUNNING = "running"  # it has been started, or goes on after it died
-WAITING = "waiting"  # it will start later, or another process has it; also when a run that died comes again
-ENDED = "ended"  # nothing more will be done with it: its folder tells how it ended
+# The states that a back end reports.
+RUNNING = "running"  # started, or continued after it died
+WAITING = "waiting"  # will start later, or another process runs it; also a run that died and will be retried
+ENDED = "ended"  # nothing more will be done; the outcome is in its folder
 
 
 @dataclass(frozen=True)
@@ -44,30 +52,52 @@ class Job:
 
     @property
     def console(self) -> Path:
-        """What the run prints goes to the end of this file, errors included; the back end sees to it."""
+        """The file to which the back end appends the output of the run, errors included."""
         return self.folder / "console.txt"
 
+    @property
+    def command(self) -> str:
+        """The command that a user would type."""
+        return shlex.join(["python", "train.py", *self.arguments])
 
+
+@validated
 @dataclass(frozen=True)
 class Options:
-    """What holds whatever carries out the runs."""
+    """Options of every back end."""
 
-    jobs: int | None = None  # so many at once; None: as many as the back end has room for
-    gpus: tuple[str, ...] = ()  # those to use, a run on each: what CUDA_VISIBLE_DEVICES is set to
-    retries: int = 2  # so often a run that died is started again, at most
-    train: tuple[str, ...] = (sys.executable, str(Path(__file__).parents[2] / "train.py"))  # the command
+    jobs: Count | None = None  # runs at once; None: as many as the back end has room for
+    gpus: tuple[str, ...] = ()  # GPUs to use, one run on each: values of CUDA_VISIBLE_DEVICES
+    retries: Annotated[int, Ge(0)] = 2  # restarts of a run that died
+    train: tuple[str, ...] = (sys.executable, *([str(TRAINER)] if TRAINER.exists() else ["-m", PACKAGE]))
 
     def __post_init__(self):
-        require(self.jobs is None or self.jobs > 0, "jobs", "at least 1", self.jobs)
-        require(self.retries >= 0, "retries", "at least 0", self.retries)
-        require(all(self.gpus), "gpus", "names or numbers, as 0,1", ",".join(self.gpus))
+        require(all(self.gpus), "gpus", "names or numbers, such as 0,1", ",".join(self.gpus))
 
 
-Report = Callable[[Job, str], None]
+Report = Callable[[Job, str], None]  # called with a job and its new state
+
+
+def make_jobs(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> list[Job]:
+    """The jobs of a grid, ordered by seed, so that an interrupted grid has results for all rows.
+
+    Raises:
+        BadInput: the folder of a run holds another configuration.
+    """
+    return [_make_job(row, seed, folder / row.name / f"seed{seed}") for seed in seeds for row in rows]
+
+
+def _make_job(row: Row, seed: int, folder: Path) -> Job:
+    words = (*row.arguments, "--seed", str(seed), "--output-dir", str(folder))
+    result = read_result(folder)
+    # The quick check first: the other one reads a whole configuration for each of hundreds of runs.
+    if not result or (result.get("config"), result.get("seed")) != (row.config.digest(), seed):
+        RunFolder(parse(list(words)).config())
+    return Job(row.name, seed, words, folder)
 
 
 def outcome(job: Job) -> str | None:
-    """How the run ended: ok, diverged, interrupted, out of memory; None where nothing is written of it."""
+    """The recorded status: ok, diverged, interrupted, out of memory; None if nothing is recorded."""
     try:
         return str(json.loads((job.folder / "result.json").read_text())["status"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -75,21 +105,20 @@ def outcome(job: Job) -> str | None:
 
 
 def done(job: Job) -> bool:
-    """Whether the run is complete, so that nothing is left to do."""
+    """Whether the run is complete."""
     return outcome(job) in COMPLETE
 
 
-def worth_repeating(job: Job, code: int) -> bool:
-    """Whether a run that ended with this exit code may do better when it is started again.
+def worth_retrying(job: Job, code: int) -> bool:
+    """Whether a run that ended with this exit code may succeed when it is restarted.
 
-    What killed it may be gone, as a full disk or a machine that was taken away; bad input stays bad, and what
-    did not fit into memory fits no better.
+    A full disk or a lost machine may be back; bad input stays bad, and what did not fit into memory will not.
     """
     return not done(job) and code != BAD_INPUT and outcome(job) != "out of memory"
 
 
 def last_line(job: Job) -> str:
-    """The last line that the run printed; an empty string where there is none."""
+    """The last line of the run's output, or an empty string."""
     try:
         lines = job.console.read_text(errors="replace").split("\n")
     except OSError:
@@ -98,7 +127,7 @@ def last_line(job: Job) -> str:
 
 
 class _Backends(Registry):
-    """The back ends. They are no settings of a run, so train.py's help and its index have nothing of them."""
+    """The back ends. They are not settings of a run, so neither train.py's help nor its index lists them."""
 
     def _known(self) -> dict[str, Entry]:
         return self.load()

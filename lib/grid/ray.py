@@ -1,9 +1,9 @@
-"""Grids on Ray: each run is a task, which trains in a process of its own on one of the cluster's nodes.
+"""Grids on Ray: each run is a task, which trains in a process of its own on one node of the cluster.
 
-Ray starts a task again whose worker or node has died, and the run goes on at its newest checkpoint. All nodes
-must see the checkout, the data and the folder of the grid under the same paths.
+Ray restarts a task if its worker or node dies, and the run resumes from its last checkpoint. All nodes must
+see the checkout, the data and the folder of the grid under the same paths.
 
-A Ray cluster without tokens carries out the code of anybody who reaches its ports, so it is refused.
+A Ray cluster without token authentication runs the code of anyone who can reach its ports, so it is refused.
 """
 
 import contextlib
@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..core.contracts import Count, NonNegative
 from ..core.errors import BadInput
 from .job import ENDED, RUNNING, WAITING, Job, Options, Report, backends
 from .local import local
 
-LOOK_EVERY = 1.0  # seconds between two looks at what has begun
-TOKEN = "`ray get-auth-token --generate` makes one; every node needs the same ~/.ray/auth_token"
+POLL_SECONDS = 1.0
+TOKEN = "`ray get-auth-token --generate` creates one; every node needs the same ~/.ray/auth_token"
 
 
 @backends.register("ray")
@@ -29,46 +30,44 @@ def ray(
     jobs: Sequence[Job],
     options: Options,
     report: Report,
-    address: str = "auto",  # of the head, as node1:6379; auto: $RAY_ADDRESS, or a cluster that runs here
-    cpus: int = 1,  # cores of a run
-    gpus_per_run: float | None = None,  # 0.5 puts two runs on each GPU; none: 1 where there are GPUs
+    address: str = "auto",  # of the head node: node1:6379; auto: $RAY_ADDRESS, or a local cluster
+    cpus: Count = 1,  # cores of a run
+    gpus_per_run: NonNegative | None = None,  # 0.5 puts two runs on each GPU; none: 1 if there are GPUs
 ) -> None:
-    """Ray: runs go to the nodes of a cluster, and to another node where one dies."""
+    """Ray: runs on the nodes of a cluster; if a node dies, its runs move to another one."""
     if options.gpus:
         raise BadInput("--gpus names GPUs of this machine; with --backend ray give --gpus-per-run 1")
-    if cpus < 1:
-        raise BadInput(f"--cpus must be at least 1, got {cpus}")
-    if gpus_per_run is not None and (gpus_per_run < 0 or (gpus_per_run > 1 and gpus_per_run % 1)):
-        raise BadInput(f"--gpus-per-run must be a share below 1 or a whole number, got {gpus_per_run:g}")
+    if gpus_per_run is not None and gpus_per_run > 1 and gpus_per_run % 1:
+        raise BadInput(f"--gpus-per-run must be below 1 or a whole number, got {gpus_per_run:g}")
     cluster = _connect(address)
     try:
         if gpus_per_run is None:
             gpus_per_run = 1 if cluster.cluster_resources().get("GPU") else 0
         needs = {"num_cpus": cpus, "num_gpus": gpus_per_run}
-        _check_room(cluster, needs)
+        _check_resources(cluster, needs)
         task = cluster.remote(max_retries=options.retries, **needs)(attempt)
-        _carry_out(cluster, task, jobs, options, report)
+        _run(cluster, task, jobs, options, report)
     finally:
-        cluster.shutdown()  # tasks that run end with it, and their processes with them
+        cluster.shutdown()  # also ends running tasks and their processes
 
 
 def attempt(job: Job, options: Options, place: Path) -> None:
-    """On a node: carry out one run as a machine of its own would, in a process that dies with this worker."""
+    """On a node: run one job as the local back end does, in a process that dies with this worker."""
     os.chdir(place)
     local([job], options, report=lambda job, state: None)
 
 
-def _carry_out(cluster, task, jobs: Sequence[Job], options: Options, report: Report) -> None:
-    """Keep as many tasks going as are allowed, until none is left."""
+def _run(cluster, task, jobs: Sequence[Job], options: Options, report: Report) -> None:
+    """Keep the allowed number of tasks running until all jobs have ended."""
     left, running, printed = deque(jobs), {}, {}
-    there = replace(options, jobs=1)
+    single = replace(options, jobs=1)
     while left or running:
         while left and len(running) < (options.jobs or len(jobs)):
             job = left.popleft()
             printed[job] = _printed(job)
-            running[task.remote(job, there, Path.cwd())] = job
+            running[task.remote(job, single, Path.cwd())] = job
             report(job, WAITING)
-        ended, _ = cluster.wait(list(running), timeout=LOOK_EVERY)
+        ended, _ = cluster.wait(list(running), timeout=POLL_SECONDS)
         for job in [job for job in printed if _printed(job) != printed[job]]:
             del printed[job]
             report(job, RUNNING)
@@ -80,30 +79,30 @@ def _carry_out(cluster, task, jobs: Sequence[Job], options: Options, report: Rep
 
 
 def _check(cluster, reference, job: Job) -> None:
-    """Raises BadInput where the nodes do not see what this machine sees."""
-    shared = "checkout and grid must lie on a disk that all nodes share, under the same paths"
+    """Raises BadInput if the nodes do not share this machine's file system."""
+    shared = "checkout and grid must be on a disk that all nodes share, under the same paths"
     try:
         cluster.get(reference)
     except (OSError, ImportError, BadInput) as error:  # what `attempt` raised, or its import on the node
         raise BadInput(f"a node cannot work in {Path.cwd()} ({_last(error)}); {shared}") from error
-    except cluster.exceptions.RayError as error:  # its nodes or workers died once too often
+    except cluster.exceptions.RayError as error:  # its nodes or workers died too often
         with contextlib.suppress(OSError), open(job.console, "a") as console:
             console.write(f"Ray gave up on the run: {type(error).__name__}\n")
     else:
         if not job.console.exists():
-            raise BadInput(f"a node has carried out {job.name}, but {job.folder} is not here; {shared}")
+            raise BadInput(f"a node has run {job.name}, but {job.folder} is not here; {shared}")
 
 
 def _connect(address: str):
     """The package `ray`, connected to a cluster.
 
     Raises:
-        BadInput: it is not installed, or there is no cluster, or one without tokens.
+        BadInput: it is not installed, or there is no cluster, or the cluster needs no token.
     """
-    # Before the import, since Ray reads it once.
+    # Set before the import, because Ray reads it once.
     if os.environ.setdefault("RAY_AUTH_MODE", "token").lower() != "token":
         mode = os.environ["RAY_AUTH_MODE"]
-        raise BadInput(f"RAY_AUTH_MODE is {mode}: Ray would run anybody's code; unset it. {TOKEN}")
+        raise BadInput(f"RAY_AUTH_MODE is {mode}: Ray would run anyone's code; unset it. {TOKEN}")
     try:
         import ray as cluster
     except ImportError:
@@ -111,56 +110,56 @@ def _connect(address: str):
             "Ray is not installed: pip install -e '.[ray]', or give --backend local or --backend slurm"
         ) from None
     try:
-        _knock((os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address)
+        _check_reachable((os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address)
         context = cluster.init(address=address, log_to_driver=False, logging_level="ERROR")
     except cluster.exceptions.AuthenticationError as error:
-        raise BadInput(f"Ray has no token, or not the cluster's; {TOKEN}") from error
+        raise BadInput(f"Ray has no token, or not that of the cluster; {TOKEN}") from error
     except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(
-            f"no Ray cluster takes this token at {address} ({_last(error)}); start one with "
+            f"no Ray cluster accepts this token at {address} ({_last(error)}); start one with "
             "`RAY_AUTH_MODE=token ray start --head`, give --address HOST:PORT, or use --backend local"
         ) from error
-    if _open_to_anybody(context.address_info["gcs_address"]):
+    if _needs_no_token(context.address_info["gcs_address"]):
         cluster.shutdown()
         raise BadInput(
-            "this Ray cluster takes work without a token, from anybody who reaches its ports; start all its "
-            f"nodes anew with RAY_AUTH_MODE=token. {TOKEN}"
+            "this Ray cluster accepts work without a token, from anyone who can reach its ports; restart all "
+            f"its nodes with RAY_AUTH_MODE=token. {TOKEN}"
         )
     return cluster
 
 
-def _knock(address: str) -> None:
-    """Raises OSError or ValueError where nothing listens; Ray itself would try for ten minutes."""
+def _check_reachable(address: str) -> None:
+    """Raises OSError or ValueError if nothing listens there; Ray itself would try for ten minutes."""
     host, _, port = address.rpartition(":")
     if address != "auto":
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def _last(error: Exception) -> str:
-    """The last line of what it says: Ray puts a traceback before it."""
+    """The last line of the message: Ray puts a traceback before it."""
     return (str(error).splitlines() or [repr(error)])[-1]
 
 
-def _open_to_anybody(address: str) -> bool:
-    """Whether the cluster answers who comes without a token."""
+def _needs_no_token(address: str) -> bool:
+    """Whether the cluster answers a request without a token."""
     environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
     return subprocess.run(command, env=environment, capture_output=True).returncode == 0
 
 
-def _check_room(cluster, needs: dict[str, float]) -> None:
-    """Refuse what no node has, for which Ray would wait without end."""
+def _check_resources(cluster, needs: dict[str, float]) -> None:
+    """Refuse resources that no node has, for which Ray would wait forever."""
     nodes = [node["Resources"] for node in cluster.nodes() if node["Alive"]]
     cpus, gpus = needs["num_cpus"], needs["num_gpus"]
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
-        has = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
+        available = ", ".join(f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}" for node in nodes)
         raise BadInput(
-            f"a run asks for {cpus:g} cores and {gpus:g} GPUs, but no node has them; they have {has}"
+            f"a run needs {cpus:g} cores and {gpus:g} GPUs, but no node has them; the nodes have {available}"
         )
 
 
 def _printed(job: Job) -> int | None:
-    """How many bytes the run has printed; None before it has begun."""
+    """The number of bytes that the run has printed; None before it has started."""
     try:
         return job.console.stat().st_size
     except OSError:

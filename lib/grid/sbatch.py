@@ -1,8 +1,8 @@
-"""SLURM's commands: arrays of runs as files that `sbatch` takes, and what has become of their tasks.
+"""SLURM's commands: submit arrays of runs with `sbatch`, and query their tasks.
 
-An array is two files in the folder `slurm` of the grid: a list with a command line a run, and a script, whose
-task K carries out line K. They are called by a hash of the list, and so are their tasks in the queue: that is
-how a later command knows which runs are queued already.
+An array is two files in the folder `slurm` of the grid: a list with one command line for each run, and a
+script: its task K runs line K. The files and the tasks in the queue are named by a hash of the list, by which
+a later command finds the runs that are queued already.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ WAITS = (
 
 SCRIPT = """\
 #!/bin/bash
-# {count} runs of the grid in {folder}: task K carries out line K of {list}.
-# By hand: sbatch {script}; a run that is complete says so and ends at once.
+# {count} runs of the grid in {folder}: task K runs line K of {list}.
+# By hand: sbatch {script}; complete runs end at once.
 {directives}
 
-export PYTHONUNBUFFERED=1  # or the last lines of a run that is killed would be lost
+export PYTHONUNBUFFERED=1  # so that a killed run leaves its last lines
 export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-${{SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}}}}"
 line=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" {list})
 eval "exec $line"
@@ -42,7 +42,7 @@ eval "exec $line"
 
 @dataclass(frozen=True)
 class Task:
-    """What squeue has to say of a run."""
+    """A task of an array, as squeue shows it."""
 
     array: int
     index: int
@@ -58,7 +58,7 @@ class Task:
 
 
 def check_installed() -> None:
-    """Raises BadInput where there is no SLURM."""
+    """Raises BadInput if SLURM's commands are missing."""
     for command in ("sbatch", "squeue", "scontrol"):
         if not shutil.which(command):
             raise BadInput(
@@ -68,51 +68,52 @@ def check_installed() -> None:
 
 
 def line(job: Job, options: Options) -> str:
-    """What a user would type."""
-    return (
-        f"{shlex.join([*options.train, *job.arguments])} >> {shlex.quote(str(job.console.absolute()))} 2>&1"
-    )
+    """The command of a job for the shell, which appends its output to the job's console file."""
+    command = shlex.join([*options.train, *job.arguments])
+    return f"{command} >> {shlex.quote(str(job.console.absolute()))} 2>&1"
 
 
-def write_array(folder: Path, lines: Sequence[str], limit: int | None, asked: Sequence[str]) -> Path:
-    """The script of an array below the grid's folder, and its list beside it.
+def write_array(folder: Path, lines: Sequence[str], limit: int | None, flags: Sequence[str]) -> Path:
+    """Write the script and the list of an array into the grid's folder, and return the script's path.
 
     Args:
-        limit: so many tasks at once.
-        asked: more options of sbatch.
+        limit: the number of tasks at once.
+        flags: further options of sbatch.
     """
     place = folder.absolute() / "slurm"
     text = "".join(f"{one}\n" for one in lines)
     digest = hashlib.sha256(f"{place}\n{text}".encode()).hexdigest()[:8]
-    # To SLURM commas part names, and % begins a placeholder.
+    # In SLURM's options a comma separates names, and % begins a placeholder.
     name = f"{re.sub(r'[^a-zA-Z0-9_.+-]', '_', folder.absolute().name)}-{digest}"
     script, listed = place / f"{name}.sh", place / f"{name}.txt"
     directives = [
         f"--job-name={name}",
         f"--array=1-{len(lines)}" + (f"%{limit}" if limit else ""),
-        "--requeue",  # after the failure of a node the same task comes again
+        "--requeue",  # if a node fails, queue its tasks again
         "--open-mode=append",
-        # What SLURM itself says; a run has its own console.txt.
+        # Messages of SLURM itself; the output of a run is in its console.txt.
         f'--output="{str(place).replace("%", "%%")}/{name}-%a.log"',
         f'--chdir="{Path.cwd()}"',
-        *asked,
+        *flags,
     ]
     write_atomic(listed, text)
-    about = {"count": len(lines), "folder": folder, "list": shlex.quote(str(listed))}
+    facts = {"count": len(lines), "folder": folder, "list": shlex.quote(str(listed))}
     write_atomic(
         script,
         SCRIPT.format(
-            **about, script=shlex.quote(str(script)), directives="\n".join(f"#SBATCH {d}" for d in directives)
+            **facts, script=shlex.quote(str(script)), directives="\n".join(f"#SBATCH {d}" for d in directives)
         ),
     )
     return script
 
 
 def submit(script: Path, after: Sequence[int] = ()) -> int:
-    """Give the array to SLURM, to begin when others have ended; its number.
+    """Submit the array and return its number.
 
+    Args:
+        after: arrays that must end before this one starts.
     Raises:
-        BadInput: it is refused.
+        BadInput: SLURM refuses it.
     """
     wait = [f"--dependency=afterany:{':'.join(map(str, after))}"] if after else []
     done = _run("sbatch", "--parsable", *wait, str(script))
@@ -122,13 +123,13 @@ def submit(script: Path, after: Sequence[int] = ()) -> int:
 
 
 def largest_array() -> int:
-    """How many tasks an array may have."""
+    """The largest number of tasks that an array may have."""
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run("scontrol", "show", "config").stdout, re.MULTILINE)
-    return int(found[1]) - 1 if found else 1000  # of indices, which begin with 0
+    return int(found[1]) - 1 if found else 1000  # the limit holds for indices, which start at 0
 
 
 def tasks(folder: Path, jobs: Sequence[Job], options: Options) -> dict[Job, Task] | None:
-    """The newest task of each job, where SLURM still knows one; None where squeue does not answer."""
+    """The newest task of each job that SLURM still knows; None if squeue does not answer."""
     lists = {path.stem: path.read_text().splitlines() for path in folder.glob("slurm/*.txt")}
     if not lists:
         return {}
@@ -147,7 +148,7 @@ def tasks(folder: Path, jobs: Sequence[Job], options: Options) -> dict[Job, Task
 
 
 def exit_code(task: Task) -> int:
-    """Of the task's command; 1 where SLURM has forgotten it."""
+    """The exit code of the task's command; 1 if SLURM no longer knows it."""
     shown = _run("scontrol", "show", "job", "--oneliner", f"{task.array}_{task.index}").stdout
     found = re.search(r"\bExitCode=(\d+):(\d+)", shown)
     return int(found[1]) or -int(found[2]) if found else 1

@@ -1,82 +1,70 @@
-"""A grid at a small scale, for a trial: fewer epochs on fewer images, and all points in time move along."""
+"""A run at a small scale, for a trial: fewer epochs on fewer images, with all points in time moved along.
+
+The units in the annotations of settings say which of them are points in time.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..config.compose import Path
 from ..config.schema import SECTIONS, Config
-from ..core.contracts import EPOCH, TIME, unit_of
+from ..core.contracts import EPOCH, Unit, unit_of
 from ..core.errors import BadInput
 from ..core.fields import Field
 
 
 def scaled(config: Config, scale: float) -> dict[str, Any]:
-    """The settings, by dotted keys, that leave this share of a run's epochs and of its images.
+    """The settings, by dotted keys, that reduce a run to this fraction of its epochs and of its images.
 
-    Its steps are the square of the share, and it is evaluated once, in the end.
+    They multiply the number of steps by the square of `scale`. The run is evaluated once, at its end.
+
+    Raises:
+        BadInput: the fraction is not between 0 and 1.
     """
     if not 0 < scale < 1:
         raise BadInput(f"--scale must be above 0 and below 1, got {scale}")
-    epochs = float(f"{config.train.epochs * scale:.4g}")
-    times = {".".join(path): moved for path, moved in _times(config, epochs)}
-    once = {"run.evaluate_every": max(1, math.ceil(epochs))}
-    return {"train.epochs": epochs, "data.fraction": _fraction(config, scale), **once, **times}
+    before, after = config.train.epochs, float(f"{config.train.epochs * scale:.4g}")
+    settings = {
+        "train.epochs": after,
+        "data.fraction": _fraction(config, scale),
+        "run.evaluate_every": max(1, math.ceil(after)),
+    }
+    for prefix, fields, values in _parts(config):
+        moved = {key: _move(value, unit_of(fields[key].type), before, after) for key, value in values.items()}
+        if moved.get("stop") is not None:  # rounding must leave at least one epoch
+            moved["stop"] = max(math.ceil(values["stop"] * after / before), moved["start"] + 1)
+        settings |= {f"{prefix}.{key}": value for key, value in moved.items() if value != values[key]}
+    return settings
 
 
 def _fraction(config: Config, scale: float) -> float:
-    """The share of the images, with a batch of them at least."""
+    """The fraction of the images, which must fill at least one batch."""
     data = config.chosen["data"]
     images = data.entry.facts.train or data.options.get("size")
-    held = config.data.val if config.data.val < 1 or not images else config.data.val / images
-    batch = config.train.batch_size / (images * (1 - held)) if images else 0.0
-    wanted = max(config.data.fraction * scale, 1.1 * batch)  # a tenth more: classes are rounded one by one
+    val = config.data.val if config.data.val < 1 or not images else config.data.val / images
+    batch = config.train.batch_size / (images * (1 - val)) if images else 0.0
+    wanted = max(config.data.fraction * scale, 1.1 * batch)  # 10 % more, as each class is rounded by itself
     return float(f"{min(wanted, config.data.fraction):.4g}")
 
 
-def _times(config: Config, epochs: float) -> Iterator[tuple[Path, Any]]:
-    """The points in time that are given in epochs, as they are when there are `epochs` of them."""
-    for path, field, value in _fields(config):
-        moved = _moved(field, value, config.train.epochs, epochs)
-        if moved != value:
-            yield path, moved
-    for path, start, stop in _spans(config):
-        if stop is not None:  # rounding must leave an epoch between them
-            ratio = epochs / config.train.epochs
-            yield (*path, "stop"), max(math.ceil(stop * ratio), math.floor(start * ratio) + 1)
-
-
-def _fields(config: Config) -> Iterator[tuple[Path, Field, Any]]:
-    """Every setting of the configuration, but for the ends of spans: its path, its field and its value."""
+def _parts(config: Config) -> Iterator[tuple[str, Mapping[str, Field], Mapping[str, Any]]]:
+    """Every part of the configuration: its dotted prefix, its fields and their values."""
     for name, section in SECTIONS.items():
         if section.settings:
-            for key, field in section.fields.items():
-                yield (name, key), field, getattr(config.settings[name], key)
+            yield name, section.fields, vars(config.settings[name])
         if section.is_choice:
-            choice = config.chosen[name]
-            for key, value in choice.options.items():
-                yield (name, key), choice.entry.fields[key], value
-        for trick, choice in config.tricks[name].items() if section.is_tricks else ():
-            for key, value in choice.options.items():
-                if key != "stop":
-                    yield (name, trick, key), choice.entry.fields[key], value
+            yield name, config.chosen[name].entry.fields, config.chosen[name].options
+        for trick, choice in config.tricks.get(name, {}).items():
+            yield f"{name}.{trick}", choice.entry.fields, choice.options
 
 
-def _spans(config: Config) -> Iterator[tuple[Path, int, int | None]]:
-    for name, tricks in config.tricks.items():
-        for trick, choice in tricks.items():
-            if "stop" in choice.options:
-                yield (name, trick), choice.options["start"], choice.options["stop"]
-
-
-def _moved(field: Field, value: Any, before: float, after: float) -> Any:
-    if value is None:
-        return None
-    if unit_of(field.type) == TIME:
-        if isinstance(value, tuple | list):
-            return [_moved(field, item, before, after) for item in value]
-        # As a share, for what lies below 1 is read as one.
-        return value if value < 1 else float(f"{value / before:.6g}") if value < before else after
-    if unit_of(field.type) == EPOCH:
+def _move(value: Any, unit: Unit | None, before: float, after: float) -> Any:
+    """The value for a budget of `after` epochs in place of `before`."""
+    if value is None or unit is None:
+        return value
+    if unit == EPOCH:
         return math.floor(value * after / before)
-    return value
+    if isinstance(value, tuple | list):
+        return [_move(item, unit, before, after) for item in value]
+    # A time below 1 is a fraction of the budget already; a later one becomes such a fraction.
+    return value if value < 1 else float(f"{value / before:.6g}") if value < before else after

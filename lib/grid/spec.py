@@ -1,20 +1,22 @@
-"""What a grid's file asks for: rows, each a command line, and seeds.
+"""The file of a grid: rows, of which each is a command line, and seeds.
 
-    base: {config: configs/quickstart.yaml, epochs: 4}   # every row has these; `config` is --config
-    axes:                                                # a row for each combination
+    base: {config: configs/quickstart.yaml, epochs: 4}   # settings of every row; `config` is --config
+    axes:                                                # one row for each combination of values
       cutout: [off, on]                                  # a setting and its values
       mix: {none: , mixup: 0.2, both: {mixup: on, cutmix: on}}   # or names and their settings
-    exclude: [{cutout: on, mix: both}]                   # less the combinations that hold one of these
-    rows: {sam: on, slow: {lr: 0.01, published: table-1}}   # and single rows
+    exclude: [{cutout: on, mix: both}]                   # combinations to leave out
+    rows: {sam: on, slow: {lr: 0.01, published: table-1}}   # single rows
     seeds: 0..2                                          # or [0, 1, 2]
-    baseline: none                                       # the row that tables compare with; else the first
+    baseline: none                                       # the row to compare with; default: the first
 
-Settings are spelled as on the command line or in a config file. A name with a bare value, `sam: on`, stands
-for the setting of that name. `published` is no setting: it names what the row is to be compared with.
+Settings are spelled as on the command line or in a config file. A name with a plain value, `sam: on`, is
+short for the setting of that name. `published` is not a setting: it names the published result to compare
+with.
 """
 
+import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,18 +34,18 @@ PUBLISHED = "published"
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the grid's table: what all its runs have in common but for the seed."""
+    """A row of the table: a configuration that is run with several seeds."""
 
     name: str
-    parts: tuple[Part, ...]  # its settings, and where they stand
-    arguments: tuple[str, ...]  # the words after train.py that they make, less the seed and the folder
+    parts: tuple[Part, ...]  # its settings, by their place in the file
+    arguments: tuple[str, ...]  # the words after train.py, without seed and folder
     config: Config
     published: str | None = None
-    notes: tuple[str, ...] = ()  # what the user should know of how the settings were read
+    notes: tuple[str, ...] = ()  # for the user: how settings were interpreted
 
-    def but(self, source: str, settings: Mapping[str, Any]) -> "Row":
-        """The same row with other settings on top."""
-        return _composed(self.name, (*self.parts, (source, settings)), self.published)
+    def override(self, source: str, settings: Mapping[str, Any]) -> "Row":
+        """The row with these settings changed; `source` names their origin in messages."""
+        return _compose(self.name, (*self.parts, (source, settings)), self.published)
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class Grid:
 
 
 def read_grid(path: Path) -> Grid:
-    """The grid of a file; every row's configuration is composed, so nothing unknown is left in it.
+    """The grid in a file. All rows are composed, so that every setting is checked.
 
     Raises:
-        BadInput: the file cannot be read, or something in it cannot be used.
+        BadInput: the file cannot be read, or its content is invalid.
     """
     tree = read_tree(path)
     try:
@@ -67,43 +69,64 @@ def read_grid(path: Path) -> Grid:
         raise BadInput(f"{path}: {error}") from error
 
 
+def select_rows(rows: Sequence[Row], pattern: str | None) -> list[Row]:
+    """The rows with a name that matches one of the shell patterns in `pattern`, separated by commas.
+
+    Raises:
+        BadInput: no row matches.
+    """
+    if pattern is None:
+        return list(rows)
+    patterns = [part.strip() for part in pattern.split(",")]
+    found = [row for row in rows if any(fnmatch.fnmatchcase(row.name, p) for p in patterns)]
+    if not found:
+        raise BadInput(f"--only {pattern} matches no row; {_list_names(rows)}")
+    return found
+
+
 def read_seeds(value: Any) -> tuple[int, ...]:
-    """`0..4`, `0,2,5`, or a list."""
-    said = f"seeds must be whole numbers, as [0, 1, 2] or 0..2, got {value!r}"
+    """Seeds from `0..4`, `0,2,5` or a list.
+
+    Raises:
+        BadInput: they are no whole numbers, there is none, or one is repeated.
+    """
+    rule = f"seeds must be whole numbers, such as [0, 1, 2] or 0..2, got {value!r}"
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", value)):
         seeds = list(range(int(found[1]), int(found[2]) + 1))
     else:
         items = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
         if not isinstance(items, list) or not all(re.fullmatch(r"\d+", str(item)) for item in items):
-            raise BadInput(said)
+            raise BadInput(rule)
         seeds = [int(item) for item in items]
     if not seeds or len(set(seeds)) < len(seeds):
-        raise BadInput(f"{said}: {'one stands twice' if seeds else 'there is none'}")
+        raise BadInput(f"{rule}: {'one is given twice' if seeds else 'there is none'}")
     return tuple(seeds)
 
 
 def _grid(name: str, tree: dict[str, Any]) -> Grid:
     for key in tree:
         if key not in KEYS:
-            raise BadInput(f"unknown key {key!r}: {nearest(str(key), KEYS) or 'it has ' + ', '.join(KEYS)}")
+            raise BadInput(
+                f"unknown key {key!r}: {nearest(str(key), KEYS) or 'known keys: ' + ', '.join(KEYS)}"
+            )
     base: Part = "base", _settings("base", tree.get("base"))
     rows = [_row(name, [base, *parts]) for name, parts in _named_parts(tree)]
     if not rows:
-        raise BadInput("a grid needs axes or rows, as `rows: {plain: , cutout: on}`")
-    _refuse_twins(rows)
+        raise BadInput("a grid needs axes or rows, such as `rows: {plain: , cutout: on}`")
+    _refuse_duplicates(rows)
     baseline = str(tree.get("baseline", rows[0].name))
     names = [row.name for row in rows]
     if baseline not in names:
-        raise BadInput(f"baseline {baseline!r} is no row; {nearest(baseline, names) or among(names)}")
+        raise BadInput(f"baseline {baseline!r} is no row; {nearest(baseline, names) or _list_names(rows)}")
     return Grid(name, tuple(rows), read_seeds(tree.get("seeds", [0])), baseline)
 
 
 def _named_parts(tree: dict[str, Any]) -> list[tuple[str, list[Part]]]:
-    """The rows of the axes, then the single ones: names and settings beside the base."""
+    """Names and settings of all rows, without the base: those of the axes, then the single rows."""
     exclude = tree.get("exclude") or []
     exclude = [exclude] if isinstance(exclude, dict) else exclude
     if not isinstance(exclude, list) or not all(isinstance(rule, dict) and rule for rule in exclude):
-        raise BadInput(f"exclude: expected axes and values, as [{{cutout: on}}], got {exclude!r}")
+        raise BadInput(f"exclude: expected axes and values, such as [{{cutout: on}}], got {exclude!r}")
     axes = [_axis(str(key), values) for key, values in _mapping("axes", tree.get("axes")).items()]
     if exclude and not axes:
         raise BadInput("exclude: there are no axes to exclude from")
@@ -114,7 +137,9 @@ def _named_parts(tree: dict[str, Any]) -> list[tuple[str, list[Part]]]:
 
 def _axis(name: str, values: Any) -> Axis:
     if not isinstance(values, list | dict) or not values:
-        raise BadInput(f"axis {name}: expected values, as [0.1, 0.2], or names and settings, got {values!r}")
+        raise BadInput(
+            f"axis {name}: expected values, such as [0.1, 0.2], or names and settings, got {values!r}"
+        )
     if isinstance(values, dict):
         return Axis(
             name, tuple((label(key), _named(label(key), value)) for key, value in values.items()), True
@@ -122,17 +147,17 @@ def _axis(name: str, values: Any) -> Axis:
     if any(isinstance(value, dict) for value in values):
         raise BadInput(f"axis {name}: sets of settings need names: write {name}: {{name: {{...}}, ...}}")
     if len({str(value) for value in values}) < len(values):
-        raise BadInput(f"axis {name}: a value stands twice in {values!r}")
+        raise BadInput(f"axis {name}: a value is repeated in {values!r}")
     return Axis(name, tuple((value, {name: value}) for value in values), False)
 
 
 def _named(name: str, value: Any) -> dict[str, Any]:
-    """The settings of a name: a tree of them, none, or the value of the setting of that name."""
+    """The settings of a named row or point: a tree of settings, none, or the value of the setting `name`."""
     return _settings(name, value) if value is None or isinstance(value, dict) else {name: value}
 
 
 def _settings(where: str, value: Any) -> dict[str, Any]:
-    """A tree of settings, by dotted keys."""
+    """A tree of settings as dotted keys and values."""
     return dict(flatten(_mapping(where, value)))
 
 
@@ -143,19 +168,19 @@ def _mapping(where: str, value: Any) -> dict:
 
 
 def label(key: Any) -> str:
-    """A name as the user wrote it: YAML reads on and off as true and false."""
+    """A name as the user wrote it; YAML reads on and off as true and false."""
     return {True: "on", False: "off"}[key] if isinstance(key, bool) else str(key)
 
 
 def _row(name: str, parts: list[Part]) -> Row:
     if not re.fullmatch(r"[\w+=,][\w+=,.-]*", name):
-        raise BadInput(f"row {name!r}: a name is a folder too: letters, digits and _ . , + = - only")
+        raise BadInput(f"row {name!r}: a name is also a folder, so use letters, digits and _ . , + = - only")
     published = next((str(part[PUBLISHED]) for _, part in parts if PUBLISHED in part), None)
     parts = [(source, {k: v for k, v in part.items() if k != PUBLISHED}) for source, part in parts]
-    return _composed(name, tuple(parts), published)
+    return _compose(name, tuple(parts), published)
 
 
-def _composed(name: str, parts: tuple[Part, ...], published: str | None) -> Row:
+def _compose(name: str, parts: tuple[Part, ...], published: str | None) -> Row:
     notes: list[str] = []
     try:
         words = arguments(parts, notes)
@@ -165,18 +190,19 @@ def _composed(name: str, parts: tuple[Part, ...], published: str | None) -> Row:
     return Row(name, parts, words, config, published, (*notes, *config.notes))
 
 
-def _refuse_twins(rows: list[Row]) -> None:
-    """Two rows of one name would share a folder, and two of one configuration are one run."""
+def _refuse_duplicates(rows: list[Row]) -> None:
+    """Refuse rows that would share a folder, and rows with the same configuration."""
     names: dict[str, Row] = {}
     digests: dict[str, Row] = {}
     for row in rows:
-        if row.name.lower() in names:  # some file systems see no difference
+        if row.name.lower() in names:  # some file systems ignore case
             raise BadInput(f"row {row.name}: there are two rows of this name")
-        if twin := digests.get(row.config.digest()):
-            raise BadInput(f"rows {twin.name} and {row.name} are the same run; leave one out")
+        if other := digests.get(row.config.digest()):
+            raise BadInput(f"rows {other.name} and {row.name} are the same run; remove one of them")
         names[row.name.lower()] = digests[row.config.digest()] = row
 
 
-def among(names: list[str], shown: int = 8) -> str:
-    """The names there are, for a message."""
-    return f"there are {', '.join(names[:shown])}{', ...' if len(names) > shown else ''}"
+def _list_names(rows: Sequence[Row], shown: int = 8) -> str:
+    """The names of the first rows, for a message."""
+    names = ", ".join(row.name for row in rows[:shown])
+    return f"there are {names}{', ...' if len(rows) > shown else ''}"

@@ -1,7 +1,7 @@
-"""A short timing of the rows of a grid: a few steps of each, of what it is to train, where it is to train.
+"""Estimate the time of runs from a few training steps of each row of a grid.
 
-A process of its own, for torch takes seconds to import and keeps memory on the device: command lines come in
-on stdin, by row, and a line for each row goes out on stdout.
+A program, `python -m lib.grid.timing`, because torch and its memory on the device are then gone before the
+runs start. Reads command lines by row as JSON from stdin, and prints one line of JSON for each row.
 """
 
 import json
@@ -11,16 +11,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-STEPS, ENOUGH = 4, 1.5  # timed at most so many steps of a row, and no more after so many seconds
-BUDGET = 25.0  # seconds for all the rows; those that are left out cost as much as the others on average
+MAX_STEPS, MAX_SECONDS = 4, 1.5  # timed steps of a row: at most 4, and no further one after 1.5 s
+BUDGET = 25.0  # seconds for all rows; a row that is left out counts as the mean of the others
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What a run of a row costs, in seconds, as far as a few steps can tell."""
+    """Estimated seconds of a run of a row."""
 
     row: str
-    start: float  # until the first step
+    start: float  # before the first step
     train: float
     evaluate: float
     device: str
@@ -31,10 +31,10 @@ class Timing:
 
 
 def time_row(row: str, arguments: Sequence[str]) -> Timing:
-    """Build the run as train.py does, and take steps in the middle of its budget.
+    """Build the run as train.py does, and time steps in the middle of its budget.
 
     Raises:
-        BadInput: it cannot be built; its data are not there, for one: nothing is downloaded for a timing.
+        BadInput: it cannot be built, for example because its data are missing: nothing is downloaded.
     """
     from ..config.cli import parse
     from ..factory import build, build_device
@@ -42,33 +42,33 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
     began = time.perf_counter()
     config = parse(list(arguments)).config()
     settings = config.settings | {"data": replace(config.data, offline=True)}
-    settings["train"] = config.train.uncompiled()  # minutes are no fair part of a few steps
+    settings["train"] = config.train.uncompiled()  # compilation takes minutes
     device = build_device(config.run.device)
     run = build(replace(config, settings=settings), device, note=lambda line: None)
-    began = time.perf_counter() - began
-    step = _seconds_a_step(run, device)
+    start = time.perf_counter() - began
+    step = _seconds_per_step(run, device)
     evaluations = math.ceil(math.ceil(config.train.epochs) / config.run.evaluate_every)
-    evaluate = _seconds_an_evaluation(run) * evaluations * (1 + len(run.averages))
-    return Timing(row, began, step * run.total, evaluate, device.type)
+    evaluate = _seconds_per_evaluation(run) * evaluations * (1 + len(run.averages))
+    return Timing(row, start, step * run.total, evaluate, device.type)
 
 
-def _seconds_a_step(run, device) -> float:
+def _seconds_per_step(run, device) -> float:
     from ..engine.step import train_step
 
     middle, taken, began = run.total // 2, 0, 0.0
-    for number in range(STEPS + 1):
+    for number in range(MAX_STEPS + 1):
         train_step(run, min(middle + number, run.total - 1))
-        _wait(device)
-        if number == 0:  # the first one allocates, and looks for the fastest kernels
+        _synchronize(device)
+        if number == 0:  # warm-up: allocates memory and selects kernels
             began = time.perf_counter()
             continue
         taken = number
-        if time.perf_counter() - began > ENOUGH:
+        if time.perf_counter() - began > MAX_SECONDS:
             break
     return (time.perf_counter() - began) / taken
 
 
-def _seconds_an_evaluation(run) -> float:
+def _seconds_per_evaluation(run) -> float:
     from ..engine.evaluate import BATCH, evaluate
 
     split = next(iter(run.splits.values()))
@@ -79,7 +79,7 @@ def _seconds_an_evaluation(run) -> float:
     return (time.perf_counter() - began) * len(split) / len(part)
 
 
-def _wait(device) -> None:
+def _synchronize(device) -> None:
     import torch
 
     if device.type == "cuda":
@@ -90,14 +90,14 @@ def main() -> None:
     from ..core.errors import BadInput
 
     began = time.perf_counter()
-    from .. import factory  # noqa: F401  (torch and all that training needs, which every run imports anew)
+    from .. import factory  # noqa: F401  (imports torch, as every run does)
 
     started = time.perf_counter() - began
     for row, arguments in json.load(sys.stdin).items():
         try:
             timing = time_row(row, arguments)
             line = asdict(replace(timing, start=timing.start + started))
-        except (BadInput, RuntimeError) as error:  # RuntimeError: out of memory, as the run itself will be
+        except (BadInput, RuntimeError) as error:  # RuntimeError: out of memory
             line = {"row": row, "error": str(error)}
         print(json.dumps(line), flush=True)
         if time.perf_counter() - began > BUDGET:

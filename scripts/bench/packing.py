@@ -9,7 +9,6 @@ shared with others they tell more, though threads that wait for each other count
 """
 
 import argparse
-import contextlib
 import json
 import os
 import resource
@@ -21,7 +20,9 @@ import textwrap
 import time
 from collections.abc import Callable
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,11 +32,8 @@ from lib.config.schema import Config
 from lib.core.errors import BadInput, exit_code, require
 from lib.data.base import Dataset
 from lib.engine.step import Run, train_step
-from lib.factory import build, build_device
-from lib.grid.fork import asked, fork
-from lib.grid.local import cores
-from lib.grid.packed import prepare
-from lib.run.launch import launch
+from lib.factory import build, build_dataset, build_device
+from lib.grid.local import cpu_count
 from scripts.bench import page as benchmark_page
 from scripts.bench.vmapped import vmapped
 
@@ -68,10 +66,11 @@ def bench(argv: list[str]) -> None:
         raise BadInput(f"--{error}") from error
     # Neither threads nor CUDA may be at work in this process: all that is measured is forked off.
     threads = torch.get_num_threads()
-    dataset = prepare(config_of(options, 0))
-    ((kind, machine),) = asked(lambda: about(options.device, threads))
-    runs = options.runs or (10 if kind == "cuda" else cores())
-    share = max(1, (threads if kind == "cpu" else cores()) // runs)
+    torch.set_num_threads(1)
+    dataset = build_dataset(config_of(options, 0))
+    ((kind, machine),) = in_processes(lambda: about(options.device, threads))
+    runs = options.runs or (10 if kind == "cuda" else cpu_count())
+    share = max(1, (threads if kind == "cpu" else cpu_count()) // runs)
     seeds = range(runs)
     ways: dict[str, Callable[[], Taken]] = {
         "one after another": lambda: in_turn(options, dataset, threads, runs),
@@ -84,7 +83,7 @@ def bench(argv: list[str]) -> None:
     rows = {
         name: outcome(taken, rounds["one after another"], options, runs) for name, taken in rounds.items()
     }
-    starts = {"a command": start(options, None), "a fork": start(options, dataset)}
+    starts = start(options)
     text = page(rows, starts, options, runs, machine, threads, share)
     torch.set_num_threads(threads)  # nothing is forked any more
     benchmark_page.publish(text, {"rows": rows, "starts": starts}, torch.device(kind), options.write)
@@ -103,6 +102,39 @@ def measured(ways: dict[str, Callable[[], Taken]], rounds: int) -> dict[str, lis
                 continue
             print(f"{name}: {json.dumps(found[name][-1])}", file=sys.stderr, flush=True)
     return found
+
+
+def in_processes(*works: Callable[[], Any]) -> list[Any]:
+    """The results of functions that run at the same time, each in a fork; None of one that has died.
+
+    Raises:
+        BadInput: one of them did.
+    """
+    context = get_context("fork")
+    started = []
+    for work in works:
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_send, args=(sender, work))
+        process.start()
+        sender.close()
+        started.append((process, receiver))
+    results = []
+    for process, receiver in started:
+        try:
+            results.append(receiver.recv())
+        except EOFError:
+            results.append(None)
+        process.join()
+    if error := next((result for result in results if isinstance(result, BadInput)), None):
+        raise error
+    return results
+
+
+def _send(sender: Connection, work: Callable[[], Any]) -> None:
+    try:
+        sender.send(work())
+    except BadInput as error:
+        sender.send(error)
 
 
 def about(device: str, threads: int) -> tuple[str, str]:
@@ -140,7 +172,7 @@ def in_turn(options: argparse.Namespace, dataset: Dataset, threads: int, runs: i
         run = built(options, dataset, threads, 0)
         return timed(lambda number: train_step(run, number), options.steps, lambda: None)
 
-    one = a_step(asked(work), options)
+    one = a_step(in_processes(work), options)
     return {name: runs * seconds for name, seconds in one.items()}
 
 
@@ -151,7 +183,7 @@ def at_once(options: argparse.Namespace, dataset: Dataset, share: int, seeds: ra
         run = built(options, dataset, share, seed)
         return timed(lambda number: train_step(run, number), options.steps, start.wait)
 
-    return a_step(asked(*(lambda seed=seed: work(seed) for seed in seeds)), options)
+    return a_step(in_processes(*(lambda seed=seed: work(seed) for seed in seeds)), options)
 
 
 def with_mps(way: Callable[[], Taken]) -> Taken:
@@ -174,7 +206,7 @@ def together(options: argparse.Namespace, dataset: Dataset, threads: int, seeds:
         step, _ = vmapped([built(options, dataset, threads, seed) for seed in seeds])
         return timed(step, options.steps, lambda: None)
 
-    return a_step(asked(work), options)
+    return a_step(in_processes(work), options)
 
 
 def a_step(taken: list[Taken | None], options: argparse.Namespace) -> Taken:
@@ -197,29 +229,20 @@ def outcome(taken: list[Taken], others: list[Taken], options: argparse.Namespace
     return found
 
 
-def start(options: argparse.Namespace, dataset: Dataset | None) -> Taken:
-    """Seconds of a run of one step: of a fork where the data are there already, else of a command."""
+def start(options: argparse.Namespace) -> Taken:
+    """Seconds of a run of one step, from its start to its record."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         line = f"--model {options.model} --dataset synthetic --data.size 64 --batch-size 64 --epochs 1"
         words = f"{line} --device {options.device} --output-dir {folder}".split()
-        if dataset is None:
-            subprocess.run([sys.executable, str(TRAIN), *words], stdout=subprocess.DEVNULL, check=True)
-        else:
-            ended = fork(lambda: _silent(lambda: launch(parse(words).config(), dataset))).wait()
-            require(ended == 0, "a run", "one that ends well", ended)
+        subprocess.run([sys.executable, str(TRAIN), *words], stdout=subprocess.DEVNULL, check=True)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return {"wall": wall, "processor": sum(after[:2]) - sum(before[:2])}
 
 
-def _silent(work: Callable[[], int]) -> int:
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        return work()
-
-
 def page(
     rows: dict[str, Taken],
-    starts: dict[str, Taken],
+    starts: Taken,
     options: argparse.Namespace,
     runs: int,
     machine: str,
@@ -245,11 +268,12 @@ def page(
         f"{row['processor_ratio']:.2f} | {row['runs_an_hour']:.2g} |"
         for name, row in rows.items()
     ]
-    begun = " and ".join(f"{one['processor']:.1f} s as {name}" for name, one in starts.items())
     lines += [
         "",
         textwrap.fill(
-            f"A run of one step, from its start to its record, takes {begun}, of the processor.", 110
+            f"A run of one step, from its start to its record, takes {starts['processor']:.1f} s of the "
+            "processor.",
+            110,
         ),
     ]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
-"""What stands for sbatch, squeue and scontrol in the tests: a queue in a file, $FAKE_SLURM.
+"""A simulation of sbatch, squeue and scontrol, with a queue in the file $FAKE_SLURM.
 
-Time passes when squeue is asked: tasks that run are carried out to their end, then others begin to run. Where
-"nodes_fail" is set, a task whose command is killed is one whose node failed: with --requeue it comes again.
+Time passes when squeue is called: running tasks run to their end, then pending ones start. With "nodes_fail"
+a killed command counts as the failure of its node, after which --requeue queues the task again.
 """
 
 import json
@@ -44,11 +44,11 @@ def squeue(words: list[str]) -> None:
                 state.get("forgets") and task["state"] == "COMPLETED"
             ):
                 print(f"{array['said']['job-name']}|{number}|{index}|{task['state']}")
-    ended = {n for n, array in enumerate(state["arrays"], start=1) if not left(array)}
+    ended = {n for n, array in enumerate(state["arrays"], start=1) if not unfinished(array)}
     for array in state["arrays"]:
         for index, task in array["tasks"].items():
             if task["state"] == "RUNNING":
-                carry_out(array, index, task, state.get("nodes_fail"))
+                run(array, index, task, state.get("nodes_fail"))
         after = array["said"].get("dependency", "afterany").split(":")[1:]
         if set(map(int, after)) <= ended and not state.get("full"):
             for task in [t for t in array["tasks"].values() if t["state"] == "PENDING"][: array["limit"]]:
@@ -56,11 +56,11 @@ def squeue(words: list[str]) -> None:
     STATE.write_text(json.dumps(state))
 
 
-def left(array: dict) -> bool:
+def unfinished(array: dict) -> bool:
     return any(task["state"] in ("PENDING", "RUNNING") for task in array["tasks"].values())
 
 
-def carry_out(array: dict, index: str, task: dict, nodes_fail: bool) -> None:
+def run(array: dict, index: str, task: dict, nodes_fail: bool) -> None:
     given = {"SLURM_ARRAY_TASK_ID": index, "SLURM_CPUS_ON_NODE": "3"}
     inherited = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     output = array["said"]["output"].replace("%a", index).replace("%%", "%")

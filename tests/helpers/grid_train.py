@@ -1,10 +1,9 @@
-"""What stands for train.py in the tests of grids: the same folder, lock and outcome, a checkpoint, no torch.
+"""A substitute for train.py in the tests of grids: the same folder, lock and result, a checkpoint, no torch.
 
-A step is a hundredth of a second; each leaves a line in steps.txt, so that what is done twice shows. The
-learning rate says how a run behaves, and a file `hold` lets none go beyond its fifth step.
+A step takes a hundredth of a second and writes a line to steps.txt, which shows repeated steps. The learning
+rate, or $LR_BY_SEED, selects the behaviour of a run. No run takes its sixth step while a file `hold` exists.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -12,22 +11,26 @@ import sys
 import time
 from pathlib import Path
 
+from filelock import FileLock
+
 CRASHES, DIVERGES, REFUSED, FLAKY, NO_MEMORY = 0.11, 0.22, 0.33, 0.44, 0.55
 
 
 def main(words: list[str]) -> int:
-    said = dict(zip(words[::2], words[1::2], strict=True))
-    folder, seed = Path(said["--output-dir"]), int(said["--seed"])
-    lr, steps = float(said.get("--lr", 0.1)), int(said.get("--epochs", 5))
+    words = [part for word in words for part in word.split("=", 1)]
+    options = dict(zip(words[::2], words[1::2], strict=True))
+    folder, seed = Path(options["--output-dir"]), int(options["--seed"])
+    by_seed = json.loads(os.environ.get("LR_BY_SEED", "{}"))
+    lr = float(by_seed.get(str(seed), options.get("--lr", 0.1)))
+    steps = int(options.get("--epochs", 5))
     if lr == REFUSED:
         print("error: nobody wants this", file=sys.stderr)
         return 2
     folder.mkdir(parents=True, exist_ok=True)
-    lock = open(folder / ".lock", "w")  # noqa: SIM115
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if (folder / "result.json").exists() and json.loads((folder / "result.json").read_text())[
-        "status"
-    ] == "ok":
+    lock = FileLock(folder / ".lock")  # held until the process ends
+    lock.acquire(timeout=0)
+    record = folder / "result.json"
+    if record.exists() and json.loads(record.read_text())["status"] == "ok":
         print("complete: nothing to do")
         return 0
     seen = [os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")]
@@ -36,7 +39,7 @@ def main(words: list[str]) -> int:
     first = int(checkpoint.read_text()) if checkpoint.exists() else 0
     for step in range(first, steps):
         time.sleep(0.01)
-        limit = time.monotonic() + 300  # nothing is to stay behind where a test has failed
+        limit = time.monotonic() + 300  # ends even if the test has failed
         while step == 5 and Path("hold").exists() and time.monotonic() < limit:
             time.sleep(0.01)
         note(folder / "steps.txt", str(step))

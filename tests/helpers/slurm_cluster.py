@@ -1,4 +1,4 @@
-"""A SLURM cluster of one node on this machine, with daemons, keys and ports of its own."""
+"""A SLURM cluster of one node on this machine, with separate daemons, keys and ports."""
 
 import contextlib
 import getpass
@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
-SBIN = os.pathsep.join(("/usr/sbin", "/usr/local/sbin", "/sbin"))  # where they lie, and no user's PATH leads
+SBIN = os.pathsep.join(
+    ("/usr/sbin", "/usr/local/sbin", "/sbin")
+)  # the daemons are there, which is not in the PATH of users
 
 CONF = """\
 ClusterName=test
@@ -52,7 +54,7 @@ def installed() -> bool:
 
 @contextlib.contextmanager
 def slurm_cluster(place: Path) -> Iterator[Path]:
-    """Start the daemons, give the file for $SLURM_CONF, and end them again."""
+    """Start the daemons, yield the file for $SLURM_CONF, and end them again."""
     for name in ("state", "spool"):
         (place / name).mkdir()
     key = place / "munge.key"
@@ -75,7 +77,7 @@ def slurm_cluster(place: Path) -> Iterator[Path]:
             started.append(subprocess.Popen(command, env=given, stdout=log, stderr=subprocess.STDOUT))
             if command[0] == "munged":
                 until(lambda: (place / "munge.socket").exists(), place)
-        until(lambda: _says(["sinfo", "-h", "-o", "%T"], given) == "idle", place)
+        until(lambda: _output(["sinfo", "-h", "-o", "%T"], given) == "idle", place)
         yield conf
     finally:
         for process in reversed(started):
@@ -103,5 +105,5 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _says(command: list[str], environment: dict[str, str]) -> str:
+def _output(command: list[str], environment: dict[str, str]) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True).stdout.strip()
