@@ -1,7 +1,7 @@
-"""`python -m scripts.preview --cutout --mixup -o grid.png`: what the augmentations do, as a picture.
+"""`python -m scripts.preview --cutout --mixup -o grid.png`: a figure of the augmented images, step by step.
 
-Takes the flags of train.py and draws the first images of an epoch's first batch, which is the very batch that
-training would see: a row for each step of the pipeline, and the targets under the last one.
+Takes the flags of train.py and draws the first images of an epoch's first batch, exactly as training sees it:
+a row for each step of the pipeline, and the targets below the last one.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def run(argv: list[str]) -> int:
     options, rest = _parser().parse_known_args(argv)
     command = parse(rest)
     if command.action != "train":
-        raise BadInput(f"--{command.action} belongs to train.py; leave it out")
+        raise BadInput(f"--{command.action} is an option of train.py; remove it")
     if options.output.suffix.lower() != ".png":
         raise BadInput(f"--output must end in .png, got {str(options.output)!r}")
     config = command.config()
@@ -44,9 +44,9 @@ def run(argv: list[str]) -> int:
     title = f"{config.chosen['data'].entry.name}, epoch {options.epoch}, seed {config.train.seed}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a class name may hold letters that the font lacks
-        picture = draw_grid(rows, title)
+        figure = draw_grid(rows, title)
     try:
-        write_atomic(options.output, picture)
+        write_atomic(options.output, figure)
     except BadInput as error:
         raise BadInput(f"cannot write {options.output}: {error.__cause__.strerror}") from error
     print(f"batch: {order}\n{options.output}")
@@ -61,18 +61,18 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("preview.png"), help="the PNG (preview.png)"
+        "-o", "--output", type=Path, default=Path("preview.png"), help="the PNG to write (preview.png)"
     )
-    parser.add_argument("--images", type=int, default=8, help="how many of the batch are drawn (8)")
-    parser.add_argument("--epoch", type=int, default=0, help="the epoch whose first batch it is, from 0 (0)")
+    parser.add_argument("--images", type=int, default=8, help="number of images to draw (8)")
+    parser.add_argument("--epoch", type=int, default=0, help="epoch of the batch, from 0 (0)")
     return parser
 
 
 def preview(config: Config, images: int, epoch: int) -> tuple[list[ImageRow], str]:
-    """The rows of the picture, and the order of the steps in one line.
+    """The rows of the figure, and the order of the steps in one line.
 
     Raises:
-        BadInput: an augmentation cannot take these images, or there are not so many in a batch.
+        BadInput: an augmentation cannot take these images, or a batch has fewer of them.
     """
     if not 1 <= images <= config.train.batch_size:
         raise BadInput(f"--images must be from 1 to the batch size {config.train.batch_size}, got {images}")
@@ -86,8 +86,8 @@ def preview(config: Config, images: int, epoch: int) -> tuple[list[ImageRow], st
     with torch.no_grad(), augmenting(tuple(batch.x.shape[1:])):
         done = list(applied(steps, batch, rng))
     columns = _images_of(done[-1][1])[:images]
-    rows = [row_of("as they are", "", batch, columns, dataset.classes)]
-    # Normalised pixels are shown as the eye knows them, so that step would be a row without news.
+    rows = [row_of("original", "", batch, columns, dataset.classes)]
+    # Figures undo the normalisation, so its row would repeat the one before.
     done = [(step, after) for step, after in done if not isinstance(step.map, Normalize)]
     size = batch.x.shape[-2:]
     for step, after in done:
@@ -101,12 +101,12 @@ def preview(config: Config, images: int, epoch: int) -> tuple[list[ImageRow], st
 
 
 def _images_of(batch: Batch) -> torch.Tensor:
-    """The images of a batch, each once whatever its views, in their order."""
+    """The distinct images of a batch, in order."""
     return torch.tensor(list(dict.fromkeys(batch.index.tolist())), device=batch.index.device)
 
 
 def _label(step: Step, after: Batch, rng: Rng) -> tuple[str, str]:
-    """What is written before a row: the step's name, then its stage and options."""
+    """The label of a row: the step's name, then its stage and options."""
     if not isinstance(step.map, OneOf):
         return step.name, _detail(step)
     drawn = step.map.draw(after.epoch, rng.fold(step.name))

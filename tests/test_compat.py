@@ -1,4 +1,4 @@
-"""`--compat`: the settings of an older project's time where they differ, and nothing else."""
+"""`--compat`: the settings of an older project where they differ, and nothing else."""
 
 import shlex
 
@@ -23,7 +23,7 @@ def augmentations_of(line: str) -> list[str]:
     return list(config(line).tricks["augment"])
 
 
-def test_without_it_nothing_is_old():
+def test_compat_none_is_the_default():
     for line in ("", "--compat none"):
         assert config(line).data.normalize == "standard"
         assert config(line).changed == {}
@@ -31,7 +31,7 @@ def test_without_it_nothing_is_old():
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar_is_divided_by_what_the_older_project_divided_by(name):
+def test_cifar_is_normalised_with_the_deviations_of_the_older_project(name):
     old = config(f"--dataset {name} {OLD}")
     assert old.data.normalize == "legacy"
     empty = Split(torch.zeros(0, 3, 32, 32), torch.zeros(0))
@@ -40,7 +40,7 @@ def test_cifar_is_divided_by_what_the_older_project_divided_by(name):
     assert stats.std.flatten().tolist() == pytest.approx(expected)
 
 
-def test_an_explicit_setting_wins_wherever_it_stands(tmp_path):
+def test_an_explicit_setting_takes_precedence_wherever_it_is_given(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("data: {normalize: standard}\n")
     for line in (f"{OLD} --normalize standard", f"--normalize standard {OLD}", f"--config {file} {OLD}"):
@@ -50,14 +50,14 @@ def test_an_explicit_setting_wins_wherever_it_stands(tmp_path):
         assert explicit.digest() != config(OLD).digest()
 
 
-def test_digits_of_mnist_are_mirrored_unless_said_otherwise():
+def test_mnist_is_flipped_by_default_as_in_the_older_project():
     assert augmentations_of("--dataset mnist") == ["crop"]
     assert augmentations_of(f"--dataset mnist {OLD}") == ["crop", "flip"]
     assert augmentations_of(f"--dataset mnist {OLD} --no-flip") == ["crop"]
     assert config(f"--dataset mnist {OLD}").data.normalize == "standard"
 
 
-def test_a_set_that_the_older_project_did_not_have_stays_as_it_is():
+def test_a_data_set_that_the_older_project_lacks_is_unchanged():
     line = "--dataset digits"
     old, new = config(f"{line} {OLD}").tree(), config(line).tree()
     assert old["train"].pop("compat") == "pprp-2021"
@@ -66,7 +66,7 @@ def test_a_set_that_the_older_project_did_not_have_stays_as_it_is():
 
 
 @pytest.mark.parametrize("data", ["cifar10", "mnist"])
-def test_the_run_folder_is_another_one_whose_name_holds_only_what_the_user_chose(data):
+def test_the_run_folder_differs_and_its_name_has_only_the_users_choices(data):
     line = f"--dataset {data} --model resnet20 --cutout"
     old, new = config(f"{line} {OLD}"), config(line)
     assert old.folder() != new.folder()
@@ -82,7 +82,7 @@ def test_the_run_folder_is_another_one_whose_name_holds_only_what_the_user_chose
         f"--dataset cifar10 {OLD} --normalize standard --random-erase True --random-erase-prob 0.2 --cutout",
     ],
 )
-def test_the_saved_configurations_give_the_same_configuration_again(line, tmp_path):
+def test_saved_configurations_give_the_same_configuration(line, tmp_path):
     first = config(line)
     for name, tree in (("whole", first.tree()), ("diff", first.changed)):
         file = tmp_path / f"{name}.yaml"
@@ -93,12 +93,12 @@ def test_the_saved_configurations_give_the_same_configuration_again(line, tmp_pa
         assert (again.digest(), again.folder()) == (first.digest(), first.folder())
 
 
-def test_what_differs_is_only_that_it_is_on():
+def test_only_compat_counts_as_changed():
     assert config(OLD).changed == {"train": {"compat": "pprp-2021"}}
 
 
-def test_every_older_default_is_one_of_a_field_that_there_is_and_of_a_time_that_can_be_asked_for():
-    # Of facts that are no defaults, such as the usual augmentations, there must be a newer form too.
+def test_every_older_default_belongs_to_a_known_field_and_a_known_value_of_compat():
+    # A fact that is no default, such as the usual augmentations, must have a current value too.
     found = 0
     for registry in REGISTRIES.values():
         for entry in registry.entries():
@@ -111,7 +111,7 @@ def test_every_older_default_is_one_of_a_field_that_there_is_and_of_a_time_that_
 
 
 @pytest.mark.parametrize("value", ["pprp-2020", "[1]", "true"])
-def test_an_unknown_time_is_refused_in_one_line_from_the_command_line_and_from_a_file(value, tmp_path):
+def test_an_unknown_value_is_rejected_in_one_line_on_the_command_line_and_in_a_file(value, tmp_path):
     file = tmp_path / "old.yaml"
     file.write_text(f"train: {{compat: {value}}}\n")
     for line in (f"--compat {value}", f"--config {file}"):

@@ -1,4 +1,4 @@
-"""Corruptions: what holds for all of them, and each against a closed form, Pillow or scipy."""
+"""Corruptions: contracts of all, and each against a closed form, Pillow or SciPy."""
 
 import colorsys
 import io
@@ -20,10 +20,7 @@ from lib.corruptions.filters import gaussian, motion_blurred, plasma, zoomed
 from lib.corruptions.jpeg import jpeg
 
 NAMES = corruptions.names()
-RANDOM = {
-    "gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost", "fog",
-    "elastic_transform",
-}  # fmt: skip
+RANDOM = {name for name in NAMES if "rng" in corruptions[name].given}
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -33,7 +30,7 @@ def severities(name: str, values: tuple[float, ...]):
 
 
 def smooth(n: int = 8, C: int = 3, H: int = 32, W: int = 32) -> Tensor:
-    """Images with soft shapes and some grain, as photographs have."""
+    """Images with soft shapes and some grain, like photographs."""
     generator = torch.Generator().manual_seed(0)
     coarse = F.interpolate(torch.rand(n, C, 6, 6, generator=generator), size=(H, W), mode="bicubic")
     grain = 0.1 * torch.rand(n, C, H, W, generator=generator)
@@ -44,7 +41,7 @@ def change(x: Tensor, name: str, severity: int) -> float:
     return (corrupt(name, x, severity, Rng(0)).float() - x.float()).abs().mean().item()
 
 
-def test_there_are_the_fifteen_of_the_paper():
+def test_the_corruptions_are_the_fifteen_of_the_paper():
     assert (
         sorted(
             ["gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur"]
@@ -57,7 +54,7 @@ def test_there_are_the_fifteen_of_the_paper():
 
 @every
 @pytest.mark.parametrize("shape", [(2, 3, 32, 32), (1, 1, 28, 28), (1, 3, 9, 14), (2, 2, 4, 4)], ids=str)
-def test_images_of_any_shape_stay_uint8_images_of_that_shape(name, shape):
+def test_shape_and_type_are_kept_and_the_input_is_not_modified(name, shape):
     x = smooth(*shape)
     kept = x.clone()
     for severity in (1, 5):
@@ -67,7 +64,7 @@ def test_images_of_any_shape_stay_uint8_images_of_that_shape(name, shape):
 
 
 @every
-def test_the_same_seed_gives_the_same_pixels_and_another_one_others_where_there_is_chance(name):
+def test_pixels_depend_on_the_seed_only_if_the_corruption_is_random(name):
     x = smooth(2)
     first, again, other = (corrupt(name, x, 3, Rng(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, again)
@@ -75,7 +72,7 @@ def test_the_same_seed_gives_the_same_pixels_and_another_one_others_where_there_
 
 
 @every
-def test_equal_images_of_a_batch_are_corrupted_each_in_its_own_way_where_there_is_chance(name):
+def test_equal_images_of_a_batch_differ_only_if_the_corruption_is_random(name):
     one, two = corrupt(name, smooth(1).expand(2, -1, -1, -1), 5, Rng(0))
     assert torch.equal(one, two) == (name not in RANDOM)
 
@@ -83,13 +80,13 @@ def test_equal_images_of_a_batch_are_corrupted_each_in_its_own_way_where_there_i
 @every
 def test_the_last_severity_changes_more_than_the_first(name):
     x = smooth()
-    if name == "elastic_transform":  # published so: the affine map becomes smaller from one to the next
+    if name == "elastic_transform":  # as published, the affine map becomes smaller with the severity
         pytest.skip("the severities differ in kind")
     assert 0 < change(x, name, 1) < change(x, name, 5)
 
 
 @pytest.mark.parametrize("severity", [0, 6])
-def test_there_are_five_severities(severity):
+def test_other_severities_are_rejected(severity):
     with pytest.raises(ValueError, match="severity must be from 1 to 5"):
         corrupt("fog", smooth(1), severity, Rng(0))
 
@@ -102,22 +99,22 @@ def grey(value: int, n: int = 30) -> Tensor:
 
 
 @severities("deviation", (0.04, 0.06, 0.08, 0.09, 0.10))
-def test_gaussian_noise_has_its_deviation_and_no_mean(severity, deviation):
+def test_gaussian_noise_has_its_deviation_and_mean_0(severity, deviation):
     out = corrupt("gaussian_noise", grey(128), severity, Rng(0)).double()
     assert out.mean().item() == pytest.approx(128, abs=0.4)
     assert out.std().item() == pytest.approx(255 * deviation, rel=0.02)
-    assert abs(np.corrcoef(out[:, 0].flatten(), out[:, 1].flatten())[0, 1]) < 0.02  # a channel for itself
+    assert abs(np.corrcoef(out[:, 0].flatten(), out[:, 1].flatten())[0, 1]) < 0.02  # channels are independent
 
 
 @severities("photons", (500, 250, 100, 75, 50))
-def test_shot_noise_has_the_variance_of_so_many_photons(severity, photons):
+def test_shot_noise_has_the_variance_of_its_number_of_photons(severity, photons):
     out = corrupt("shot_noise", grey(102), severity, Rng(0)).double()
     assert out.mean().item() == pytest.approx(102, abs=0.6)
     assert out.std().item() == pytest.approx(255 * math.sqrt(0.4 / photons), rel=0.03)
 
 
 @severities("amount", (0.01, 0.02, 0.03, 0.05, 0.07))
-def test_impulse_noise_makes_its_share_of_values_black_or_white(severity, amount):
+def test_impulse_noise_makes_its_fraction_of_values_black_or_white(severity, amount):
     out = corrupt("impulse_noise", grey(100), severity, Rng(0))
     for value in (0, 255):
         assert (out == value).double().mean().item() == pytest.approx(amount / 2, rel=0.12)
@@ -157,18 +154,18 @@ def test_defocus_spreads_a_point_over_a_disc_with_soft_edges():
 
 
 @pytest.mark.parametrize("degrees", [0.0, 90.0, -45.0, 30.0])
-def test_motion_draws_a_point_out_along_its_direction(degrees):
+def test_motion_blur_spreads_a_point_along_its_direction(degrees):
     trail = motion_blurred(point(), 6, 2.0, torch.tensor([degrees]))[0, 0]
     assert trail.sum().item() == pytest.approx(1, abs=1e-5)
     taps = np.exp(-(np.arange(13) ** 2) / 8)
     expected = np.zeros((33, 33))
-    for n, weight in enumerate(taps / taps.sum()):  # a place takes from further on, so the trail goes back
+    for n, weight in enumerate(taps / taps.sum()):  # a place takes pixels ahead, so the trail goes back
         down, right = (n * f(math.radians(degrees)) for f in (math.sin, math.cos))
         expected[16 - math.ceil(down - 0.5 - 1e-6), 16 - math.ceil(right - 0.5 - 1e-6)] += weight
     np.testing.assert_allclose(trail.numpy(), expected, atol=1e-6)
 
 
-def test_each_image_moves_in_a_direction_of_its_own_within_45_degrees():
+def test_each_image_has_its_own_direction_within_45_degrees():
     x = (point() * 255).to(torch.uint8).expand(200, -1, -1, -1)
     out = corrupt("motion_blur", x, 5, Rng(0))[:, 0].float()
     place = torch.arange(33.0) - 16
@@ -204,7 +201,7 @@ def test_a_zoom_blur_is_the_mean_of_zooms():
     assert np.abs(out - 255 * np.mean(views, 0)).max() <= 0.51
 
 
-def test_glass_shows_pixels_above_and_to_the_left_of_each_place():
+def test_glass_blur_takes_pixels_from_above_and_from_the_left():
     source = _neighbours(torch.zeros(50, 3, 12, 10), Rng(0)).view(50, 12, 10)
     up = torch.arange(12)[:, None] - source // 10
     left = torch.arange(10) - source % 10
@@ -228,7 +225,7 @@ def test_brightness_adds_to_the_value_of_hsv(severity, more):
         assert after == pytest.approx([255 * channel for channel in expected], abs=0.51)
 
 
-def test_fog_keeps_the_brightest_value_as_a_bound_and_lifts_the_dark():
+def test_fog_does_not_exceed_the_brightest_value_and_lifts_the_darkest():
     x = smooth()
     for severity in SEVERITIES:
         out = corrupt("fog", x, severity, Rng(0))
@@ -242,12 +239,12 @@ def test_clouds_reach_from_0_to_1_and_are_smoother_the_faster_they_decay():
         clouds = plasma(torch.zeros(20, 3, 32, 32), decay, Rng(0))
         assert clouds.shape == (20, 1, 32, 32)
         assert clouds.amin((1, 2, 3)).eq(0).all() and clouds.amax((1, 2, 3)).eq(1).all()
-        assert clouds.flatten(1).std(0).min() > 0.05  # each place differs between images
+        assert clouds.flatten(1).std(0).min() > 0.05  # images differ at each place
         roughness.append(clouds.diff(dim=3).abs().mean().item())
     assert roughness[0] > roughness[1] > roughness[2]
 
 
-def test_snow_and_frost_make_a_black_image_brighter_in_places():
+def test_snow_and_frost_brighten_parts_of_a_black_image():
     black = torch.zeros(20, 3, 32, 32, dtype=torch.uint8)
     for name in ("snow", "frost"):
         out = corrupt(name, black, 5, Rng(0)).float()
@@ -263,21 +260,21 @@ def test_snow_falls_in_one_direction_and_its_opposite():
 
 
 @severities("kept", (0.75, 0.5, 0.4, 0.3, 0.15))
-def test_contrast_draws_each_channel_towards_its_mean(severity, kept):
+def test_contrast_moves_each_channel_towards_its_mean(severity, kept):
     x = smooth(2)
     mean = x.double().mean((2, 3), keepdim=True)
     out = corrupt("contrast", x, severity, Rng(0)).double()
     assert (out - (mean + kept * (x - mean))).abs().max() <= 0.51
 
 
-@severities("share", (0.95, 0.9, 0.85, 0.75, 0.65))
-def test_pixelate_is_pillows_box_filter_down_and_up(severity, share):
-    for H, W in ((32, 32), (28, 36)):  # of other sizes some pixel may lie just between two
+@severities("scale", (0.95, 0.9, 0.85, 0.75, 0.65))
+def test_pixelate_is_pillows_box_filter_down_and_up(severity, scale):
+    for H, W in ((32, 32), (28, 36)):  # at other sizes a pixel may lie halfway between two
         x = smooth(2, 3, H, W)
         out = corrupt("pixelate", x, severity, Rng(0))
         for before, after in zip(x, out, strict=True):
             image = Image.fromarray(before.permute(1, 2, 0).numpy())
-            image = image.resize((int(W * share), int(H * share)), Image.Resampling.BOX)
+            image = image.resize((int(W * scale), int(H * scale)), Image.Resampling.BOX)
             expected = np.array(image.resize((W, H), Image.Resampling.BOX))
             assert np.abs(after.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 1
             assert (after.permute(1, 2, 0).numpy() == expected).mean() > 0.99
@@ -293,24 +290,22 @@ def from_pillow(x: Tensor, quality: int) -> np.ndarray:
 
 @pytest.mark.parametrize("quality", [80, 65, 58, 50, 40, 10])
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 32, 32), (3, 19, 45)], ids=str)
-def test_jpeg_is_what_pillow_reads_from_its_own_file(quality, shape):
+def test_jpeg_agrees_with_pillows_file(quality, shape):
     x = smooth(4, *shape)
     ours = jpeg(x, quality).permute(0, 2, 3, 1).numpy().astype(int)
     theirs = np.stack([from_pillow(image, quality) for image in x])
     difference = np.abs(ours - theirs)
     assert difference.mean() < 0.9
-    # A coefficient that lies half-way may be rounded to either side; all else agrees.
+    # Only coefficients halfway between two steps may be rounded differently.
     assert difference.mean() < 0.07 * np.abs(theirs - x.permute(0, 2, 3, 1).numpy()).mean()
 
 
 def elastic_by_scipy(x: Tensor, rng: Rng, shift: float, smoothness: float, jitter: float) -> np.ndarray:
     """The second half of the transform on one grey image whose affine map is the identity."""
     H, W = x.shape[2:]
-    ways = (2 * rng.uniform(1, 2, H, W, like=x) - 1)[0].double().numpy()
-    ways = [
-        shift * H * ndimage.gaussian_filter(way, smoothness * H, mode="reflect", truncate=3) for way in ways
-    ]
-    place = np.mgrid[:H, :W] + ways
+    noise = (2 * rng.uniform(1, 2, H, W, like=x) - 1)[0].double().numpy()
+    smooth = [ndimage.gaussian_filter(n, smoothness * H, mode="reflect", truncate=3) for n in noise]
+    place = np.mgrid[:H, :W] + shift * H * np.array(smooth)
     return ndimage.map_coordinates(x[0, 0].double().numpy(), place, order=1, mode="reflect")
 
 
@@ -324,7 +319,7 @@ def test_elastic_shifts_are_scipys(monkeypatch):
         assert np.abs(out - expected).max() < 1.1  # rounding, and float32
 
 
-def test_the_affine_map_takes_the_moved_points_back_to_where_they_were():
+def test_the_affine_map_takes_moved_points_back_to_their_places():
     from lib.corruptions.digital import _affine
 
     x, reach, jitter = torch.zeros(50, 3, 32, 32), 32 // 3, 2.56
@@ -332,7 +327,7 @@ def test_the_affine_map_takes_the_moved_points_back_to_where_they_were():
     corners = torch.tensor(
         [(16.0 + reach, 16.0 + reach), (16.0 + reach, 16.0 - reach), (16.0 - reach, 16.0 - reach)]
     )
-    # Back through the inverse: where the corners of the image are shown.
+    # The inverse shows where the corners have moved.
     whole = torch.cat((matrix, torch.tensor([0.0, 0, 1]).expand(50, 1, 3).double()), 1)
     shown = torch.linalg.inv(whole) @ torch.cat((corners, torch.ones(3, 1)), 1).T.double()
     moved = (shown[:, :2].transpose(1, 2) - corners).abs()

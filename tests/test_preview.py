@@ -1,4 +1,4 @@
-"""The preview shows the batch that training sees; the dry run and the listing tell the order of the steps."""
+"""The preview shows the batch that training sees; the dry run and the listing show the order of the steps."""
 
 import io
 import itertools
@@ -53,7 +53,7 @@ def test_the_last_row_is_the_batch_that_training_sees(line, epoch):
     assert rows[-1].captions == [[shares(y, tuple(f"class {k}" for k in range(4)))] for y in batch.y[:8]]
 
 
-def test_every_step_that_is_on_has_its_row_in_the_order_of_the_stages():
+def test_every_active_step_has_a_row_in_the_order_of_the_stages():
     rows = rows_of(ON)
     place = {entry.name: (entry.facts.stage, entry.name) for entry in ENTRIES}
     shown = [row.name for row in rows[1:]]
@@ -65,12 +65,12 @@ def test_every_step_that_is_on_has_its_row_in_the_order_of_the_stages():
         assert row.detail.startswith(augmentations[row.name].facts.stage.name.lower())
 
 
-def test_a_step_outside_its_epochs_has_no_row():
+def test_an_inactive_step_has_no_row():
     counts = [len(rows_of("--cutout --cutout-start 2 --cutout-stop 4", epoch=epoch)) for epoch in range(6)]
     assert counts == [3, 3, 4, 4, 3, 3]
 
 
-def test_the_row_of_several_mixes_names_the_one_that_was_drawn():
+def test_the_row_of_several_mixes_names_the_drawn_one():
     drawn = set()
     for epoch in range(8):
         both = rows_of("--mixup --cutmix", epoch=epoch)[-1]
@@ -98,21 +98,21 @@ CLASSES = ("cat", "dog", "frog", "ship", "a_name_of_many_letters")
         ((0, 0, 0, 0, 1), ["a_name_of_m…"]),
     ],
 )
-def test_a_target_is_told_in_at_most_three_classes_and_the_rest(y, lines):
+def test_a_target_is_shown_as_at_most_three_classes_and_the_rest(y, lines):
     assert shares(torch.tensor(y), CLASSES) == lines
 
 
-def test_of_two_classes_both_are_told():
+def test_both_of_two_classes_are_shown():
     assert shares(torch.tensor([0.73, 0.27]), ("cat", "dog")) == ["cat 0.73", "dog 0.27"]
 
 
 def colours(count: int, side: int = 4) -> Batch:
-    """Images whose every pixel is told from the others, and none of them white."""
+    """Images of distinct pixels, none of them white."""
     x = torch.arange(count * 3 * side * side).view(count, 3, side, side) % 250
     return Batch(x.to(torch.uint8), torch.eye(count), torch.arange(count) + 70)
 
 
-def test_views_of_an_image_stand_in_its_column_wherever_they_lie_in_the_batch():
+def test_views_of_an_image_are_in_its_column_for_any_order_of_the_batch():
     batch = colours(4)
     for copies in (batch.repeated(2), batch.take(torch.tensor([2, 1, 0, 0, 1, 2]))):
         row = row_of("views", "", copies, batch.index[:2])
@@ -133,30 +133,30 @@ def test_the_normalisation_is_undone_and_grey_stays_grey():
     assert torch.equal(pixels(grey), batch.x[:, :1].expand(-1, 3, -1, -1))
 
 
-def test_a_pixel_is_a_square_of_the_picture_and_smaller_images_stand_in_the_middle():
+def test_pixels_are_squares_and_smaller_images_are_centred():
     batch = colours(3, side=8)
     small = batch.replace(x=batch.x[..., 2:6, 2:6])
     rows = [row_of(name, "", b, batch.index) for name, b in (("a", batch), ("b", small))]
-    picture = np.asarray(Image.open(io.BytesIO(draw_grid(rows))).convert("RGB"))
-    left = picture.shape[1] - MARGIN - 3 * 96 - 2 * GAP
+    figure = np.asarray(Image.open(io.BytesIO(draw_grid(rows))).convert("RGB"))
+    left = figure.shape[1] - MARGIN - 3 * 96 - 2 * GAP
     for number, (whole, part) in enumerate(zip(batch.x, small.x, strict=True)):
         x = left + number * (96 + GAP)
-        for image, top, size in ((whole, MARGIN, 96), (part, picture.shape[0] - MARGIN - 72, 48)):
+        for image, top, size in ((whole, MARGIN, 96), (part, figure.shape[0] - MARGIN - 72, 48)):
             inset = (96 - size) // 2
-            seen = picture[top : top + size, x + inset : x + inset + size]
+            seen = figure[top : top + size, x + inset : x + inset + size]
             enlarged = F.interpolate(image[None].float(), (size, size)).byte()[0]
             assert np.array_equal(seen, enlarged.permute(1, 2, 0).numpy())
 
 
-def test_the_same_command_writes_the_same_picture(tmp_path, monkeypatch, capsys):
+def test_the_same_command_writes_the_same_figure(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    pictures = []
+    figures = []
     for seed in (0, 0, 1):
         line = f"{BASE} --cutout 4 --ricap --crit lsr --images 3 --output out/grid.png --seed {seed}"
-        torch.manual_seed(len(pictures))
+        torch.manual_seed(len(figures))
         assert script.main(line.split()) == 0
-        pictures.append(Path("out/grid.png").read_bytes())
-    assert pictures[0] == pictures[1] != pictures[2]
+        figures.append(Path("out/grid.png").read_bytes())
+    assert figures[0] == figures[1] != figures[2]
     out = capsys.readouterr().out
     assert "batch: crop > flip > normalize > cutout > ricap > label_smoothing" in out
     assert [path.name for path in Path("out").iterdir()] == ["grid.png"]
@@ -176,11 +176,11 @@ def test_the_same_command_writes_the_same_picture(tmp_path, monkeypatch, capsys)
         ("--cutout-size 0", "--cutout-size (command line): size must be at least 1, got 0"),
         ("--crop-padding 40 --crop-mode reflect", "images of (3, 16, 16) cannot be augmented so"),
         ("--fraction 0.1", "a batch of 16 images cannot be drawn from a training set of 6"),
-        ("--fraction 0.001", "data: share must be"),
-        ("--dry-run", "--dry-run belongs to train.py"),
+        ("--fraction 0.001", "data: fraction must be"),
+        ("--dry-run", "--dry-run is an option of train.py"),
     ],
 )
-def test_what_cannot_be_shown_ends_in_one_line(line, part, tmp_path, monkeypatch, capsys):
+def test_user_errors_end_in_one_line(line, part, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert script.main([*BASE.split(), *line.split()]) == 2
     captured = capsys.readouterr()
@@ -196,7 +196,7 @@ def planned(line: str, capsys) -> list[str]:
     return order.removeprefix("batch: ").split(" > ")
 
 
-def test_the_dry_run_tells_the_order_of_all_that_is_on(capsys):
+def test_the_dry_run_shows_the_order_of_all_steps(capsys):
     order = planned(ON, capsys)
     rank = {entry.name: (entry.facts.stage, entry.name) for entry in ENTRIES if entry.name not in MIXES}
     rank |= {
@@ -216,20 +216,20 @@ def test_the_dry_run_tells_the_order_of_all_that_is_on(capsys):
         ((0.25, 0.5), "one of (a 0.25, b 0.5) or none"),
     ],
 )
-def test_the_order_tells_the_shares_of_the_mixes(probs, line):
+def test_the_order_includes_the_probabilities_of_mixes(probs, line):
     steps = [Step(name, Stage.MIX, Mix(prob=p)) for name, p in zip("ab", probs, strict=False)]
     for permuted in itertools.permutations(steps):
         assert describe(ordered(permuted)) == line
 
 
-def test_the_order_tells_the_epochs_of_a_step():
+def test_the_order_includes_the_epochs_of_a_step():
     maps = (Augmentation(), Augmentation(start=3), Augmentation(stop=9), Augmentation(start=3, stop=9))
     steps = [Step(name, Stage.COLOR, each) for name, each in zip("abcd", maps, strict=True)]
     line = "a > b (from epoch 3) > c (before epoch 9) > d (from epoch 3, before epoch 9)"
     assert describe(ordered(steps)) == line
 
 
-def test_the_listing_of_augmentations_shows_their_stages_in_order(capsys):
+def test_the_listing_of_augmentations_is_ordered_by_stage(capsys):
     assert train.main(["--list", "augment"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["name", "stage"]

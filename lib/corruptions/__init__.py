@@ -1,17 +1,16 @@
-"""Corruptions of images: how far a network bears what it was not trained for.
+"""Corruptions of test images, to measure robustness.
 
 The fifteen of Hendrycks & Dietterich 2019 (arXiv:1903.12261, section 3), each in five severities, with the
-parameters that CIFAR-10-C was made with. They are made here, on the device and from a seed, in the style of
-CIFAR-10-C: they are not its files, nor the same pixels. Frost is a procedural texture in place of
-photographs, and values are rounded where the files are cut.
+parameters of CIFAR-10-C. They are computed on the device from a seed, so they have the style of CIFAR-10-C
+and not its pixels. Frost is a procedural texture instead of photographs, and values are rounded, where
+CIFAR-10-C truncates them.
 
-A corruption is a function of uint8 images (B, C, H, W), a severity from 1 to 5 and an Rng that gives uint8
-images of the same shape.
+A corruption is a function of uint8 images (B, C, H, W), a severity from 1 to 5 and, if it is random, an Rng.
+It returns uint8 images of the same shape.
 """
 
 from torch import Tensor
 
-from ..core.errors import require
 from ..core.registry import corruptions
 from ..core.rng import Rng
 
@@ -24,5 +23,4 @@ def corrupt(name: str, x: Tensor, severity: int, rng: Rng) -> Tensor:
     Raises:
         ValueError: there is no such severity.
     """
-    require(severity in SEVERITIES, "severity", "from 1 to 5", severity)
-    return corruptions.function(name)(x, severity, rng)
+    return corruptions[name].build(x=x, severity=severity, rng=rng)

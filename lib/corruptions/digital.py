@@ -1,24 +1,24 @@
-"""What happens to images in a computer. Severities are those of CIFAR-10-C (arXiv:1903.12261)."""
+"""Digital corruptions. Severities are those of CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv:1903.12261)."""
 
 import torch
 from torch import Tensor
 
 from ..core.registry import corruptions
 from ..core.rng import Rng
-from .filters import BORDERS, gaussian, pixels, unit
+from .filters import BORDERS, Severity, gaussian, pixels, unit
 
 
 @corruptions.register("contrast")
-def contrast(x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """Each channel drawn towards its mean."""
+def contrast(x: Tensor, severity: Severity) -> Tensor:
+    """Lower contrast: each channel is moved towards its mean."""
     kept = (0.75, 0.5, 0.4, 0.3, 0.15)[severity - 1]
     image = unit(x)
     return pixels(torch.lerp(image.mean((2, 3), keepdim=True), image, kept))
 
 
 @corruptions.register("elastic_transform")
-def elastic_transform(x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """An affine map of which three points are moved, then small shifts that differ from place to place.
+def elastic_transform(x: Tensor, severity: Severity, rng: Rng) -> Tensor:
+    """A random affine map, then smooth local shifts.
 
     The published severities trade one for the other: the first has the largest affine map and no shifts.
     """
@@ -34,13 +34,13 @@ def elastic_transform(x: Tensor, severity: int, rng: Rng) -> Tensor:
     affine = _affine(x, jitter * side, rng.fold("affine"))
     row, column = torch.arange(H, device=x.device)[:, None], torch.arange(W, device=x.device)
     Y, X = (affine[:, i, 0] * column + affine[:, i, 1] * row + affine[:, i, 2] for i in (1, 0))
-    image = _mixed(unit(x), Y, X, "mirror")
+    image = _interpolated(unit(x), Y, X, "mirror")
     if not shift:
         return pixels(image)
-    # The deviation of the blur is a share of the side, and so is the length that it is then scaled by.
-    ways = 2 * rng.uniform(B, 2, H, W, like=x) - 1
-    ways = shift * side * gaussian(ways, smoothness * side, truncate=3, mode="mirror_edge")
-    return pixels(_mixed(image, row + ways[:, 0], column + ways[:, 1], "mirror_edge"))
+    # The deviation of the blur and the length of the shifts are fractions of the side.
+    shifts = 2 * rng.uniform(B, 2, H, W, like=x) - 1
+    shifts = shift * side * gaussian(shifts, smoothness * side, truncate=3, mode="mirror_edge")
+    return pixels(_interpolated(image, row + shifts[:, 0], column + shifts[:, 1], "mirror_edge"))
 
 
 def _affine(x: Tensor, jitter: float, rng: Rng) -> Tensor:
@@ -59,8 +59,8 @@ def _affine(x: Tensor, jitter: float, rng: Rng) -> Tensor:
     return inverse.transpose(1, 2)[..., None, None]
 
 
-def _mixed(x: Tensor, Y: Tensor, X: Tensor, border: str) -> Tensor:
-    """The images at the places (B, H, W) between pixels, bilinear."""
+def _interpolated(x: Tensor, Y: Tensor, X: Tensor, border: str) -> Tensor:
+    """The images at real coordinates Y and X, both (B, H, W), by bilinear interpolation."""
     B, C, H, W = x.shape
     top, left = Y.floor(), X.floor()
     down, right = (Y - top).view(B, 1, -1), (X - left).view(B, 1, -1)
@@ -76,16 +76,16 @@ def _mixed(x: Tensor, Y: Tensor, X: Tensor, border: str) -> Tensor:
 
 
 @corruptions.register("pixelate")
-def pixelate(x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """Made smaller and as large as before, with pixels weighted by their overlap, as Pillow's BOX filter."""
-    share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
+def pixelate(x: Tensor, severity: Severity) -> Tensor:
+    """Downsample and upsample with Pillow's BOX filter."""
+    scale = (0.95, 0.9, 0.85, 0.75, 0.65)[severity - 1]
     H, W = x.shape[-2:]
-    small = max(1, int(H * share)), max(1, int(W * share))
+    small = max(1, int(H * scale)), max(1, int(W * scale))
     return _resized(_resized(x, *small), H, W)
 
 
 def _resized(x: Tensor, H: int, W: int) -> Tensor:
-    """Rows and then columns, with whole values in between."""
+    """Resize rows, then columns, with integer values in between."""
     across, down = _box(x.shape[-1], W, x), _box(x.shape[-2], H, x)
     x = ((x.float() @ across.T) + 0.5).floor()
     return ((down @ x) + 0.5).floor().clamp_(0, 255).to(torch.uint8)

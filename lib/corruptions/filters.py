@@ -1,21 +1,25 @@
-"""Filters and textures that several corruptions are made of. Images are float, (B, C, H, W)."""
+"""Filters and textures that corruptions share. Images are float (B, C, H, W)."""
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Interval
 from torch import Tensor
 
 from ..core.rng import Rng
 
+Severity = Annotated[int, Interval(ge=1, le=5)]
+
 
 def unit(x: Tensor) -> Tensor:
-    """uint8 pixels on the scale 0 to 1."""
+    """uint8 pixels as floats from 0 to 1."""
     return x.float() / 255
 
 
 def pixels(x: Tensor) -> Tensor:
-    """The nearest uint8 pixels of a scale from 0 to 1."""
+    """Floats from 0 to 1 as the nearest uint8 pixels."""
     return (x * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -27,10 +31,10 @@ def gaussian_taps(sigma: float, radius: int, like: Tensor) -> Tensor:
 
 
 def padded(x: Tensor, by: int, mode: str) -> Tensor:
-    """The image with a border: "repeat" the edge, "mirror" at it (once), "mirror_edge" (twice), or "zero"."""
+    """The image padded by "repeat", "mirror" (at the edge), "mirror_edge" (the edge twice) or "zero"."""
     if mode == "zero":
         return F.pad(x, (by,) * 4)
-    # By hand, because the border may be wider than the image.
+    # Not F.pad, because the border may be wider than the image.
     rows, columns = (
         BORDERS[mode](torch.arange(-by, size + by, device=x.device), size) for size in x.shape[-2:]
     )
@@ -38,14 +42,14 @@ def padded(x: Tensor, by: int, mode: str) -> Tensor:
 
 
 def mirrored(place: Tensor, size: int) -> Tensor:
-    """Indices beyond the image, mirrored into it; the edge itself is not repeated."""
+    """Indices outside the image mirrored into it, without repeating the edge."""
     period = max(1, 2 * (size - 1))
     place = place.remainder(period)
     return torch.minimum(place, period - place)
 
 
 def mirrored_edge(place: Tensor, size: int) -> Tensor:
-    """The same with the edge repeated."""
+    """Indices outside the image mirrored into it, with the edge repeated."""
     place = place.remainder(2 * size)
     return torch.minimum(place, 2 * size - 1 - place)
 
@@ -58,24 +62,24 @@ BORDERS = {
 
 
 def filtered(x: Tensor, kernel: Tensor, mode: str) -> Tensor:
-    """Each channel under the same odd, square kernel (n, n)."""
+    """Each channel convolved with the same kernel (n, n), n odd."""
     n = len(kernel)
     weight = kernel.expand(x.shape[1], 1, n, n)
     return F.conv2d(padded(x, n // 2, mode), weight, groups=x.shape[1])
 
 
 def gaussian(x: Tensor, sigma: float, truncate: float = 4.0, mode: str = "repeat") -> Tensor:
-    """A Gaussian blur that ends `truncate` deviations from its centre."""
+    """A Gaussian blur, cut off `truncate` standard deviations from its centre."""
     taps = gaussian_taps(sigma, int(truncate * sigma + 0.5), x)
     return filtered(x, taps[:, None] * taps, mode)
 
 
 def motion_blurred(x: Tensor, radius: int, sigma: float, degrees: Tensor) -> Tensor:
-    """Each image drawn out in a direction of its own: half a Gaussian along a line, to the nearest pixels.
+    """Blur each image along a line, with the weights of half a Gaussian and nearest pixels.
 
     Args:
         radius: the trail has 2 * radius + 1 pixels.
-        degrees: (B,) the direction, clockwise from the right.
+        degrees: (B,) direction of each image, clockwise from the right.
     """
     B, C, H, W = x.shape
     taps = gaussian_taps(sigma, 2 * radius, x)[2 * radius :]
@@ -91,7 +95,7 @@ def motion_blurred(x: Tensor, radius: int, sigma: float, degrees: Tensor) -> Ten
 
 
 def zoomed(x: Tensor, factor: float) -> Tensor:
-    """The middle of the image, enlarged to the size of the whole."""
+    """The centre of the image, enlarged to its full size."""
     crops, sizes = [], []
     for size in x.shape[-2:]:
         crop = math.ceil(size / factor)
@@ -103,11 +107,11 @@ def zoomed(x: Tensor, factor: float) -> Tensor:
 
 
 def plasma(x: Tensor, decay: float, rng: Rng) -> Tensor:
-    """(B, 1, H, W) clouds from 0 to 1, another for each image: the diamond-square fractal on a torus.
+    """(B, 1, H, W) random clouds from 0 to 1 for each image: the diamond-square fractal on a torus.
 
     Args:
-        x: images, for the shape and the device.
-        decay: the amplitude of the noise falls by its square from each scale to the next finer one.
+        x: images that give the shape and the device.
+        decay: the amplitude of the noise is divided by its square from each scale to the next finer one.
     """
     B, _, H, W = x.shape
     side = 2 ** max(1, math.ceil(math.log2(max(H, W))))

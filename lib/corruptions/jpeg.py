@@ -1,9 +1,9 @@
-"""JPEG at a low quality, computed on the device: what the format loses, without writing a file.
+"""JPEG compression on the device: the losses of the format, without writing a file.
 
 ITU-T T.81 (1992): blocks of 8 by 8, the DCT of annex A.3.3, the example tables of annex K.1 scaled by the
 quality as libjpeg does, colours at half the resolution in both directions and interpolated back. The
-qualities are those of CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv:1903.12261). The coding of the
-coefficients, which loses nothing, is left out.
+qualities are those of CIFAR-10-C (Hendrycks & Dietterich 2019, arXiv:1903.12261). The lossless coding of the
+coefficients is left out.
 """
 
 import math
@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.registry import corruptions
-from ..core.rng import Rng
-from .filters import padded
+from .filters import Severity, padded
 
 # Tables K.1 and K.2.
 LUMINANCE = (
@@ -44,13 +43,13 @@ TO_YCC = (
 
 
 @corruptions.register("jpeg_compression")
-def jpeg_compression(x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """Stored as a JPEG file of low quality."""
+def jpeg_compression(x: Tensor, severity: Severity) -> Tensor:
+    """JPEG file of low quality."""
     return jpeg(x, (80, 65, 58, 50, 40)[severity - 1])
 
 
 def jpeg(x: Tensor, quality: int) -> Tensor:
-    """What a JPEG file of this quality would hold; with three channels they are red, green and blue."""
+    """The pixels of a JPEG file of this quality. Three channels are red, green and blue."""
     luminance, chrominance = (_table(table, quality, x.device) for table in (LUMINANCE, CHROMINANCE))
     if x.shape[1] != 3:
         return _through_blocks(x.float(), luminance).to(torch.uint8)
@@ -65,12 +64,12 @@ def jpeg(x: Tensor, quality: int) -> Tensor:
 
 
 def _times(matrix: Tensor, x: Tensor) -> Tensor:
-    """Each pixel's channels under a matrix (3, 3)."""
+    """The channels of each pixel multiplied by a matrix (3, 3)."""
     return torch.einsum("dc,bchw->bdhw", matrix, x)
 
 
 def _table(table: tuple[tuple[int, ...], ...], quality: int, device: torch.device) -> Tensor:
-    """The steps that coefficients are rounded to: the table is that of quality 50."""
+    """Quantisation steps of the coefficients; the table is for quality 50."""
     scale = 5000 // quality if quality < 50 else 200 - 2 * quality
     steps = (torch.tensor(table) * scale + 50) // 100
     return steps.clamp(1, 255).float().to(device)
@@ -78,7 +77,7 @@ def _table(table: tuple[tuple[int, ...], ...], quality: int, device: torch.devic
 
 @cache
 def _dct() -> Tensor:
-    """(8, 8) the orthonormal cosine transform: row u is the wave of u half turns."""
+    """(8, 8) the orthonormal cosine transform; row u has u half periods."""
     u, x = torch.arange(8, dtype=torch.float64)[:, None], torch.arange(8, dtype=torch.float64)
     waves = torch.cos((2 * x + 1) * u * math.pi / 16) / 2
     waves[0] /= math.sqrt(2)
@@ -86,7 +85,7 @@ def _dct() -> Tensor:
 
 
 def _through_blocks(x: Tensor, steps: Tensor) -> Tensor:
-    """Planes (B, C, H, W) as they are after their blocks' coefficients were rounded to `steps`."""
+    """Planes (B, C, H, W) after quantising the coefficients of their blocks to `steps`."""
     B, C, H, W = x.shape
     down, right = (-H) % 8, (-W) % 8
     blocks = F.pad(x - 128, (0, right, 0, down), mode="replicate")
@@ -100,7 +99,7 @@ def _through_blocks(x: Tensor, steps: Tensor) -> Tensor:
 
 
 def _halved(x: Tensor) -> Tensor:
-    """The means of two by two pixels, where halves go down and up in turns so that nothing drifts."""
+    """Means of 2x2 pixels. Halves are rounded down and up in turns, so that there is no drift."""
     H, W = x.shape[-2:]
     x = F.pad(x, (0, W % 2, 0, H % 2), mode="replicate")
     total = 4 * F.avg_pool2d(x, 2)
@@ -109,7 +108,7 @@ def _halved(x: Tensor) -> Tensor:
 
 
 def _doubled(x: Tensor) -> Tensor:
-    """Twice as large: of each new pixel three quarters are the nearest old one's, along both axes."""
+    """Upsample by 2: along each axis, a new pixel is 3/4 the nearest old one and 1/4 the next."""
     wide = padded(x, 1, "repeat")
     rows = torch.stack(
         (3 * wide[..., 1:-1, :] + wide[..., :-2, :], 3 * wide[..., 1:-1, :] + wide[..., 2:, :]), 3

@@ -5,14 +5,14 @@ from torch import Tensor
 
 from ..core.registry import corruptions
 from ..core.rng import Rng
-from .filters import motion_blurred, pixels, plasma, unit, zoomed
+from .filters import Severity, motion_blurred, pixels, plasma, unit, zoomed
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 @corruptions.register("snow")
-def snow(x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """Streaks that fall in one direction and its opposite, over a paler image."""
+def snow(x: Tensor, severity: Severity, rng: Rng) -> Tensor:
+    """Streaks in one direction and its opposite, over a paler image."""
     mean, deviation, zoom, threshold, radius, sigma, kept = (
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
         (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
@@ -30,17 +30,17 @@ def snow(x: Tensor, severity: int, rng: Rng) -> Tensor:
 
 
 def _grey(x: Tensor) -> Tensor:
-    """(B, 1, H, W) the luma of three channels, the mean of any other number."""
+    """(B, 1, H, W) luma of three channels, or the mean of any other number."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     return (x * torch.tensor(LUMA, device=x.device)[:, None, None]).sum(1, keepdim=True)
 
 
 @corruptions.register("frost")
-def frost(x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """Ice on a window: a texture of ridges in a bluish white, where CIFAR-10-C has photographs."""
+def frost(x: Tensor, severity: Severity, rng: Rng) -> Tensor:
+    """Ice on a window: a bluish white texture of ridges; CIFAR-10-C uses photographs."""
     kept, ice = ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))[severity - 1]
-    # The lines where clouds have their middle height run through the image as the ribs of ice do.
+    # The contours at the middle height of clouds look like the ribs of ice.
     ridges = 1 - (2 * plasma(x, 1.4, rng.fold("ridges")) - 1).abs()
     grain = plasma(x, 1.1, rng.fold("grain"))
     tint = torch.tensor((0.82, 0.92, 1.0) if x.shape[1] == 3 else (0.92,), device=x.device)[:, None, None]
@@ -48,8 +48,8 @@ def frost(x: Tensor, severity: int, rng: Rng) -> Tensor:
 
 
 @corruptions.register("fog")
-def fog(x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """Clouds before the image, which keeps its brightest value."""
+def fog(x: Tensor, severity: Severity, rng: Rng) -> Tensor:
+    """Clouds in front of the image, which keeps its brightest value."""
     thickness, decay = ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))[severity - 1]
     image = unit(x)
     brightest = image.amax((1, 2, 3), keepdim=True)
@@ -57,11 +57,11 @@ def fog(x: Tensor, severity: int, rng: Rng) -> Tensor:
 
 
 @corruptions.register("brightness")
-def brightness(x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """Daylight: a higher value in the HSV colour model, with hue and saturation as they were."""
+def brightness(x: Tensor, severity: Severity) -> Tensor:
+    """Daylight: a higher value in the HSV colour model, with the same hue and saturation."""
     more = (0.05, 0.1, 0.15, 0.2, 0.3)[severity - 1]
     image = unit(x)
     value = image.amax(1, keepdim=True)
     brighter = (value + more).clamp(max=1)
-    # All channels keep their ratio to the value; black, which has none, becomes grey.
+    # Channels keep their ratio to the value. Black has none, and becomes grey.
     return pixels(torch.where(value > 0, image * (brighter / value.clamp(min=1e-6)), brighter))
