@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Ge, GroupedMetadata, Gt, Interval, Le, Lt, MinLen
+from annotated_types import DocInfo, Ge, GroupedMetadata, Gt, Interval, Le, Lt, MinLen
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,15 @@ def _parts(kind: Any) -> tuple[Any, ...]:
     return members if len(members) > 1 else ()
 
 
+def help_of(kind: Any) -> str:
+    """The help that an annotation shares with several arguments, `Annotated[float, doc("...")]`, or ""."""
+    return next((item.documentation for item in split(kind)[1] if isinstance(item, DocInfo)), "")
+
+
 def rule(kind: Any) -> str:
     """The bounds of an annotation in words: `above 0 and at most 1`; "" if it has none."""
     inner, metadata = split(kind)
-    bounds = [bound for bound in metadata if not isinstance(bound, Unit)]
+    bounds = [bound for bound in metadata if not isinstance(bound, Unit | DocInfo)]
     match bounds:
         case [Ge(ge=low), Le(le=high)]:
             words = [f"from {low:g} to {high:g}"]
@@ -128,7 +133,7 @@ def _holds(value: Any, bound: Any) -> bool:
             return value <= limit
         case MinLen(min_length=length):
             return len(value) >= length
-    return True  # a unit
+    return True  # a unit or a help text
 
 
 def check(argument: str, value: Any, kind: Any) -> None:

@@ -1,7 +1,8 @@
 """The fields of a registered thing: the parameters of a function or class, with types, defaults and help.
 
-A field's help is the comment at the end of its line in the source, so that a parameter is described once. It
-is shown to people; no program logic reads it.
+A field's help is the comment at the end of its line in the source, so that a parameter is described once;
+without a comment, it is the `doc` of its annotation, which several parameters may share. It is shown to
+people; no program logic reads it.
 """
 
 import ast
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
 
-from .contracts import alternatives, check, split
+from .contracts import alternatives, check, help_of, split
 from .errors import nearest
 
 FLOAT32_MAX = 3.4e38  # weights and what they are multiplied by are float32
@@ -49,9 +50,10 @@ def fields_of(build: Callable) -> dict[str, Field]:
     hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     parameters = inspect.signature(target).parameters
     return {
-        name: Field(name, hints.get(name, str), parameter.default, _comment(target, name))
+        name: Field(name, kind, parameter.default, _comment(target, name) or help_of(kind))
         for name, parameter in parameters.items()
         if name not in bound and parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        for kind in [hints.get(name, str)]
     }
 
 
