@@ -18,6 +18,7 @@ import train
 from lib.core.registry import averages
 from lib.data.base import Split
 from lib.engine.evaluate import refresh_statistics
+from tests.helpers.bits import bits
 from tests.helpers.references import moving_average
 from tests.helpers.runs import TINY
 
@@ -41,14 +42,14 @@ def set_to(model: nn.Module, values: dict[str, float]) -> None:
 
 
 def walk(average, model: nn.Module, steps: int) -> list[dict[str, float]]:
-    """Moves the model about, shows it to the average after each step, and gives where it was."""
-    draw, places = random.Random(0), []
+    """Move the model at random, update the average after each step, and return the model's values."""
+    draw, values = random.Random(0), []
     for step in range(steps):
-        places.append({key: draw.uniform(-3, 3) for key in START})
-        set_to(model, places[-1])
+        values.append({key: draw.uniform(-3, 3) for key in START})
+        set_to(model, values[-1])
         model.num_batches_tracked.fill_(step + 1)
         average.update(model, step)
-    return places
+    return values
 
 
 def found(average) -> dict[str, float]:
@@ -60,25 +61,25 @@ def found(average) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("name", averages.names())
-def test_a_saved_average_goes_on_as_if_nothing_had_happened(name):
-    def watch(average, steps: range) -> None:
+def test_a_reloaded_average_continues_bit_for_bit(name):
+    def follow(average, steps: range) -> None:
         for step in steps:
             average.update(with_norm(step), step)
 
     whole, first, second = (average_of(name, with_norm()) for _ in range(3))
-    watch(whole, range(6))
-    watch(first, range(5))
+    follow(whole, range(6))
+    follow(first, range(5))
     file = io.BytesIO()
     torch.save(first.state_dict(), file)
     file.seek(0)
     second.load_state_dict(torch.load(file, weights_only=True))
-    watch(second, range(5, 6))
+    follow(second, range(5, 6))
     for one, other in zip(whole.model.state_dict().values(), second.model.state_dict().values(), strict=True):
         assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("name", averages.names())
-def test_an_average_gives_a_model_of_its_own_that_learns_nothing(name):
+def test_the_model_of_an_average_is_independent_and_not_trainable(name):
     model = with_norm()
     average = average_of(name, model)
     average.update(model, 0)
@@ -91,6 +92,15 @@ def test_an_average_gives_a_model_of_its_own_that_learns_nothing(name):
     assert average.model(torch.randn(16, 6)).shape == (16, 3)
 
 
+@pytest.mark.parametrize("name", averages.names())
+def test_without_step_numbers_an_average_counts_its_updates(name):
+    numbered, counted = (average_of(name, with_norm()) for _ in range(2))
+    for step in range(6):
+        numbered.update(with_norm(step), step)
+        counted.update(with_norm(step))
+    assert bits(counted.state_dict()) == bits(numbered.state_dict())
+
+
 # EMA
 
 
@@ -100,16 +110,16 @@ def test_the_moving_average_is_the_weighted_sum_of_the_weights_and_statistics(de
     model = nn.BatchNorm1d(1)
     set_to(model, START)
     average = average_of("ema", model, decay=decay, warmup=warmup)
-    places = walk(average, model, 30)
+    values = walk(average, model, 30)
     for key, value in found(average).items():
-        expected = moving_average(START[key], [place[key] for place in places], decay, warmup)
+        expected = moving_average(START[key], [step[key] for step in values], decay, warmup)
         assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
     assert average.model.num_batches_tracked == 30
-    for key, value in places[-1].items():  # the watched weights are left alone
+    for key, value in values[-1].items():  # the trained model is unchanged
         assert model.state_dict()[key].item() == pytest.approx(value)
 
 
-def test_of_constant_weights_the_moving_average_keeps_the_decay_to_the_power_of_the_steps():
+def test_the_moving_average_of_constant_weights_forgets_by_the_decay_per_step():
     model = nn.BatchNorm1d(1)
     set_to(model, {"weight": 0.0})
     average = average_of("ema", model, decay=0.9, warmup=False)
@@ -122,13 +132,13 @@ def test_of_constant_weights_the_moving_average_keeps_the_decay_to_the_power_of_
 # SWA
 
 
-# The numbers of the steps, from 0, after which weights are taken, for epochs of 4 steps.
+# The numbers of the steps, from 0, after which weights are averaged, for epochs of 4 steps.
 @pytest.mark.parametrize(
     ("total", "start", "taken"),
     [
         (40, 0.75, [31, 35, 39]),  # epoch 7.5: the ends of epochs 8, 9, 10
         (40, 7, [27, 31, 35, 39]),
-        (40, 0.7, [27, 31, 35, 39]),  # and not from the eighth on, because of a rounding
+        (40, 0.7, [27, 31, 35, 39]),  # not from the eighth on, by a rounding error
         (40, 0, list(range(3, 40, 4))),
         (10, 0.75, [7, 9]),  # epoch 1.875; the budget ends within its third epoch
         (10, 1, [3, 7, 9]),
@@ -136,22 +146,20 @@ def test_of_constant_weights_the_moving_average_keeps_the_decay_to_the_power_of_
         (40, 10, [39]),
     ],
 )
-def test_stochastic_weight_averaging_is_the_plain_mean_of_the_weights_at_the_ends_of_epochs(
-    total, start, taken
-):
+def test_stochastic_weight_averaging_is_the_mean_of_the_weights_at_the_ends_of_epochs(total, start, taken):
     model = nn.BatchNorm1d(1)
     set_to(model, START)
     average = average_of("swa", model, steps_per_epoch=4, total=total, start=start)
-    places = walk(average, model, total)
-    mean = {key: sum(places[step][key] for step in taken) / len(taken) for key in START}
+    values = walk(average, model, total)
+    mean = {key: sum(values[step][key] for step in taken) / len(taken) for key in START}
     assert found(average) == pytest.approx(mean, rel=1e-5, abs=1e-6)
 
 
-def test_before_its_start_stochastic_weight_averaging_has_the_weights_of_the_latest_epoch():
+def test_before_its_start_stochastic_weight_averaging_has_the_latest_weights():
     model = nn.BatchNorm1d(1)
     average = average_of("swa", model, steps_per_epoch=4, total=40, start=5)
-    places = walk(average, model, 14)
-    assert found(average) == pytest.approx(places[11])
+    values = walk(average, model, 14)
+    assert found(average) == pytest.approx(values[11])
 
 
 # Statistics
@@ -189,7 +197,7 @@ def test_refreshed_statistics_over_several_batches_are_the_mean_of_theirs(monkey
     means, variances = (torch.stack([f(part) for part in seen]).mean(0) for f in (_mean, _variance))
     torch.testing.assert_close(norm.running_mean.double(), means)
     torch.testing.assert_close(norm.running_var.double(), variances)
-    # In the order of the set a batch would hold neighbours only, and nearly all of the variance be lost.
+    # In the order of the data set a batch would hold similar images only, and lose most of the variance.
     assert (norm.running_var.double() > 0.5 * _variance(x)).all()
 
 
@@ -201,7 +209,7 @@ def _variance(x: Tensor) -> Tensor:
     return x.var((0, 2, 3))
 
 
-def test_a_second_norm_sees_what_the_first_gives_in_train_mode_and_dropout_is_off():
+def test_statistics_are_refreshed_with_norms_in_train_mode_and_without_dropout():
     split, x = images(40)
     model = nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(0.9), nn.BatchNorm2d(2))
     refresh_statistics(model, split, Tensor.float, "fp32")
@@ -212,7 +220,7 @@ def test_a_second_norm_sees_what_the_first_gives_in_train_mode_and_dropout_is_of
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_to_refresh_twice_is_to_refresh_once_and_nothing_else_changes(training):
+def test_refreshing_statistics_is_idempotent_and_changes_nothing_else(training):
     split, _ = images(40)
     model = nn.Sequential(nn.BatchNorm2d(2, momentum=0.3), nn.Dropout(0.5)).train(training)
     weights = [p.clone() for p in model.parameters()]
@@ -226,7 +234,7 @@ def test_to_refresh_twice_is_to_refresh_once_and_nothing_else_changes(training):
     assert all(module.training == training for module in model.modules())
 
 
-def test_a_model_without_norms_is_not_run():
+def test_a_model_without_norms_is_not_evaluated():
     refresh_statistics(nn.Identity(), None, None, "fp32")
 
 
@@ -239,7 +247,7 @@ SWA = [*HERE, "--epochs", "3", "--swa", "--swa-start", "0.3", "--ema"]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """The folder of a run that nobody disturbs. Only to be read."""
+    """The folder of an uninterrupted run. Tests only read it."""
     place = tmp_path_factory.mktemp("whole")
     with contextlib.chdir(place):
         Path("tiny.yaml").write_text(TINY)
@@ -251,7 +259,7 @@ def rows_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_an_average_that_needs_statistics_is_evaluated_in_the_end_only(whole):
+def test_an_average_that_needs_statistics_is_evaluated_at_the_end_only(whole):
     assert ["swa_test_accuracy" in row for row in rows_of(whole)] == [False, False, True]
     assert all("ema_test_accuracy" in row for row in rows_of(whole))
 
@@ -269,7 +277,7 @@ def test_the_saved_average_is_the_mean_of_the_epochs_weights(tiny, monkeypatch):
     assert train.main(SWA) == 0
     average = lib.store.checkpoint.load(Path("run/last.pt"))["averages"]["swa"]
     for key in weights[0]:
-        if "running" not in key and "tracked" not in key:  # the statistics are measured anew
+        if "running" not in key and "tracked" not in key:  # the statistics are measured again
             mean = torch.stack([w[key].double() for w in weights]).mean(0)
             torch.testing.assert_close(average[key].double(), mean, rtol=1e-5, atol=1e-6)
         elif "tracked" in key:
@@ -277,7 +285,7 @@ def test_the_saved_average_is_the_mean_of_the_epochs_weights(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("step", [9, 12])
-def test_a_run_with_averages_that_is_stopped_ends_the_same_bit_for_bit(tiny, monkeypatch, whole, step):
+def test_an_interrupted_run_with_averages_resumes_bit_for_bit(tiny, monkeypatch, whole, step):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -307,4 +315,4 @@ def stop_at(number: int, step):
 
 def test_a_start_beyond_the_budget_is_refused(tiny, capsys):
     assert train.main(["--config", tiny, "--swa", "--swa-start", "5"]) == 2
-    assert "average swa: start must be from 0 to the budget of 2 epochs, got 5" in capsys.readouterr().err
+    assert "start must be within the budget of 2 epochs, got 5" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Every trick trains with every model and beside every other trick, or is refused with its reason."""
+"""Every trick trains with every model and every other trick, or is refused with a reason."""
 
 import contextlib
 from itertools import combinations
@@ -16,13 +16,13 @@ from lib.core.rng import Rng
 from lib.engine.step import Run, train_step
 from scripts.trials import HOST, SMALL, TINY, are_alternatives, config_of, section_of, start, tricks
 
-# What is done to the network before it trains, and the other tricks, each with what switches it on; of the
-# kinds of which one is chosen, every choice.
+# Changes of the network before training, and all other tricks, each with the settings that enable it. Of
+# sections with one choice (losses, optimizers), every choice.
 NETWORK = {trick: on for trick, on in tricks().items() if section_of(trick) in ("surgery", "init")}
 TRICKS = {t: on for t, on in tricks().items() if t not in NETWORK and section_of(t) != "schedule"}
 
 
-def are_climbers(*tricks: str) -> bool:
+def both_perturb(*tricks: str) -> bool:
     return all(section_of(t) == "wrap" and wrappers[t.partition(".")[2]].facts.perturbs for t in tricks)
 
 
@@ -42,7 +42,7 @@ LARGE = [entry.name for entry in FAMILIES if entry.facts.params >= 3e6]
 
 
 def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
-    """Build a run as the command line does, and take its first steps; the weights that it ends with."""
+    """Build a run as the command line does and take its first steps; returns its last weights."""
     merged = SMALL | {"model.name": model} | {key: value for each in settings for key, value in each.items()}
     run = start(merged)
     before, prepare = weights_of(run), run.prepare
@@ -64,7 +64,7 @@ def train(*settings: dict, model: str = TINY, steps: int = 1) -> Tensor:
 
 @contextlib.contextmanager
 def refusal_of_small_images(*tricks: str):
-    """A model may refuse the sizes that a trick makes of its images, if it says which trick that is."""
+    """A model may refuse the image sizes that a trick makes, if the message names the trick."""
     resizing = [t.partition(".")[2] for t in tricks if section_of(t) == "augment"]
     resizing = [name for name in resizing if augmentations[name].facts.stage is Stage.RESIZE]
     try:
@@ -80,7 +80,7 @@ def weights_of(run: Run) -> Tensor:
 
 @pytest.mark.parametrize("model", QUICK)
 def test_every_trick_trains_with_some_family_and_every_family_with_some_tricks(model):
-    for trick in list(TRICKS)[QUICK.index(model) % 6 :: 6]:  # each meets three families or more
+    for trick in list(TRICKS)[QUICK.index(model) % 6 :: 6]:  # each with three families or more
         with refusal_of_small_images(trick):
             train(TRICKS[trick], model=model)
 
@@ -105,25 +105,25 @@ def test_every_trick_trains_with_the_large_families_too(model, trick):
 @pytest.mark.parametrize("model", [*QUICK, *LARGE])
 def test_every_pair_of_tricks_trains_with_every_family(model):
     for one, other in PAIRS:
-        if not are_climbers(one, other):
+        if not both_perturb(one, other):
             with refusal_of_small_images(one, other):
                 train(TRICKS[one], TRICKS[other], {"data.image_size": 32}, model=model)
 
 
 @pytest.mark.parametrize("one", TRICKS)
-def test_every_pair_of_tricks_trains_together_or_is_refused_with_its_reason(one):
+def test_every_pair_of_tricks_trains_or_is_refused_with_a_reason(one):
     for other in [b for a, b in PAIRS if a == one]:
-        if are_climbers(one, other):
+        if both_perturb(one, other):
             names = " and ".join(trick.partition(".")[2] for trick in (one, other))
-            with pytest.raises(BadInput, match=f"{names} are two ways to climb"):
+            with pytest.raises(BadInput, match=f"{names} are two ways to perturb"):
                 train(TRICKS[one], TRICKS[other])
         else:
             train(TRICKS[one], TRICKS[other])
 
 
-# All that can be on at once: every trick but the second climber.
+# All that can be on at once: every trick but a second one that perturbs the weights.
 EVERYTHING = [trick for trick in TRICKS if SECTIONS[section_of(trick)].is_tricks]
-EVERYTHING = [t for i, t in enumerate(EVERYTHING) if not any(are_climbers(t, s) for s in EVERYTHING[:i])]
+EVERYTHING = [t for i, t in enumerate(EVERYTHING) if not any(both_perturb(t, s) for s in EVERYTHING[:i])]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ EVERYTHING = [t for i, t in enumerate(EVERYTHING) if not any(are_climbers(t, s) 
     ],
     ids=str,
 )
-def test_everything_on_at_once_trains_and_repeats_bit_for_bit_whatever_the_order_of_the_flags(how):
+def test_all_tricks_together_train_and_repeat_bit_for_bit_in_any_order_of_the_flags(how):
     switches = [TRICKS[trick] for trick in EVERYTHING]
     steps = 12 if "fp16" in how.values() else 2  # an overflow skips a step until the scale has settled
     first = train(how, *switches, steps=steps)
@@ -154,14 +154,14 @@ CONTRADICT = {
 
 
 def reason_against(one: str, other: str) -> str | None:
-    """Why two changes of the network exclude one another; None where they do not."""
+    """Why two network changes exclude each other; None where they do not."""
     if all(t.startswith("init.") and initialisations[t[5:]].facts.draws for t in (one, other)):
         return "are two ways to draw all weights"
     return CONTRADICT.get((one, other))
 
 
 @pytest.mark.parametrize("one", NETWORK)
-def test_every_pair_of_changes_of_the_network_trains_or_is_refused_with_its_reason(one):
+def test_every_pair_of_network_changes_trains_or_is_refused_with_a_reason(one):
     for other in [b for a, b in combinations(NETWORK, 2) if a == one]:
         pair = NETWORK[one], NETWORK[other], HOST
         if reason := reason_against(one, other):
@@ -172,9 +172,9 @@ def test_every_pair_of_changes_of_the_network_trains_or_is_refused_with_its_reas
 
 
 @pytest.mark.parametrize("trick", NETWORK)
-def test_every_change_of_the_network_trains_beside_all_other_tricks_at_once(trick):
+def test_every_network_change_trains_with_all_other_tricks_together(trick):
     others = [TRICKS[name] for name in EVERYTHING]
-    # Of eight images a proxy keeps four, and two are a micro-batch.
+    # Of eight images a proxy keeps four, in micro-batches of two.
     train(NETWORK[trick], HOST, *others, {"train.accumulate": 2, "train.batch_size": 8})
     assert list(config_of(SMALL | NETWORK[trick]).tricks[section_of(trick)]) == [trick.partition(".")[2]]
 
@@ -185,7 +185,7 @@ def test_a_trick_trains_on_grey_images_of_another_size_in_an_odd_batch(trick):
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_what_is_switched_on_is_what_runs(trick):
+def test_a_setting_enables_exactly_its_trick(trick):
     config = config_of(SMALL | TRICKS[trick])
     section, name = section_of(trick), trick.partition(".")[2]
     if SECTIONS[section].is_choice:

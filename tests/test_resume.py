@@ -21,6 +21,7 @@ import yaml
 import lib.run.fit
 import lib.store.checkpoint
 import train
+from tests.helpers.bits import bits
 from tests.helpers.runs import TINY
 
 # Everything that has a state or draws random numbers, and an end within an epoch: steps 4, 8 and 10.
@@ -93,17 +94,6 @@ def die_half_written(partial: str) -> None:
 def before_checkpoint() -> None:
     """Die with the metrics of the epoch on disk, and its checkpoint not begun."""
     lib.store.checkpoint.save = die
-
-
-def bits(value):
-    """A tree in which tensors and arrays are their bytes, so that == compares bits."""
-    if isinstance(value, torch.Tensor):
-        return str(value.dtype), value.shape, value.contiguous().numpy().tobytes()
-    if isinstance(value, np.ndarray):
-        return str(value.dtype), value.shape, value.tobytes()
-    if isinstance(value, dict):
-        return {key: bits(item) for key, item in value.items()}
-    return [bits(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def metrics(folder: str) -> list[dict]:

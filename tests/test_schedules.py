@@ -141,7 +141,9 @@ def test_a_schedule_has_the_values_of_its_closed_form(name, options, points):
 
 
 def test_milestones_in_epochs_and_as_fractions_of_the_budget_agree():
-    by_epoch, by_fraction = (schedule_of("multistep", milestones=m) for m in ((60, 120, 160), (0.3, 0.6, 0.8)))
+    by_epoch, by_fraction = (
+        schedule_of("multistep", milestones=m) for m in ((60, 120, 160), (0.3, 0.6, 0.8))
+    )
     assert all(by_epoch(t / 4, 200) == by_fraction(t / 4, 200) for t in range(800))
 
 

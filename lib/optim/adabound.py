@@ -1,42 +1,45 @@
 """AdaBound and AdaBoundW (Luo et al. 2019, arXiv:1902.09843, algorithm 2): from Adam to SGD in one run.
 
-The rate of each weight is Adam's, held between two bounds that close in on that of SGD. In the authors' code
-these are `final_lr (1 - 1 / (gamma t + 1))` and `final_lr (1 + 1 / (gamma t))`, and Adam's rate has its bias
-correction. Neither torch nor timm has it.
+The learning rate of each weight is Adam's, clipped between two bounds that converge to SGD's. In the authors'
+code these are `final_lr (1 - 1 / (gamma t + 1))` and `final_lr (1 + 1 / (gamma t))`, and Adam's learning rate
+has its bias correction. Neither torch nor timm has this optimizer.
 """
 
-import torch
-from torch import Tensor
+from typing import Annotated
 
-from ..core.errors import require
+import torch
+from annotated_types import Interval
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from ..core.contracts import NonNegative, Positive
 from ..core.registry import optimizers
+from .arguments import Betas, Epsilon, LearningRate
 from .foreach import ForeachOptimizer
-from .optimizers import check
 
 
 @optimizers.register("adabound", paper="Luo et al. 2019, arXiv:1902.09843")
 class AdaBound(ForeachOptimizer):
-    """Adam with bounds on each weight's rate that close in on SGD's; the decay is a part of the gradient."""
+    """Adam whose learning rates converge to SGD's; the weight decay is added to the gradient."""
 
     decoupled = False
 
     def __init__(
         self,
-        params: list[dict],
-        lr: float = 1e-3,  # Adam's, of the first steps; the schedule's factors multiply it
-        betas: tuple[float, float] = (0.9, 0.999),  # decay of the two moments
-        final_lr: float = 0.1,  # SGD's, of the last steps; the schedule's factors multiply it too
-        bound_gamma: float = 1e-3,  # how fast the bounds close in; 1e-3 in the paper
-        eps: float = 1e-8,  # keeps the division finite
-        weight_decay: float = 0.0,  # added to the gradient; by adaboundw taken off the weights, times lr
+        params: ParamsT,
+        lr: LearningRate = 1e-3,  # Adam's, of the first steps; the schedule multiplies it
+        betas: Betas = (0.9, 0.999),
+        final_lr: Positive = 0.1,  # SGD's, of the last steps; the schedule multiplies it too
+        bound_gamma: Annotated[float, Interval(gt=0, lt=1)] = 1e-3,  # speed of convergence; 1e-3 in the paper
+        eps: Epsilon = 1e-8,
+        weight_decay: NonNegative = 0.0,  # added to the gradient; adaboundw: weights shrink by lr times it
     ):
-        check(lr, weight_decay, betas)
-        require(final_lr > 0, "final_lr", "above 0", final_lr)
-        require(0 < bound_gamma < 1, "bound_gamma", "above 0 and below 1", bound_gamma)
         defaults = {"lr": lr, "betas": betas, "final_lr": final_lr, "gamma": bound_gamma, "eps": eps}
         super().__init__(params, {**defaults, "weight_decay": weight_decay})
-        for group in self.param_groups:
-            group.setdefault("initial_lr", group["lr"])
+
+    def add_param_group(self, group: dict) -> None:
+        super().add_param_group(group)
+        group.setdefault("initial_lr", group["lr"])
 
     def move(self, params: list[Tensor], group: dict) -> None:
         lr, (beta1, beta2), decay = group["lr"], group["betas"], group["weight_decay"]
@@ -51,7 +54,7 @@ class AdaBound(ForeachOptimizer):
         torch._foreach_add_(rates, group["eps"])
         torch._foreach_reciprocal_(rates)
         torch._foreach_mul_(rates, [lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t) for t in steps])
-        # The schedule lowers SGD's rate as it lowers Adam's.
+        # The schedule lowers SGD's learning rate as it lowers Adam's.
         final, gamma = group["final_lr"] * lr / group["initial_lr"], group["gamma"]
         torch._foreach_clamp_min_(rates, [final * (1 - 1 / (gamma * t + 1)) for t in steps])
         torch._foreach_clamp_max_(rates, [final * (1 + 1 / (gamma * t)) for t in steps])
@@ -60,6 +63,6 @@ class AdaBound(ForeachOptimizer):
 
 @optimizers.register("adaboundw", paper="Luo et al. 2019, arXiv:1902.09843")
 class AdaBoundW(AdaBound):
-    """AdaBound whose weights shrink by lr * weight_decay a step, as AdamW's do."""
+    """AdaBound with decoupled weight decay, as AdamW has it."""
 
     decoupled = True

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..core.errors import require
+from ..core.contracts import Positive
 from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
 from .param_groups import head_of
@@ -18,25 +18,28 @@ from .wrapper import GradientMap
     paper="Brock et al. 2021, arXiv:2102.06171",
 )
 class AdaptiveGradientClipping(GradientMap):
-    """Bound the gradient of each neuron's weights by a share of their own norm, the head's aside."""
+    """Bound the gradient of each neuron's weights in proportion to the norm of these weights.
+
+    Args:
+        base: the optimizer that applies the gradient.
+        model: its last layer is not clipped, as in the paper; without a model every layer is.
+    """
 
     def __init__(
         self,
         base: Optimizer,
-        model: nn.Module,
-        clip: float = 0.01,  # largest norm of a gradient in norms of its weights; smaller for large batches
-        eps: float = 1e-3,  # least norm that weights count with, so that those at zero can move
+        model: nn.Module | None = None,
+        clip: Positive = 0.01,  # largest ratio of the norms of gradient and weights; less for large batches
+        eps: Positive = 1e-3,  # lower bound of the norm of the weights, so that weights at zero can move
     ):
-        require(clip > 0, "clip", "above 0", clip)
-        require(eps > 0, "eps", "above 0", eps)
         super().__init__(base)
         self.clip, self.eps = clip, eps
-        head = head_of(model)
-        self.spared = set(head.parameters()) if head else set()  # the paper clips all but the last layer
+        head = head_of(model) if model else None
+        self.unclipped = set(head.parameters()) if head else set()
 
     @torch.no_grad()
     def change(self, params: list[Tensor]) -> None:
-        params = [p for p in params if p not in self.spared]
+        params = [p for p in params if p not in self.unclipped]
         if not params:
             return
         gradients = [p.grad for p in params]
@@ -50,6 +53,6 @@ class AdaptiveGradientClipping(GradientMap):
 
 
 def _norms(x: Tensor) -> Tensor:
-    """A norm for each neuron's weights; of a bias or the scales of a norm layer, one for all."""
+    """The norm of each neuron's weights; a bias or the scales of a norm layer have one norm together."""
     dims = tuple(range(1, x.ndim)) if x.ndim > 1 else None
     return torch.linalg.vector_norm(x, dim=dims, keepdim=x.ndim > 1)

@@ -1,4 +1,4 @@
-"""What the optimizers written out here share: a step of every group whose parameters have gradients."""
+"""The base of the optimizers written here: torch's multi-tensor operations on each parameter group."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 
 class ForeachOptimizer(Optimizer):
-    """An optimizer that says in `move` how parameters of one group move."""
+    """An optimizer that defines in `move` how the parameters of one group move."""
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         loss = closure() if closure else None
@@ -23,7 +23,7 @@ class ForeachOptimizer(Optimizer):
         raise NotImplementedError
 
     def moments(self, params: list[Tensor], gradients: list[Tensor], betas: tuple[float, float]):
-        """Adam's two moments after these gradients, and for each parameter the number of its steps."""
+        """Adam's two moments after these gradients, and the number of steps of each parameter."""
         for p in params:
             if not self.state[p]:
                 self.state[p] = {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
@@ -35,6 +35,7 @@ class ForeachOptimizer(Optimizer):
         return means, squares, [self.state[p]["step"] for p in params]
 
     def velocities(self, params: list[Tensor]) -> list[Tensor]:
+        """The momentum buffers of these parameters."""
         for p in params:
             if not self.state[p]:
                 self.state[p]["velocity"] = torch.zeros_like(p)

@@ -1,8 +1,9 @@
-"""LookSAM (Liu et al. 2022, arXiv:2203.02714, algorithm 1): SAM that climbs every few steps only.
+"""LookSAM (Liu et al. 2022, arXiv:2203.02714, algorithm 1): SAM that perturbs only every few steps.
 
-What the climb adds to the gradient at home changes slowly in the direction orthogonal to it, so that part is
-kept and added to the gradients of the steps in between, which cost one forward and backward each. The part is
-added at the length of a gradient, however short it was: with a small `rho` and bf16 much of it is rounding.
+The gradient at the perturbed weights differs from the plain one by a part orthogonal to it, which changes
+slowly. That part is kept and added to the gradients of the steps in between, which cost one forward and
+backward pass each. It is rescaled to the norm of the gradient, however small it was: with a small `rho` and
+bf16 it is mostly rounding.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..core.errors import require
+from ..core.contracts import Count, NonNegative, Positive
 from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
 from .sam import SAM
@@ -19,32 +20,30 @@ from .sam import SAM
 
 @wrappers.register("looksam", order=WrapperOrder.PERTURB, paper="Liu et al. 2022, arXiv:2203.02714")
 class LookSAM(SAM):
-    """SAM that climbs every few steps only, and in between reuses what the last climb has shown."""
+    """SAM that perturbs only every few steps and reuses the result in between. Arguments as of SAM."""
 
     def __init__(
         self,
         base: Optimizer,
-        model: nn.Module,
-        rho: float = 0.05,  # radius of the neighbourhood, as of SAM
-        every: int = 5,  # steps from one climb to the next; 5 in the paper
-        alpha: float = 0.7,  # length of the part that is reused, in lengths of the gradient
+        model: nn.Module | None = None,
+        rho: Positive = 0.05,  # radius of the neighbourhood, as of SAM
+        every: Count = 5,  # steps from one perturbation to the next; 5 in the paper
+        alpha: NonNegative = 0.7,  # norm of the reused part, relative to that of the gradient
     ):
         super().__init__(base, model, rho)
-        require(every >= 1, "every", "at least 1", every)
-        require(alpha >= 0, "alpha", "at least 0", alpha)
         self.every, self.alpha = every, alpha
         self.steps = 0
-        # The part of the gradient at the top that is orthogonal to that at home.
-        self.kept: list[Tensor] | None = None
+        self.kept: list[Tensor] | None = None  # the orthogonal part of the last perturbed gradient
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:
-        """One gradient or two, and one step; returns the loss at home."""
+        """Call the closure once or twice and step once; returns the loss at the unperturbed weights."""
         loss = closure()
         params = [p for p in self.params if p.grad is not None]
         if self.steps % self.every == 0:
-            at_home = [p.grad for p in params]
-            self._gradient_at_the_top(closure, params)
-            self._keep(params, at_home)
+            gradients = [p.grad for p in params]
+            with self.perturbed(params):
+                closure()
+            self._keep(params, gradients)
         else:
             self._reuse(params)
         self.base.step()
@@ -52,15 +51,15 @@ class LookSAM(SAM):
         return loss
 
     @torch.no_grad()
-    def _keep(self, params: list[Tensor], at_home: list[Tensor]) -> None:
-        """Keep g_top - (g_top . u) u, with u the direction of the gradient at home."""
-        at_the_top = [p.grad for p in params]
-        products = torch._foreach_mul(at_the_top, at_home)
-        along = torch.stack([product.sum() for product in products]).sum()
-        share = along / (nn.utils.get_total_norm(at_home) ** 2 + 1e-24)
-        orthogonal = torch._foreach_sub(at_the_top, torch._foreach_mul(at_home, share))
+    def _keep(self, params: list[Tensor], gradients: list[Tensor]) -> None:
+        """Keep s - (s . u) u, with s the perturbed gradient and u the direction of the plain one."""
+        perturbed = [p.grad for p in params]
+        products = torch._foreach_mul(perturbed, gradients)
+        dot = torch.stack([product.sum() for product in products]).sum()
+        scale = dot / (nn.utils.get_total_norm(gradients) ** 2 + 1e-24)
+        orthogonal = torch._foreach_sub(perturbed, torch._foreach_mul(gradients, scale))
         found = dict(zip(params, orthogonal, strict=True))
-        # A layer that this step has left out has no gradient.
+        # A layer that was left out of this step has no gradient.
         self.kept = [found[p] if p in found else torch.zeros_like(p) for p in self.params]
 
     @torch.no_grad()

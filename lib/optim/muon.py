@@ -1,29 +1,33 @@
 """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/): steps that are orthogonal matrices.
 
-The momentum of each weight matrix is replaced by the nearest matrix whose singular values are all 1, by five
-Newton-Schulz iterations. That suits matrices and filters between hidden layers; the head, embeddings, norm
-layers and biases are left to AdamW or SGD. torch's Muon takes matrices only; timm's takes filters, but tells
-the head from the rest by nothing, and neither treats matrices of one shape in one go.
+Five Newton-Schulz iterations replace the momentum of each weight matrix by the nearest matrix whose singular
+values are all 1. That suits the matrices and filters of hidden layers; the head, embeddings, norm layers and
+biases are left to AdamW or SGD. torch's Muon takes matrices only; timm's takes filters, but does not exclude
+the head; and neither treats matrices of the same shape together.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Interval
 from torch import Tensor
 from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.optimizer import ParamsT
 
+from ..core.contracts import Count, Decay, NonNegative, Positive
 from ..core.errors import require
 from ..core.registry import optimizers
+from .arguments import LearningRate
 from .foreach import ForeachOptimizer
-from .optimizers import check
 from .param_groups import GroupOptions
+from .wrapper import Composite
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0 of the quintics that stay near 1
 
 
 class HiddenMuon(ForeachOptimizer):
-    """Muon proper. A parameter may hold several matrices, one below the other (`GroupOptions.matrices`)."""
+    """Muon itself. A parameter may hold several stacked matrices (`GroupOptions.matrices`)."""
 
     def __init__(
         self,
@@ -51,7 +55,7 @@ class HiddenMuon(ForeachOptimizer):
             norms = torch.stack(torch._foreach_norm(params)).clamp(min=1e-7)
             torch._foreach_mul_(params, list((sizes.to(norms) / norms).unbind()))
 
-        # Matrices of one shape are orthogonalized together: a network has few shapes and many matrices.
+        # Matrices of the same shape are orthogonalized together: a network has few shapes and many matrices.
         shapes: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = {}
         counts = dict(zip(group["params"], GroupOptions.of(group).matrices, strict=True))
         for p, direction in zip(params, directions, strict=True):
@@ -59,7 +63,7 @@ class HiddenMuon(ForeachOptimizer):
             shapes.setdefault(tuple(stack.shape[1:]), []).append((p, stack))
         for (rows, columns), members in shapes.items():
             steps = orthogonalized(torch.cat([stack for _, stack in members]), group["iterations"])
-            # A tall matrix moves its many outputs by as much as a square one moves its own.
+            # So that each output of a tall matrix moves by as much as one of a square matrix.
             steps *= max(1, rows / columns) ** 0.5
             parts = steps.split([len(stack) for _, stack in members])
             for (p, _), part in zip(members, parts, strict=True):
@@ -67,9 +71,9 @@ class HiddenMuon(ForeachOptimizer):
 
 
 def orthogonalized(matrices: Tensor, iterations: int) -> Tensor:
-    """The matrices (N, rows, columns) with their singular values brought near 1: to some 0.7 to 1.2."""
+    """The matrices (N, rows, columns) with their singular values moved close to 1: about 0.7 to 1.2."""
     a, b, c = COEFFICIENTS
-    # bf16 is exact enough for what only has to come near 1, and much faster on a GPU.
+    # bf16 is precise enough, as the result is only close to 1, and much faster on a GPU.
     x = matrices.bfloat16() if matrices.is_cuda else matrices
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
@@ -80,25 +84,33 @@ def orthogonalized(matrices: Tensor, iterations: int) -> Tensor:
     return (x if wide else x.mT).to(matrices.dtype)
 
 
-class Together:
-    """Optimizers of different parameters, as one."""
+class Together(Composite):
+    """Optimizers of different parameters as one, by name."""
 
     def __init__(self, parts: dict[str, Optimizer]):
         self.parts = parts
+        super().__init__()
 
     @property
     def param_groups(self) -> list[dict]:
         return [group for part in self.parts.values() for group in part.param_groups]
+
+    @property
+    def state(self) -> dict[Tensor, Any]:
+        return {p: state for part in self.parts.values() for p, state in part.state.items()}
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return {name: value for part in self.parts.values() for name, value in part.defaults.items()}
+
+    def add_param_group(self, param_group: dict) -> None:
+        raise NotImplementedError("give all parameters to muon() when it is built")
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
         loss = closure() if closure else None
         for part in self.parts.values():
             part.step()
         return loss
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for part in self.parts.values():
-            part.zero_grad(set_to_none)
 
     def state_dict(self) -> dict:
         return {name: part.state_dict() for name, part in self.parts.items()}
@@ -110,30 +122,28 @@ class Together:
 
 @optimizers.register("muon", paper="Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/")
 def muon(
-    params: list[dict],
-    lr: float = 0.02,  # of the hidden matrices and filters; the schedule's factors multiply all rates
-    momentum: float = 0.95,  # of their velocity
-    nesterov: bool = True,  # look ahead by one velocity
-    weight_decay: float = 0.01,  # they shrink by lr * weight_decay a step; all else as adamw or sgd has it
-    iterations: int = 5,  # of Newton and Schulz
-    fixed_norm: bool = False,  # before a step each weight gets the norm sqrt(outputs): for layers with norms
-    rest: Literal["adamw", "sgd"] = "adamw",  # what moves the head, embeddings, norm layers and biases
-    rest_lr: float | None = None,  # its rate; none: 3e-4 for adamw, 0.1 for sgd
-    rest_momentum: float | None = None,  # of sgd's velocity; none: 0.9
-    rest_decay: float | None = None,  # weight decay of the rest; none: weight_decay
-    betas: tuple[float, float] = (0.9, 0.95),  # decay of adamw's two moments
+    params: ParamsT,
+    lr: LearningRate = 0.02,  # of hidden matrices and filters; the schedule multiplies all learning rates
+    momentum: Decay = 0.95,  # decay of their velocity
+    nesterov: bool = True,  # Nesterov momentum
+    weight_decay: NonNegative = 0.01,  # weights shrink by lr * weight_decay per step; rest: as adamw or sgd
+    iterations: Count = 5,  # Newton-Schulz iterations
+    fixed_norm: bool = False,  # scale weights to norm sqrt(outputs) first; for layers before a norm layer
+    rest: Literal["adamw", "sgd"] = "adamw",  # optimizer of the head, embeddings, norm layers and biases
+    rest_lr: Positive | None = None,  # its learning rate; none: 3e-4 for adamw, 0.1 for sgd
+    rest_momentum: Annotated[float, Interval(gt=0, lt=1)] | None = None,  # sgd's momentum; none: 0.9
+    rest_decay: NonNegative | None = None,  # weight decay of the rest; none: weight_decay
+    betas: tuple[Decay, Decay] = (0.9, 0.95),  # decay of adamw's two moments
 ) -> Together:
-    """Momentum made an orthogonal matrix, for hidden layers; AdamW or SGD for all else."""
-    check(lr, weight_decay, betas)
-    require(0 <= momentum < 1, "momentum", "at least 0 and below 1", momentum)
-    require(iterations >= 1, "iterations", "at least 1", iterations)
-    require(rest_lr is None or rest_lr > 0, "rest_lr", "above 0", rest_lr)
+    """Orthogonalized momentum for hidden layers; AdamW or SGD for the rest.
+
+    Args:
+        params: groups from `ParamGroups()(model)`, which mark the hidden layers. Of plain parameters, all
+            with two dimensions or more count as hidden, the head and embeddings included.
+    """
     require(
         rest_momentum is None or rest == "sgd", "rest_momentum", "none where rest is adamw", rest_momentum
     )
-    momentum_fits = rest_momentum is None or 0 < rest_momentum < 1
-    require(momentum_fits, "rest_momentum", "above 0 and below 1", rest_momentum)
-    require(rest_decay is None or rest_decay >= 0, "rest_decay", "at least 0", rest_decay)
     rest_decay = weight_decay if rest_decay is None else rest_decay
     hidden, others = _split(params)
     parts: dict[str, Optimizer] = {}
@@ -147,12 +157,12 @@ def muon(
     return Together(parts)
 
 
-def _split(groups: list[dict]) -> tuple[list[dict], list[dict]]:
-    """The groups with their hidden matrices, and with all else; without a mark, every matrix is hidden."""
-    hidden, others = [], []
-    for group in groups:
-        marks = GroupOptions.of(group).matrices or [int(p.ndim > 1) for p in group["params"]]
-        pairs = list(zip(group["params"], marks, strict=True))
+def _split(params: ParamsT) -> tuple[list[dict], list[dict]]:
+    """The groups with their hidden matrices, and the groups with the rest."""
+    hidden, others, groups = [], [], list(params)
+    for group in groups if not groups or isinstance(groups[0], dict) else [{"params": groups}]:
+        counts = GroupOptions.of(group).matrices or [int(p.ndim > 1) for p in group["params"]]
+        pairs = list(zip(group["params"], counts, strict=True))
         for side, part in (
             (hidden, [(p, count) for p, count in pairs if count]),
             (others, [(p, count) for p, count in pairs if not count]),

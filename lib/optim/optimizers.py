@@ -1,132 +1,131 @@
-"""The base optimizers: torch's where torch has one, timm's by name for the rest."""
+"""Base optimizers: torch's where torch has one, any other of timm's by its name."""
 
 from functools import partial
 
 import torch
 from torch.optim import Optimizer
+from torch.optim.optimizer import ParamsT
 
-from ..core.errors import BadInput, nearest, require
+from ..core.contracts import Count, Decay, Fraction, NonNegative
+from ..core.errors import BadInput, nearest
 from ..core.registry import optimizers
+from .arguments import Betas, Epsilon, LearningRate
 from .lookahead import Lookahead
 
 
-def check(lr: float, weight_decay: float, betas: tuple[float, float] | None = None) -> None:
-    """Refuse what no optimizer can use."""
-    require(lr > 0, "lr", "above 0", lr)
-    require(weight_decay >= 0, "weight_decay", "at least 0", weight_decay)
-    require(betas is None or all(0 <= b < 1 for b in betas), "betas", "at least 0 and below 1", betas)
-
-
+@optimizers.register("sgd", paper="Sutskever et al. 2013 (momentum)")
 def sgd(
-    params: list[dict],
-    lr: float = 0.1,  # the schedule's factors multiply it
-    momentum: float = 0.9,  # of the velocity
-    weight_decay: float = 5e-4,  # added to the gradient as weight_decay * weight
-    nesterov: bool = False,  # look ahead by one velocity
+    params: ParamsT,
+    lr: LearningRate = 0.1,
+    momentum: Decay = 0.9,  # decay of the velocity
+    weight_decay: NonNegative = 5e-4,  # added to the gradient as weight_decay * weight
+    nesterov: bool = False,  # Nesterov momentum
 ) -> Optimizer:
     """Stochastic gradient descent with momentum."""
-    require(0 <= momentum < 1, "momentum", "at least 0 and below 1", momentum)
-    check(lr, weight_decay)
     return torch.optim.SGD(params, lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
 
 
+optimizers.register("nesterov", partial(sgd, nesterov=True), paper="Sutskever et al. 2013")
+
+
+@optimizers.register("adam", paper="Kingma & Ba 2014, arXiv:1412.6980")
 def adam(
-    params: list[dict],
-    lr: float = 1e-3,  # the schedule's factors multiply it
-    betas: tuple[float, float] = (0.9, 0.999),  # decay of the two moments
-    eps: float = 1e-8,  # keeps the division finite
-    weight_decay: float = 0.0,  # added to the gradient, before the moments
+    params: ParamsT,
+    lr: LearningRate = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: Epsilon = 1e-8,
+    weight_decay: NonNegative = 0.0,  # added to the gradient, before the moments
     amsgrad: bool = False,  # divide by the largest second moment so far (Reddi et al. 2018)
 ) -> Optimizer:
-    """A rate for each weight, from the first two moments of its gradient."""
-    check(lr, weight_decay, betas)
+    """Adam: a learning rate for each weight from the first two moments of its gradient."""
     return torch.optim.Adam(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad)
 
 
+optimizers.register("amsgrad", partial(adam, amsgrad=True), paper="Reddi et al. 2018, arXiv:1904.09237")
+
+
+@optimizers.register("adamw", paper="Loshchilov & Hutter 2017, arXiv:1711.05101")
 def adamw(
-    params: list[dict],
-    lr: float = 1e-3,  # the schedule's factors multiply it
-    betas: tuple[float, float] = (0.9, 0.999),  # decay of the two moments
-    eps: float = 1e-8,  # keeps the division finite
-    weight_decay: float = 0.01,  # weights shrink by lr * weight_decay a step, apart from the moments
+    params: ParamsT,
+    lr: LearningRate = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: Epsilon = 1e-8,
+    weight_decay: NonNegative = 0.01,  # weights shrink by lr * weight_decay per step
 ) -> Optimizer:
-    """Adam with weight decay apart from the gradient."""
-    check(lr, weight_decay, betas)
+    """Adam with decoupled weight decay."""
     return torch.optim.AdamW(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
-def radam(
-    params: list[dict],
-    lr: float = 1e-3,  # the schedule's factors multiply it
-    betas: tuple[float, float] = (0.9, 0.999),  # decay of the two moments
-    eps: float = 1e-8,  # keeps the division finite
-    weight_decay: float = 0.0,  # weights shrink by lr * weight_decay a step, as in the authors' code
+@optimizers.register("rmsprop", paper="Tieleman & Hinton 2012, lecture 6.5")
+def rmsprop(
+    params: ParamsT,
+    lr: LearningRate = 0.01,
+    alpha: Decay = 0.99,  # decay of the second moment
+    eps: Epsilon = 1e-8,
+    momentum: Decay = 0.0,  # decay of the velocity
+    centered: bool = False,  # divide by the standard deviation instead of the root mean square
+    weight_decay: NonNegative = 0.0,  # added to the gradient, before the moment
 ) -> Optimizer:
-    """Adam that is SGD with momentum until its second moment can be trusted, so it needs no warm-up."""
-    check(lr, weight_decay, betas)
+    """RMSprop: the gradient over the root of its running mean square."""
+    options = {"alpha": alpha, "eps": eps, "momentum": momentum, "centered": centered}
+    return torch.optim.RMSprop(params, lr=lr, weight_decay=weight_decay, **options)
+
+
+@optimizers.register("radam", paper="Liu et al. 2019, arXiv:1908.03265, algorithm 2")
+def radam(
+    params: ParamsT,
+    lr: LearningRate = 1e-3,
+    betas: Betas = (0.9, 0.999),
+    eps: Epsilon = 1e-8,
+    weight_decay: NonNegative = 0.0,  # weights shrink by lr * weight_decay per step, as in the authors' code
+) -> Optimizer:
+    """Rectified Adam: SGD with momentum until the second moment is reliable, so it needs no warm-up."""
     # torch's threshold for the length of the average is 5, as in the authors' code; the paper has 4.
     return torch.optim.RAdam(
         params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decoupled_weight_decay=True
     )
 
 
+@optimizers.register("ranger", paper="Liu et al. 2019, arXiv:1908.03265; Zhang et al. 2019, arXiv:1907.08610")
 def ranger(
-    params: list[dict],
-    lr: float = 1e-3,  # the schedule's factors multiply it
-    betas: tuple[float, float] = (0.95, 0.999),  # decay of the two moments
-    eps: float = 1e-5,  # keeps the division finite
-    weight_decay: float = 0.0,  # weights shrink by lr * weight_decay a step
-    every: int = 6,  # steps of RAdam to one of the slow weights
-    alpha: float = 0.5,  # share of the way that the slow weights go
+    params: ParamsT,
+    lr: LearningRate = 1e-3,
+    betas: Betas = (0.95, 0.999),
+    eps: Epsilon = 1e-5,
+    weight_decay: NonNegative = 0.0,  # weights shrink by lr * weight_decay per step
+    every: Count = 6,  # steps of RAdam per slow step
+    alpha: Fraction = 0.5,  # fraction of the way that the slow weights move
 ) -> Lookahead:
-    """RAdam inside Lookahead, with the settings of Wright's code."""
+    """Ranger: RAdam inside Lookahead, with the settings of Wright's code."""
     return Lookahead(radam(params, lr, betas, eps, weight_decay), every=every, alpha=alpha)
 
 
-def rmsprop(
-    params: list[dict],
-    lr: float = 0.01,  # the schedule's factors multiply it
-    alpha: float = 0.99,  # decay of the second moment
-    eps: float = 1e-8,  # keeps the division finite
-    momentum: float = 0.0,  # of the velocity
-    centered: bool = False,  # divide by the standard deviation rather than the root of the second moment
-    weight_decay: float = 0.0,  # added to the gradient, before the moment
-) -> Optimizer:
-    """The gradient over the root of its running mean square."""
-    check(lr, weight_decay)
-    require(0 <= momentum < 1, "momentum", "at least 0 and below 1", momentum)
-    require(0 <= alpha < 1, "alpha", "at least 0 and below 1", alpha)
-    options = {"alpha": alpha, "eps": eps, "momentum": momentum, "centered": centered}
-    return torch.optim.RMSprop(params, lr=lr, weight_decay=weight_decay, **options)
-
-
+@optimizers.register("lion", paper="Chen et al. 2023, arXiv:2302.06675, algorithm 2")
 def lion(
-    params: list[dict],
-    lr: float = 1e-4,  # three to ten times smaller than AdamW's, as each weight moves by all of it
-    betas: tuple[float, float] = (0.9, 0.99),  # of the direction, and of the momentum that is kept
-    weight_decay: float = 0.0,  # weights shrink by lr * weight_decay a step, so larger than AdamW's
+    params: ParamsT,
+    lr: LearningRate = 1e-4,  # a third to a tenth of AdamW's, as each weight moves by all of it
+    betas: Betas = (0.9, 0.99),  # decay of the momentum in the direction, and of the momentum that is kept
+    weight_decay: NonNegative = 0.0,  # weights shrink by lr * weight_decay per step; larger than AdamW's
 ) -> Optimizer:
-    """The sign of a momentum: every weight moves by the same amount."""
-    from timm.optim import Lion  # timm takes seconds to import
+    """Lion: the sign of a momentum, so that every weight moves by the same amount."""
+    from timm.optim import Lion  # imported late: timm takes seconds
 
-    check(lr, weight_decay, betas)
     return Lion(params, lr=lr, betas=betas, weight_decay=weight_decay)
 
 
+@optimizers.register("timm/<name>", paper="timm.optim, by its name there")
 def timm_optimizer(
-    params: list[dict],
+    params: ParamsT,
     name: str,
-    lr: float = 1e-3,  # the schedule's factors multiply it
-    weight_decay: float = 0.0,  # as that optimizer defines it
-    momentum: float | None = None,  # for those that have one; none leaves timm's default
+    lr: LearningRate = 1e-3,
+    weight_decay: NonNegative = 0.0,  # as that optimizer defines it
+    momentum: float | None = None,  # for optimizers that have it; none: timm's default
     betas: tuple[float, float] | None = None,  # likewise
     eps: float | None = None,  # likewise
 ) -> Optimizer:
-    """Any optimizer of timm's, by timm's name."""
-    # timm and torchvision take seconds to import, so only who asks for them pays.
-    import timm.optim
+    """Any optimizer of timm, by timm's name."""
+    import timm.optim  # imported late: timm takes seconds
 
-    check(lr, weight_decay)
     names = [n for n in timm.optim.list_optimizers() if not n.startswith("lookahead")]
     if name not in names:
         raise BadInput(
@@ -138,18 +137,4 @@ def timm_optimizer(
     try:
         return optimizer_class(params, lr=lr, weight_decay=weight_decay, **options)
     except TypeError as error:  # an option that this optimizer does not have
-        raise ValueError(f"timm/{name} refuses its options: {error}") from error
-
-
-optimizers.register("sgd", sgd, paper="Sutskever et al. 2013 (momentum)")
-optimizers.register("nesterov", partial(sgd, nesterov=True), paper="Sutskever et al. 2013, section 2")
-optimizers.register("adam", adam, paper="Kingma & Ba 2014, arXiv:1412.6980")
-optimizers.register("amsgrad", partial(adam, amsgrad=True), paper="Reddi et al. 2018, arXiv:1904.09237")
-optimizers.register("adamw", adamw, paper="Loshchilov & Hutter 2017, arXiv:1711.05101")
-optimizers.register("rmsprop", rmsprop, paper="Tieleman & Hinton 2012, lecture 6.5")
-optimizers.register("radam", radam, paper="Liu et al. 2019, arXiv:1908.03265, algorithm 2")
-optimizers.register(
-    "ranger", ranger, paper="Liu et al. 2019, arXiv:1908.03265; Zhang et al. 2019, arXiv:1907.08610"
-)
-optimizers.register("lion", lion, paper="Chen et al. 2023, arXiv:2302.06675, algorithm 2")
-optimizers.register("timm/<name>", timm_optimizer, paper="timm.optim, by its name there")
+        raise ValueError(f"timm/{name} does not accept these options: {error}") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..core.budget import Progress, in_epochs
-from ..core.contracts import Time
+from ..core.contracts import Fraction, Positive, PositiveTime, validated
 from ..core.errors import require
 
 if TYPE_CHECKING:  # settings are read without torch
@@ -49,22 +49,20 @@ class GroupOptions:
         return max(0.0, 1 - progress.epoch / in_epochs(self.learns_until, progress.epochs))
 
 
+@validated
 @dataclass(frozen=True)
 class ParamGroups:
     decay_norm_and_bias: bool = True  # weight decay on norm layers and biases too, as is usual
-    bias_lr_factor: float = 1.0  # biases, those of norm layers too, learn at so many times the rate
-    bias_lr_of: Literal["all", "norm"] = "all"  # which biases these are: all, or those of norm layers only
-    layer_lr_decay: float = 1.0  # each block learns at so many times the rate of the next one; 1 for none
-    even_decay: bool = False  # weight decay over the rate's factors, so that all weights shrink alike
-    stem_epochs: Time | None = None  # time after which the first block is frozen
-    stem_falls: bool = False  # until then its rate falls to 0 in a straight line, whatever the schedule
+    bias_lr_factor: Positive = 1.0  # multiplies the learning rate of biases
+    bias_lr_of: Literal["all", "norm"] = "all"  # biases it applies to: all, or those of norm layers only
+    layer_lr_decay: Fraction = 1.0  # ratio of the learning rates of each block and the next; 1: none
+    even_decay: bool = False  # divide weight decay by the learning rate's factors, to shrink weights alike
+    stem_epochs: PositiveTime | None = None  # time after which the first block is frozen
+    stem_falls: bool = False  # its learning rate falls linearly to 0 until then, whatever the schedule
 
     def __post_init__(self):
-        require(self.bias_lr_factor > 0, "bias_lr_factor", "above 0", self.bias_lr_factor)
-        require(0 < self.layer_lr_decay <= 1, "layer_lr_decay", "above 0 and at most 1", self.layer_lr_decay)
-        require(self.stem_epochs is None or self.stem_epochs > 0, "stem_epochs", "above 0", self.stem_epochs)
         falls = not self.stem_falls or self.stem_epochs is not None
-        require(falls, "stem_falls", "left off without stem_epochs", self.stem_falls)
+        require(falls, "stem_falls", "off without stem_epochs", self.stem_falls)
 
     def __call__(self, model: nn.Module) -> list[dict]:
         """The trainable parameters of `model` as groups for a torch optimizer."""
@@ -72,7 +70,7 @@ class ParamGroups:
         last = max(blocks.values(), default=0)
         if self.stem_epochs is not None:
             trained = [blocks[p] for p in model.parameters() if p.requires_grad]
-            rule = "none unless the first block is trained, and another one too"
+            rule = "none unless the first block and another one are trained"
             require(0 in trained and any(trained), "stem_epochs", rule, self.stem_epochs)
         groups: dict[tuple[bool, GroupOptions], list[Tensor]] = {}
         for name, p in model.named_parameters():
@@ -102,7 +100,7 @@ class ParamGroups:
 
 
 def norm_parameters(model: nn.Module) -> set[Tensor]:
-    """The scales and shifts of norm layers: what belongs to a module that has no weight matrix."""
+    """The scales and shifts of norm layers: parameters of modules without a weight matrix."""
     found: set[Tensor] = set()
     for module in model.modules():
         own = list(module.parameters(recurse=False))
@@ -112,14 +110,14 @@ def norm_parameters(model: nn.Module) -> set[Tensor]:
 
 
 def head_of(model: nn.Module) -> nn.Module | None:
-    """The layer that gives the logits: the last one with a weight matrix or with filters."""
+    """The layer that computes the logits: the last linear or convolutional one."""
     return (_layers(model) or [None])[-1]
 
 
 def hidden_matrices(model: nn.Module) -> dict[Tensor, int]:
-    """How many matrices the weights of the hidden layers hold; all else (the head, embeddings...) has none.
+    """The number of matrices in each weight of the hidden layers, which the head and embeddings are not.
 
-    A grouped convolution holds one for each of its groups, and attention's common projection three.
+    A grouped convolution has one per group, and the joint projection of attention three.
     """
     from torch import nn
 
@@ -137,12 +135,12 @@ def hidden_matrices(model: nn.Module) -> dict[Tensor, int]:
 
 
 def block_numbers(model: nn.Module) -> dict[Tensor, int]:
-    """The place of each parameter's block in the order in which the model names its parameters, from 0.
+    """The number of each parameter's block, from 0, in the order of the model's parameters.
 
-    A block is a child of the model; a plain Sequential or ModuleList is taken apart: it is a row of blocks.
-    What has no weight matrix (a norm layer) belongs to the block before it, and parameters of the model's own
-    (a position embedding) to the first. On a transformer these are the layers of BEiT (Bao et al. 2021,
-    arXiv:2106.08254), whose learning rates decay from the head backwards.
+    A block is a child of the model; each child of a plain Sequential or ModuleList is a block as well. A norm
+    layer or another module without a weight matrix belongs to the block before it, and a parameter of the
+    model itself (a position embedding) to the first. For a transformer these are the layers of BEiT (Bao et
+    al. 2021, arXiv:2106.08254), where learning rates decay from the head backwards.
     """
     numbers = dict.fromkeys(model.parameters(), 0)
     number = -1
@@ -160,7 +158,7 @@ def _layers(model: nn.Module) -> list[nn.Module]:
 
 
 def _inside(model: nn.Module) -> nn.Module:
-    """The network itself, where others only hold it."""
+    """The network itself, inside modules that only wrap it."""
     children = _children(model)
     return _inside(children[0]) if len(children) == 1 and _children(children[0]) else model
 

@@ -1,8 +1,8 @@
 """Schedules: the factor of the learning rate as a pure function of time.
 
 A schedule takes `(epoch, epochs)`: the time since the start and the whole budget, both in epochs and both
-real numbers, since the learning rate is set at every step. Points in time are epochs or, below 1, fractions of
-the budget, so that a recipe can be shortened. In a training loop of your own:
+real numbers, since the learning rate is set at every step. Points in time are epochs or, below 1, fractions
+of the budget, so that a recipe can be shortened. In a training loop of your own:
 
     LambdaLR(optimizer, lambda step: schedule(step / steps_per_epoch, epochs))
 """

@@ -1,9 +1,9 @@
-"""Stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407, algorithm 1, a cycle being an epoch).
+"""Stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407, algorithm 1, cycles of one epoch).
 
-The rate is the schedule's: the average neither knows nor changes it. The paper's constant rate while the
-average is taken is a schedule that ends flat, say at half the base rate from 0.75 of the budget on:
-`--swa --schedule piecewise --points 0,0.4,0.7 --factors 1,1,0.5,0.5`. With a rate that falls to 0 (cosine)
-the last weights hardly differ from one another, and their mean hardly from the last of them.
+The average does not change the learning rate. The paper's constant learning rate during averaging is a
+schedule that ends flat, for example at half the base learning rate from 0.75 of the budget on:
+`--swa --schedule piecewise --points 0,0.4,0.7 --factors 1,1,0.5,0.5`. With a learning rate that falls to 0
+(cosine) the last weights are almost equal, and so is their mean.
 """
 
 import math
@@ -19,28 +19,36 @@ from .average import WeightAverage
 
 @averages.register("swa", paper="Izmailov et al. 2018, arXiv:1803.05407")
 class SWA(WeightAverage):
-    """The plain mean of the weights at the ends of the last epochs, with BatchNorm statistics of its own."""
+    """The mean of the weights at the ends of the last epochs, with BatchNorm statistics measured for it.
 
-    # Its one number beside the weights, how many it is the mean of, is a function of the step.
+    Args:
+        model: the one that is trained.
+        total: updates in the whole training.
+        steps_per_epoch: updates per epoch; 1 where `update` is called at the end of each epoch.
+    """
+
+    # The number of averaged weights is a function of the step, so it is not in the state.
 
     needs_statistics = True
 
     def __init__(
         self,
         model: nn.Module,
-        steps_per_epoch: int,
         total: int,
-        start: Time = 0.75,  # the first weights taken are those after it
+        steps_per_epoch: int = 1,
+        start: Time = 0.75,  # weights are averaged from the first end of an epoch after this time
     ):
         epochs = total / steps_per_epoch
         point = in_epochs(start, epochs)
-        require(0 <= point <= epochs, "start", f"from 0 to the budget of {epochs:g} epochs", start)
-        super().__init__(model, steps_per_epoch, total)
+        require(point <= epochs, "start", f"within the budget of {epochs:g} epochs", start)
+        super().__init__(model)
+        self.total, self.steps_per_epoch = total, steps_per_epoch
         self.first = max(1, math.ceil(point - 1e-9))  # 0.55 of 20 epochs is 11.000000000000002
 
-    def update(self, model: nn.Module, step: int) -> None:
+    def weight(self, step: int) -> float:
         steps = step + 1
-        if steps % self.steps_per_epoch == 0 or steps == self.total:  # the last epoch may be cut short
-            epoch = math.ceil(steps / self.steps_per_epoch)
-            taken = max(0, epoch - self.first)  # none before the start: until then it is the latest weights
-            self.move(model, 1 / (taken + 1))
+        if steps % self.steps_per_epoch and steps != self.total:  # the last epoch may be incomplete
+            return 0.0
+        epoch = math.ceil(steps / self.steps_per_epoch)
+        averaged = max(0, epoch - self.first)  # 0 before the start: until then, keep the latest weights
+        return 1 / (averaged + 1)

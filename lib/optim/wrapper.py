@@ -1,27 +1,49 @@
-"""What all wrappers around an optimizer share: they show the groups and the state of the one inside."""
+"""Optimizers made of other optimizers: they are torch optimizers, but have no parameter groups themselves."""
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
 
 
-class Wrapper:
-    """An optimizer around an optimizer; one with a state of its own adds it to `state_dict`."""
+class Composite(Optimizer):
+    """A torch optimizer whose parameter groups and state belong to other optimizers, named by a subclass."""
+
+    def __init__(self):
+        # Optimizer.__init__ would make new groups. This sets up everything else: hooks and profiling.
+        self.__setstate__({})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A learning rate scheduler patches the instance's `step`; as in torch, a copy does not inherit that.
+        return {name: value for name, value in vars(self).items() if name[0] != "_" and name != "step"}
+
+    @property
+    def params(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"]]
+
+
+class Wrapper(Composite):
+    """A torch optimizer around another one, with the same parameter groups, state and defaults.
+
+    So a learning rate scheduler may be given either. A wrapper with state adds it to `state_dict`.
+    """
 
     def __init__(self, base: Optimizer):
         self.base = base
+        super().__init__()
 
     @property
     def param_groups(self) -> list[dict]:
         return self.base.param_groups
 
     @property
-    def params(self) -> list[Tensor]:
-        return [p for group in self.param_groups for p in group["params"]]
+    def state(self) -> dict[Tensor, Any]:
+        return self.base.state
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        self.base.zero_grad(set_to_none)
+    @property
+    def defaults(self) -> dict[str, Any]:
+        return self.base.defaults
 
     def state_dict(self) -> dict:
         return self.base.state_dict()
@@ -40,5 +62,5 @@ class GradientMap(Wrapper):
         return loss
 
     def change(self, params: list[Tensor]) -> None:
-        """Change `p.grad` of every one of `params`, all of which have one."""
+        """Change `p.grad` of `params`, all of which have one."""
         raise NotImplementedError

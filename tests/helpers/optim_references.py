@@ -1,16 +1,22 @@
-"""Optimizers as their papers write them, for one array at a time in float64: slow and obvious.
+"""Optimizers as their papers write them, for one array at a time in float64: slow and simple.
 
-Each rule is made once for each array and called at every step: `rule(w, g, lr)` gives the new weights.
+There is one rule per array, called at every step: `rule(w, g, lr)` returns the new weights.
 """
 
 import math
 
 import numpy as np
 from numpy import ndarray as Array
+from torch import Tensor
+
+
+def gradient(w: Array | Tensor, t: int) -> Array | Tensor:
+    """The gradient at step t of a loss that changes over time."""
+    return 0.3 * w + 0.2 * w**3 + 0.1 * (-1) ** t + 0.02 * t
 
 
 class Rule:
-    """Begins with all its moments at zero."""
+    """Starts with all moments at zero."""
 
     def __init__(self, decay: float = 0.0, initial_lr: float = 1.0, **options):
         self.decay, self.initial_lr, self.t = decay, initial_lr, 0
@@ -143,11 +149,17 @@ class Lion(Rule):
 
 
 class Muon(Rule):
-    """Of arrays with two dimensions and more; `count` matrices lie below each other in each."""
+    """Muon for arrays of two or more dimensions, each of `count` stacked matrices; AdamW for all others."""
 
     count = 1
 
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.rest = AdamW(self.decay, betas=(0.9, 0.95), eps=1e-8)
+
     def step(self, w, g, lr):
+        if w.ndim < 2:
+            return self.rest(w, g, lr * 3e-4 / self.initial_lr)
         self.m = self.momentum * self.m + (1 - self.momentum) * g
         direction = (1 - self.momentum) * g + self.momentum * self.m if self.nesterov else self.m
         steps = [self.orthogonal(part) for part in np.split(direction, self.count)]

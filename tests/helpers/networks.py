@@ -1,0 +1,21 @@
+"""Small networks with every kind of layer."""
+
+import torch
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.mix = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, groups=2)
+        self.depthwise = nn.Conv2d(4, 4, 3, groups=4)
+
+
+class Blocks(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.position = nn.Parameter(torch.ones(5, 4))
+        self.stem, self.norm = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)
+        self.blocks = nn.Sequential(Block(), Block())
+        self.attention = nn.MultiheadAttention(4, 2)
+        self.last_norm, self.head = nn.LayerNorm(4), nn.Linear(4, 3)
