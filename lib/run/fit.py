@@ -1,7 +1,6 @@
 """The loop over steps: when to evaluate, to save and to log."""
 
 import math
-import resource
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -132,12 +131,8 @@ def _finite(run: Run) -> bool:
 
 
 def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[str, float]:
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device)
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # counted in KiB on Linux
     flops = sum(learning.cost.read() for learning in run.learners)
-    flops, peaks = zip(*run.world.gather((flops, peak)), strict=True)
+    flops, peaks = zip(*run.world.gather((flops, _peak_memory(device))), strict=True)
     parts = {"data": 0.0, **run.clock.read()}
     return {
         "seconds_train": seconds,
@@ -146,3 +141,14 @@ def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[
         "images_per_second": steps * run.images / seconds,  # those that are learned from
         "peak_memory_mb": max(peaks) / 2**20,  # of the process that has the highest
     }
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes, of the device or of this process; 0 where the system does not count them."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # Unix only
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # counted in KiB on Linux
