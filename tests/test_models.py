@@ -278,7 +278,7 @@ def test_the_original_stem_of_a_timm_model_is_an_option():
 
 
 def test_an_option_that_a_timm_model_lacks_is_refused():
-    with pytest.raises(ValueError, match="patch_size is no option of timm's resnet10t, got 4"):
+    with pytest.raises(ValueError, match="patch_size is not an option of timm's resnet10t, got 4"):
         models["timm/resnet10t"].build(patch_size=4)
 
 

@@ -234,7 +234,7 @@ def test_options_reach_a_torchvision_model_or_are_refused():
     with torch.device("meta"):
         network = models["torchvision/mobilenet_v3_small"].build(dropout=0.4)
         assert 0.4 in [m.p for m in network.modules() if isinstance(m, nn.Dropout)]
-        with pytest.raises(ValueError, match="dropout is no option of torchvision's resnet18"):
+        with pytest.raises(ValueError, match="dropout is not an option of torchvision's resnet18"):
             models["torchvision/resnet18"].build(dropout=0.4)
         with pytest.raises(ValueError, match="dropout must be at least 0 and below 1, got -1"):
             models["torchvision/mobilenet_v3_small"].build(dropout=-1.0)

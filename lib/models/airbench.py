@@ -1,7 +1,7 @@
-"""The airbench networks (Jordan 2024, arXiv:2404.00498, section 3), made to learn CIFAR-10 in seconds.
+"""The airbench networks (Jordan 2024, arXiv:2404.00498, section 3), designed to train on CIFAR-10 in seconds.
 
-A frozen 2x2 convolution whitens the patches of the image, three groups of convolutions follow, and what is
-trained of their BatchNorms is the shift alone. The convolutions start as partial identities.
+A frozen 2x2 convolution whitens the patches of the image; three groups of convolutions follow. They start as
+partial identities, and their BatchNorms train the shift only.
 """
 
 from functools import partial
@@ -18,10 +18,10 @@ from .layers import conv
 
 
 def whitening(in_channels: int) -> nn.Conv2d:
-    """Each 2x2 patch in its principal components, and the negatives of these; only the bias is trained.
+    """Project 2x2 patches onto their principal components and the negatives; only the bias is trained.
 
-    The components are the data's, which a model does not know: whoever does writes them into `weight`. Until
-    then a random rotation stands in for them.
+    The components depend on the data, which a model does not see, so this starts as a random rotation; the
+    whitening initialisation replaces it.
     """
     size = 4 * in_channels
     convolution = nn.Conv2d(in_channels, 2 * size, 2)
@@ -33,7 +33,7 @@ def whitening(in_channels: int) -> nn.Conv2d:
 
 
 def partial_identity(in_channels: int, channels: int) -> nn.Conv2d:
-    """A 3x3 convolution whose first filters pass its inputs on; the others are PyTorch's random ones."""
+    """A 3x3 convolution: the first filters copy the inputs, the others have PyTorch's initialisation."""
     convolution = conv(in_channels, channels, 3)
     with torch.no_grad():
         nn.init.dirac_(convolution.weight[:in_channels])
@@ -41,16 +41,16 @@ def partial_identity(in_channels: int, channels: int) -> nn.Conv2d:
 
 
 def norm(channels: int, momentum: float) -> nn.BatchNorm2d:
-    """A BatchNorm whose scale stays 1."""
+    """A BatchNorm with a fixed scale of 1."""
     layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=momentum)
     layer.weight.requires_grad_(False)
     return layer
 
 
 class Group(nn.Module):
-    """Two or three convolutions; the pooling stands before the first norm, which then has less to do.
+    """Two or three convolutions; the pooling precedes the first norm, which makes the norm cheaper.
 
-    With three, a shortcut leads from behind the first activation to before the last one.
+    With three, a shortcut connects the output of the first activation to the input of the last one.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class AirBench(nn.Module):
         image_size: Annotated[int, Ge(9)] = 32,  # a 2x2 patch and three halvings must leave a pixel
         widths: tuple[Count, Count, Count] = (64, 256, 256),  # channels of the groups
         convolutions: Literal[2, 3] = 2,  # in each group; with 3 a shortcut spans the last two
-        bn_momentum: Fraction | None = None,  # of BatchNorm's statistics; none: 0.4, with shortcuts 0.1
-        activation: Literal["gelu", "silu"] = "gelu",  # in the groups; the whitened patches have GELU
-        start: Literal["sgd", "muon"] = "sgd",  # initial head and bias, as in the recipe for this optimizer
-        shift_patches: bool = True,  # train the bias of the whitening, which shifts the whitened patches
+        bn_momentum: Fraction | None = None,  # of BatchNorm's statistics; none: 0.4, or 0.1 with shortcuts
+        activation: Literal["gelu", "silu"] = "gelu",  # in the groups; whitened patches always have GELU
+        start: Literal["sgd", "muon"] = "sgd",  # initial head and bias of the recipe for this optimizer
+        shift_patches: bool = True,  # train the bias of the whitening convolution
     ):
         super().__init__()
         self.whiten = whitening(in_channels)
@@ -110,7 +110,7 @@ class AirBench(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.groups(F.gelu(self.whiten(x)))  # (B, C', (H - 1)/8, (W - 1)/8)
-        x = F.max_pool2d(x, x.shape[-2:])  # of the whole map: adaptive pooling says the same, slower
+        x = F.max_pool2d(x, x.shape[-2:])  # global; adaptive pooling is equivalent but slower
         return self.head(x.flatten(1)) * self.logit_scale
 
 

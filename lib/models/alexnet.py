@@ -1,7 +1,7 @@
 """AlexNet (Krizhevsky et al. 2012, "ImageNet classification with deep convolutional networks", section 3.5).
 
-On small images one linear layer classifies, the poolings are 2x2, and there is neither local response
-normalisation nor the split over two devices; the widths are those of Krizhevsky 2014, arXiv:1404.5997.
+For small images: one linear layer as the classifier, 2x2 pooling, no local response normalisation and no
+split over two devices. The widths are those of Krizhevsky 2014, arXiv:1404.5997.
 """
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ def layer(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.S
 
 
 def pool() -> nn.MaxPool2d:
-    return nn.MaxPool2d(2, ceil_mode=True)  # ceil: three halvings of the 7 pixels of a 28 px image leave 0
+    return nn.MaxPool2d(2, ceil_mode=True)  # ceil: the 7 pixels of a 28 px image are halved three times
 
 
 @models.register("alexnet", params=2_472_266, paper="Krizhevsky et al. 2012")

@@ -1,9 +1,9 @@
-"""Residual Attention Network (Wang et al. 2017, arXiv:1704.06904, sections 3 and 4.1), as planned for CIFAR.
+"""Residual Attention Network (Wang et al. 2017, arXiv:1704.06904, sections 3 and 4.1), for CIFAR.
 
-Each of three stages is a residual unit that sets the width, then attention modules; three more units end the
-network. It has 36m + 20 layers for m modules a stage. The widths are those of the pre-activation ResNet with
-bottlenecks (64, 128 and 256 channels on 32x32, 16x16 and 8x8), and every mask goes down to 4x4; both are
-chosen to meet the paper's count, 1.9 million parameters for m = 2.
+Each of three stages is a residual unit, which sets the width, and m attention modules; three residual units
+follow the last stage. The network has 36m + 20 layers. The widths are those of the pre-activation ResNet with
+bottlenecks (64, 128 and 256 channels on 32x32, 16x16 and 8x8 pixels), and every mask reduces its map to 4x4;
+both were chosen to match the paper's parameter count, 1.9 million for m = 2.
 """
 
 from functools import partial
@@ -17,12 +17,12 @@ from ..core.registry import models
 from .layers import conv, init_he
 
 WIDTHS = (64, 128, 256)
-# How often the mask of each stage halves its map: 32, 16 and 8 pixels become 4.
+# how many times the mask of each stage halves its map: from 32, 16 and 8 pixels to 4
 MASK_DEPTHS = (3, 2, 1)
 
 
 class Unit(nn.Module):
-    """The bottleneck with pre-activation (He et al. 2016, arXiv:1603.05027), which a projection reads too."""
+    """A pre-activation bottleneck (He et al. 2016, arXiv:1603.05027); a projection is pre-activated too."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__()
@@ -43,9 +43,9 @@ class Unit(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Figure 2's mask without its end: down by max-pooling, up by linear interpolation, a unit at each size.
+    """The mask of figure 2 without its last layers: max-pooling, units at each size, bilinear upsampling.
 
-    Above depth 1 another hourglass follows at half the size, with a skip connection around it.
+    With a depth above 1 it contains an hourglass at half the size, with a skip connection around it.
     """
 
     def __init__(self, channels: int, depth: int):
@@ -62,7 +62,7 @@ class Hourglass(nn.Module):
 
 
 class AttentionModule(nn.Module):
-    """(1 + mask) * trunk (section 3.1) between one unit before and one behind (p = 1, t = 2 and r = 1)."""
+    """(1 + mask) * trunk (section 3.1), with one unit before and one after it (p = 1, t = 2, r = 1)."""
 
     def __init__(self, channels: int, mask_depth: int):
         super().__init__()
@@ -87,7 +87,7 @@ class ResidualAttentionNetwork(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        modules: Count = 1,  # attention modules of a stage
+        modules: Count = 1,  # attention modules in each stage
     ):
         super().__init__()
         stages, before = [], 16

@@ -1,8 +1,8 @@
 """BoTNet-50 (Srinivas et al. 2021, arXiv:2101.11605, section 3): ResNet-50 with attention in its last stage.
 
-The 3x3 convolutions of the last three bottlenecks are replaced. On small images the stem is one 3x3
-convolution of stride 1, without max-pool, so that at 32 px the first attention sees 8x8 pixels; it is pooled
-behind, and the other two see 4x4. `last_stride 1` is the paper's BoTNet-S1: all three see 8x8.
+Self-attention replaces the 3x3 convolutions of the last three bottlenecks. For small images the stem is one
+3x3 convolution of stride 1 without max-pooling: at 32 px the first attention has 8x8 pixels, and pooling
+leaves 4x4 for the other two. With `last_stride` 1, the paper's BoTNet-S1, all three have 8x8.
 """
 
 from typing import Annotated
@@ -21,16 +21,16 @@ HEADS = 4
 
 
 class Attention(nn.Module):
-    """Every pixel attends to all: softmax(q (k + r) / sqrt(d)) v with relative positions r (figure 4).
+    """Self-attention over all pixels: softmax(q (k + r) / sqrt(d)) v with relative positions r (figure 4).
 
-    r is the sum of a vector for the distance in rows and one for that in columns; all heads share them.
+    r is the sum of a vector for the row offset and one for the column offset, shared by all heads.
     """
 
     def __init__(self, channels: int, size: int):
         super().__init__()
         width = channels // HEADS
         self.qkv = conv(channels, 3 * channels, 1)
-        self.rows = nn.Parameter(torch.randn(2 * size - 1, width) * width**-0.5)  # distances 1 - H to H - 1
+        self.rows = nn.Parameter(torch.randn(2 * size - 1, width) * width**-0.5)  # offsets 1 - H to H - 1
         self.columns = nn.Parameter(torch.randn(2 * size - 1, width) * width**-0.5)
         steps = torch.arange(size)
         self.register_buffer("distance", steps - steps[:, None] + size - 1, persistent=False)  # (query, key)
@@ -38,7 +38,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         q, k, v = rearrange(self.qkv(x), "b (qkv g d) h w -> qkv b g (h w) d", qkv=3, g=HEADS)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=self.position_logits(q))
-        # First to (B, H, W, C), the memory of a channels-last map.
+        # By way of (B, H, W, C), so that the map is channels-last in memory.
         return rearrange(x, "b g (h w) d -> b h w (g d)", h=len(self.distance)).movedim(-1, 1)
 
     def position_logits(self, q: Tensor) -> Tensor:  # (B, G, HW, D) -> (B, G, HW, HW)
@@ -49,7 +49,7 @@ class Attention(nn.Module):
 
 
 def unit(in_channels: int, channels: int, stride: int, size: int | None) -> ResidualUnit:
-    """A bottleneck, with attention among `size` x `size` pixels where a size is given."""
+    """A bottleneck; with attention over `size` x `size` pixels if a size is given."""
     if size is None:
         middle = conv(channels, channels, 3, stride)
     else:
@@ -66,7 +66,7 @@ class BoTNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # fixes the number of relative positions
+        image_size: int = 32,  # determines the number of relative positions
         last_stride: Annotated[int, Interval(ge=1, le=2)] = 2,  # 1 is the paper's BoTNet-S1
     ):
         super().__init__()

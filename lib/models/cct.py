@@ -1,8 +1,8 @@
 """Compact Convolutional Transformer (Hassani et al. 2021, arXiv:2104.05704, section 3).
 
-Convolutions with max-pools in place of patches, and pooling over the sequence in place of a class token.
-`cct_7_3x2_32` has 7 layers behind 2 convolutions of 3x3, for images of 32 px: these leave 8x8 tokens, one
-convolution 16x16. The names with `_sine` have fixed positions in place of learned ones.
+Convolutions with max-pooling replace the patches, and pooling over the sequence replaces the class token.
+`cct_7_3x2_32` has 7 layers after two 3x3 convolutions, which leave 8x8 tokens of a 32 px image (one leaves
+16x16). Names with `_sine` have fixed instead of learned position embeddings.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from .layers import DropPath, DropRate, conv, drop_rates
 
 
 class Tokenizer(nn.Sequential):
-    """Each convolution is followed by a max-pool that halves the map."""
+    """Convolutions, each followed by max-pooling that halves the map."""
 
     def __init__(self, in_channels: int, width: int, convolutions: int):
         layers = []
@@ -68,7 +68,7 @@ class Block(nn.Module):
 
 
 class SequencePool(nn.Module):
-    """The mean of the tokens, weighted by a softmax over them of a learned score."""
+    """The mean of the tokens, weighted by a softmax of learned scores."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -92,15 +92,15 @@ class CCT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any: fixes the number of tokens
+        image_size: int = 32,  # determines the number of tokens
         depth: Count = 7,  # layers
         width: Count = 256,  # channels of a token
         heads: Count = 4,  # attention heads
-        mlp_ratio: Count = 2,  # hidden channels of a token over its own
-        convolutions: Count = 1,  # of the tokenizer
-        sine: bool = False,  # positions are fixed sines
-        dropout: DropRate = 0.0,  # probability of a zero in the tokens and behind dense layers
-        attention_dropout: DropRate = 0.1,  # probability of a zero among the attention weights
+        mlp_ratio: Count = 2,  # hidden channels over the channels of a token
+        convolutions: Count = 1,  # convolutions of the tokenizer
+        sine: bool = False,  # fixed sine position embeddings instead of learned ones
+        dropout: DropRate = 0.0,  # drop probability of the tokens and after dense layers
+        attention_dropout: DropRate = 0.1,  # drop probability of attention weights
         drop_path: DropRate = 0.1,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
@@ -110,7 +110,7 @@ class CCT(nn.Module):
             self.register_buffer("position", sine_positions(size**2, width), persistent=False)
         else:
             self.position = nn.Parameter(torch.empty(1, size**2, width))
-            nn.init.trunc_normal_(self.position, std=0.2)  # as in the authors' networks
+            nn.init.trunc_normal_(self.position, std=0.2)  # as in the authors' code
         self.dropout = nn.Dropout(dropout)
         rates = drop_rates(drop_path, depth)
         self.blocks = nn.Sequential(
@@ -129,7 +129,7 @@ class CCT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.tokenizer(x), "b d h w -> b (h w) d")
-        # Added in x's type: in float32 they would take the residual stream out of autocast's low precision.
+        # In the dtype of x: float32 positions would take the residual stream out of autocast's low precision.
         x = self.blocks(self.dropout(x + self.position.to(x.dtype)))  # (B, N, D)
         return self.head(self.pool(self.norm(x)))
 

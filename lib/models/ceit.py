@@ -1,7 +1,7 @@
-"""CeiT (Yuan et al. 2021, arXiv:2103.11816, section 3): a ViT with convolutions in its stem and in its MLPs.
+"""CeiT (Yuan et al. 2021, arXiv:2103.11816, section 3): a ViT with convolutions in its stem and its MLPs.
 
-CeiT-T: 12 layers of 192 channels and 3 heads. For 32 px the stem's 7x7 convolution has stride 1 in place of 2
-and patches are 2x2 in place of 4x4, which leaves 8x8 tokens and, as in the paper, a class token.
+CeiT-T: 12 layers of 192 channels and 3 heads. For 32 px the 7x7 convolution of the stem has stride 1 instead
+of 2, and patches are 2x2 instead of 4x4, which gives 8x8 tokens and, as in the paper, a class token.
 """
 
 import math
@@ -17,11 +17,11 @@ from ..core.registry import models
 from .layers import DropPath, DropRate, conv, depthwise, drop_rates
 
 DEPTH, WIDTH, HEADS, RATIO = 12, 192, 3, 4
-STEM = 32  # channels of the map that patches are cut from
+STEM = 32  # channels of the map that is cut into patches
 
 
 class Attention(nn.Module):
-    """The tokens attend to all; with `last_only` just the last one does."""
+    """Self-attention; with `last_only` only the last token is a query."""
 
     def __init__(self, last_only: bool = False):
         super().__init__()
@@ -38,7 +38,7 @@ class Attention(nn.Module):
 
 
 class LocalFeedForward(nn.Module):
-    """LeFF: an MLP with a depth-wise convolution over the image tokens; the class token passes by it."""
+    """LeFF: an MLP with a depthwise convolution over the image tokens; the class token skips it."""
 
     def __init__(self):
         super().__init__()
@@ -52,15 +52,15 @@ class LocalFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1 + N, D) -> (B, 1 + N, D)
         image = rearrange(x[:, 1:], "b (h w) d -> b d h w", h=math.isqrt(x.shape[1] - 1))
-        # Without the class token the memory has gaps, and each convolution would copy it.
+        # The slice without the class token is not contiguous, and each convolution would copy it.
         image = self.layers(image.contiguous(memory_format=torch.channels_last))
         image = rearrange(image, "b d h w -> b (h w) d")
-        # A LayerNorm's output, which is float32 under autocast on a GPU, would make the whole sum float32.
+        # Under autocast on a GPU a LayerNorm returns float32, which would make the whole sum float32.
         return torch.cat([x[:, :1].to(image.dtype), image], dim=1)
 
 
 class Block(nn.Module):
-    """The last layer has no LeFF: only its class token is read, and that passes by it."""
+    """The last layer has no LeFF, since only its class token is used, which skips LeFF."""
 
     def __init__(self, drop_path: float, last: bool):
         super().__init__()
@@ -70,11 +70,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1 + N, D) -> (B, 1 + N, D)
         x = x + self.attention(x)
-        return x + self.mlp(x).to(x.dtype)  # without LeFF it is a LayerNorm's float32 under autocast
+        return x + self.mlp(x).to(x.dtype)  # under autocast a LayerNorm returns float32
 
 
 class ClassTokenAttention(nn.Module):
-    """LCA: the last layer's class token attends to those of all layers."""
+    """LCA: the class token of the last layer attends to the class tokens of all layers."""
 
     def __init__(self):
         super().__init__()
@@ -96,8 +96,8 @@ class CeiT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # half of it is a multiple of the patch
-        patch_size: Count = 2,  # side of a patch, in pixels of the stem's map, which is half the image
+        image_size: int = 32,  # half of it must be a multiple of the patch size
+        patch_size: Count = 2,  # side of a patch in pixels of the stem's map; 4 in the paper
         drop_path: DropRate = 0.0,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
@@ -124,7 +124,7 @@ class CeiT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.stem(x), "b d h w -> b (h w) d")
         x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
-        x = x + self.position.to(x.dtype)  # in x's type, lest the residual stream become float32
+        x = x + self.position.to(x.dtype)  # float32 positions would make the residual stream float32
         class_tokens = []
         for block in self.blocks:
             x = block(x)  # (B, 1 + N, D)

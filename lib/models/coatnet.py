@@ -1,8 +1,8 @@
 """CoAtNet (Dai et al. 2021, arXiv:2106.04803, section 2 and table 3), with strides for small images.
 
-Two stages of MBConv and two of transformers with relative attention. The stem and the first stage keep the
-size of the image, so that at 32 px the stages see 32, 16, 8 and 4 pixels a side. The head has the hidden
-layer of the related MaxViT (arXiv:2204.01697); with it CoAtNet-0 has the 25 M parameters of the table.
+Two stages of MBConv blocks and two of transformers with relative attention. The stem and the first stage keep
+the image size, so that at 32 px the stages have 32, 16, 8 and 4 pixels a side. The head has the hidden layer
+of the related MaxViT (arXiv:2204.01697), with which CoAtNet-0 has the 25 M parameters of the table.
 """
 
 from functools import partial
@@ -18,9 +18,9 @@ from .layers import DropPath, DropRate, SqueezeExcite, conv, depthwise, drop_rat
 
 
 class MBConv(nn.Module):
-    """Widen four times, convolve by channel, gate, and narrow; behind a norm, beside a pooled shortcut.
+    """A pre-norm inverted residual: widen by four, depthwise 3x3, gate, narrow; plus a pooled shortcut.
 
-    The stride is the 3x3's, so that no pixel goes unread; in the paper the first 1x1 has it.
+    The 3x3 convolution has the stride, so that every pixel is used; in the paper it is the first 1x1.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int, drop_path: float):
@@ -28,7 +28,7 @@ class MBConv(nn.Module):
         wide = 4 * channels
         self.shortcut = nn.Sequential()
         if stride == 2:
-            self.shortcut.append(nn.MaxPool2d(2, ceil_mode=True))  # ceil: as the convolution on odd sizes
+            self.shortcut.append(nn.MaxPool2d(2, ceil_mode=True))  # ceil: odd sizes, like the convolution
         if in_channels != channels:
             self.shortcut.append(nn.Conv2d(in_channels, channels, 1))
         self.residual = nn.Sequential(
@@ -45,7 +45,7 @@ class MBConv(nn.Module):
 
 
 class RelativeAttention(nn.Module):
-    """Attention with a bias for each relative position and head, inside the softmax (equation 3)."""
+    """Self-attention with a bias per relative position and head inside the softmax (equation 3)."""
 
     def __init__(self, in_width: int, width: int, side: int):
         super().__init__()
@@ -64,7 +64,7 @@ class RelativeAttention(nn.Module):
 
 
 def relative_index(side: int) -> Tensor:  # (N, N)
-    """The row of the table of biases for each pair of query and key in a square of N = side * side pixels."""
+    """The row of the bias table for each pair of query and key in a square of N = side * side pixels."""
     place = torch.cartesian_prod(torch.arange(side), torch.arange(side))
     offset = place[:, None] - place + side - 1
     return offset[..., 0] * (2 * side - 1) + offset[..., 1]
@@ -76,7 +76,7 @@ class Pool(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Relative attention and a perceptron; the first one of a stage pools its input and widens it."""
+    """Relative attention and an MLP; the first block of a stage pools its input and widens it."""
 
     def __init__(self, in_width: int, width: int, side: int, stride: int, drop_path: float):
         super().__init__()
@@ -104,7 +104,7 @@ class CoAtNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # any, but the images must have it: it decides how many biases there are
+        image_size: int = 32,  # determines the number of biases; the network takes no other size
         widths: tuple[Count, ...] = (64, 96, 192, 384, 768),  # channels of the stem and the stages
         blocks: tuple[Count, ...] = (2, 3, 5, 2),  # blocks of the stages
         drop_path: DropRate = 0.0,  # drop probability of the last block's branches; linear from 0

@@ -1,7 +1,7 @@
 """ConViT (d'Ascoli et al. 2021, arXiv:2103.10697, section 3), with patches for small images.
 
-The first ten of twelve layers have gated positional self-attention, which starts as a convolution; the class
-token joins behind them. Patches of 4x4 pixels make 64 tokens at 32 px.
+The first ten of twelve layers have gated positional self-attention, initialised as a convolution; the class
+token is added after them. Patches of 4x4 pixels give 64 tokens at 32 px.
 """
 
 import math
@@ -21,9 +21,9 @@ from .layers import DropPath, DropRate, SelfAttention, drop_rates, init_truncate
 
 
 class GatedPositionalAttention(nn.Module):
-    """Attention to content and to positions, weighed for each head by a gate.
+    """Content attention and positional attention, combined by a gate per head.
 
-    The bias of `position` moves all keys alike and changes nothing; it is there as in the authors' network.
+    The bias of `position` shifts all keys equally, so it has no effect; the authors' network has it too.
     """
 
     def __init__(self, width: int, heads: int, side: int):
@@ -37,21 +37,21 @@ class GatedPositionalAttention(nn.Module):
         self.register_buffer("offsets", offsets(side), persistent=False)
 
     def start_as_convolution(self) -> None:
-        """Each head looks at one pixel of a square around the query, and passes it on."""
+        """Initialise each head to attend to one pixel of a square around the query, and to copy it."""
         side = math.isqrt(self.heads)
         places = torch.arange(side) - (side - 1) / 2
         x, y = torch.cartesian_prod(places, places).T
         with torch.no_grad():
-            # 2 * centre * offset - offset^2 is, but for a constant, minus the squared distance to the centre.
+            # Up to a constant, 2 * centre * offset - offset^2 is minus the squared distance to the centre.
             self.position.weight.copy_(torch.stack([2 * x, 2 * y, -torch.ones_like(x)], dim=1))
         nn.init.eye_(self.value.weight)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, N, D) -> (B, N, D)
         q, k = rearrange(self.qk(x), "b n (t h d) -> t b h n d", t=2, h=self.heads)
         v = rearrange(self.value(x), "b n (h d) -> b h n d", h=self.heads)
-        # The gated sum of the two attentions, taken behind the values: no image holds its (heads, N, N).
+        # The gated sum is taken after the values are applied, so no (heads, N, N) is stored per image.
         content = F.scaled_dot_product_attention(q, k, v)
-        near = self.position(self.offsets).softmax(dim=1).to(v.dtype)  # (N, N, heads), without a batch
+        near = self.position(self.offsets).softmax(dim=1).to(v.dtype)  # (N, N, heads), for all images
         position = torch.einsum("nmh,bhmd->bhnd", near, v)
         gate = self.gate.sigmoid().to(v.dtype)[:, None, None]
         x = torch.lerp(content, position, gate)
@@ -59,7 +59,7 @@ class GatedPositionalAttention(nn.Module):
 
 
 def offsets(side: int) -> Tensor:  # (N, N, 3)
-    """From each query to each key of a square grid: x, y, and the squared distance."""
+    """The offset from each query to each key of a square grid: x, y and squared distance."""
     y, x = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float().T
     x, y = x - x[:, None], y - y[:, None]
     return torch.stack([x, y, x**2 + y**2], dim=-1)
@@ -85,10 +85,10 @@ class ConViT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # a multiple of the patch
-        heads: Count = 4,  # attention heads of 48 channels, a square number
-        patch_size: Count = 4,  # pixels on the side of a patch; 16 in the paper
-        local_layers: Annotated[int, Interval(ge=0, lt=12)] = 10,  # of 12; the class token joins after them
+        image_size: int = 32,  # must be a multiple of the patch size
+        heads: Count = 4,  # attention heads of 48 channels; must be a square number
+        patch_size: Count = 4,  # side of a patch in pixels; 16 in the paper
+        local_layers: Annotated[int, Interval(ge=0, lt=12)] = 10,  # of 12; then the class token is added
         drop_path: DropRate = 0.0,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
@@ -112,7 +112,7 @@ class ConViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.patches(x), "b d h w -> b (h w) d")
-        # Added in x's type: in float32 they would take the residual stream out of autocast's low precision.
+        # In the dtype of x: float32 positions would take the residual stream out of autocast's low precision.
         x = self.local_blocks(x + self.position.to(x.dtype))  # (B, N, D)
         x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
         x = self.blocks(x)  # (B, 1 + N, D)

@@ -1,7 +1,7 @@
 """ConvNeXt (Liu et al. 2022, arXiv:2201.03545, section 2 and figure 4; the sizes of section 3).
 
-The stem is a 2x2 convolution of stride 2, so that at 32 px the stages see 16, 8, 4 and 2 pixels a side.
-Behind the paper's 4x4 of stride 4, which is `patch_size` 4, the last stage would see a single pixel.
+The stem is a 2x2 convolution of stride 2, so that at 32 px the stages have 16, 8, 4 and 2 pixels a side. With
+the paper's 4x4 stem of stride 4, `patch_size` 4, the last stage would have a single pixel.
 """
 
 from functools import partial
@@ -16,15 +16,15 @@ from .layers import DropPath, DropRate, drop_rates, init_truncated
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm of the channels of each pixel."""
+    """LayerNorm over the channels of each pixel."""
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        # In x's type: a GPU's autocast normalises to float32, where the residual stream would then stay.
+        # In the dtype of x: under autocast on a GPU a LayerNorm returns float32.
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).to(x.dtype)
 
 
 class Block(nn.Module):
-    """A depthwise 7x7 convolution, then a perceptron on each pixel, scaled and added (figure 4)."""
+    """A depthwise 7x7 convolution and an MLP per pixel, scaled by channel and added (figure 4)."""
 
     def __init__(self, width: int, drop_path: float):
         super().__init__()
@@ -48,10 +48,10 @@ class ConvNeXt(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # at least eight patches
+        image_size: int = 32,  # must have at least eight patches a side
         widths: tuple[Count, ...] = (96, 192, 384, 768),  # channels of each stage
         blocks: tuple[Count, ...] = (3, 3, 9, 3),  # blocks of each stage
-        patch_size: Count = 2,  # pixels on the side of the stem's kernel, and its stride; 4 in the paper
+        patch_size: Count = 2,  # kernel size and stride of the stem; 4 in the paper
         drop_path: DropRate = 0.0,  # drop probability of the last block; linear from 0
     ):
         super().__init__()

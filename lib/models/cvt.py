@@ -1,8 +1,8 @@
-"""CvT (Wu et al. 2021, arXiv:2103.15808, section 3, table 2): a transformer with convolutions for tokens.
+"""CvT (Wu et al. 2021, arXiv:2103.15808, section 3, table 2): a transformer with convolutional projections.
 
-CvT-13, on small images: the stride of the first token embedding is 1 in place of 4, so that the three stages
-see 32x32, 16x16 and 8x8 tokens at 32 px. Keys and values have half as many rows and columns.
-There are no position embeddings: the convolutions see where a token is.
+CvT-13 for small images: the first token embedding has stride 1 instead of 4, so that at 32 px the three
+stages have 32x32, 16x16 and 8x8 tokens. Keys and values have half as many rows and columns. Position
+embeddings are not needed, since convolutions encode the position.
 """
 
 import math
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from ..core.registry import models
 from .layers import DropPath, DropRate, depthwise, drop_rates
 
-# For each stage: channels of a token, heads, layers; kernel and stride of the embedding.
+# of each stage: channels of a token, heads, layers, kernel and stride of the embedding
 PLAN = ((64, 1, 1, 7, 1), (192, 3, 2, 3, 2), (384, 6, 10, 3, 2))
 
 
 class Projection(nn.Module):
-    """Queries, keys or values: a depth-wise 3x3 convolution of the image, then a linear layer of each token.
+    """Queries, keys or values: a depthwise 3x3 convolution over the image, then a linear layer per token.
 
-    A class token has no neighbours and passes by the convolution.
+    A class token has no neighbours and skips the convolution.
     """
 
     def __init__(self, width: int, stride: int):
@@ -36,7 +36,7 @@ class Projection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Among the tokens of a square image, behind `class_tokens` others."""
+    """Self-attention over `class_tokens` class tokens followed by the tokens of a square image."""
 
     def __init__(self, width: int, heads: int, class_tokens: int):
         super().__init__()
@@ -47,7 +47,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, T + N, D) -> (B, T + N, D)
         token, image = x[:, : self.class_tokens], x[:, self.class_tokens :]
         image = rearrange(image, "b (h w) d -> b d h w", h=math.isqrt(image.shape[1]))
-        # Without the class token the memory has gaps, and each of the convolutions would copy it.
+        # The slice without the class token is not contiguous, and each convolution would copy it.
         image = image.contiguous(memory_format=torch.channels_last)
         q, k, v = (
             rearrange(projection(image, token), "b n (g d) -> b g n d", g=self.heads)
@@ -74,7 +74,7 @@ class Block(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Tokens are a convolution of the map before, normalised."""
+    """Convolve the previous map and normalise, which gives the tokens of a stage."""
 
     def __init__(self, in_channels: int, width: int, kernel: int, stride: int):
         super().__init__()
@@ -83,7 +83,7 @@ class Embedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, N, D)
         x = rearrange(self.convolve(x), "b d h w -> b (h w) d")
-        # The residual stream starts here, and under autocast on a GPU a LayerNorm's output is float32.
+        # The residual stream starts here, and under autocast on a GPU a LayerNorm returns float32.
         return self.norm(x).to(x.dtype)
 
 

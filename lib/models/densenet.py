@@ -1,8 +1,8 @@
-"""DenseNet (Huang et al. 2016, arXiv:1608.06993, section 3): every layer reads the features of all before it.
+"""DenseNet (Huang et al. 2016, arXiv:1608.06993, section 3): each layer reads all previous features.
 
-The BC variants have bottlenecks, and halve the features between their blocks. What is kept for the way back
-grows with the square of the layers; `checkpointing` keeps only what is new in each layer, and makes the rest
-once more (Pleiss et al. 2017, arXiv:1707.06990).
+The BC variants have bottlenecks and halve the channels between blocks. The activations stored for the
+backward pass grow quadratically with the layers; `checkpointing` stores only the new features of each layer
+and recomputes the rest (Pleiss et al. 2017, arXiv:1707.06990).
 """
 
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ from .layers import DropRate, blocks_per_stage, conv, init_he
 
 
 class BuffersAside:
-    """While it is entered, a network works on copies of its buffers: BatchNorm's statistics stay as they are.
+    """A context in which a network works on copies of its buffers, so BatchNorm statistics do not change.
 
     A class and not a generator, because a graph that is run backward twice enters it twice.
     """
@@ -39,15 +39,15 @@ class BuffersAside:
 
 
 def recomputed(layer: nn.Module, *inputs: Tensor) -> Tensor:
-    """layer(*inputs), of which only `inputs` are kept for the way back, where the layer runs once more.
+    """layer(*inputs), recomputed in the backward pass, for which only `inputs` are stored.
 
-    Then it draws the same noise again, and its BatchNorms must not count the batch a second time.
+    The second run draws the same noise, and must not update the BatchNorm statistics again.
     """
 
     def contexts() -> tuple:
         return nullcontext(), BuffersAside(layer)
 
-    if torch.compiler.is_compiling():  # statistics are then outputs, which no second run writes
+    if torch.compiler.is_compiling():  # statistics are then outputs, which a second run does not write
         return checkpoint(layer, *inputs, use_reentrant=False)
     return checkpoint(layer, *inputs, use_reentrant=False, context_fn=contexts)
 
@@ -60,7 +60,7 @@ def unit(in_channels: int, out_channels: int, kernel: int, dropout: float) -> li
 
 
 class DenseLayer(nn.Module):
-    """The `growth` new channels that follow from all before them."""
+    """Compute `growth` new channels from all previous ones."""
 
     def __init__(self, in_channels: int, growth: int, bottleneck: bool, dropout: float):
         super().__init__()
@@ -94,18 +94,18 @@ class DenseBlock(nn.Module):
             for layer in self.layers:
                 x = torch.cat([x, layer(x)], dim=1)
             return x
-        features = [x]  # apart, because each concatenation would be kept, as the input of a layer
+        features = [x]  # a list, because every concatenation would be stored as the input of a layer
         for layer in self.layers:
             features.append(recomputed(layer, *features))
         return torch.cat(features, dim=1)
 
 
 class DenseNet(nn.Module):
-    """Dense blocks with transitions between them, global pooling.
+    """Dense blocks with transitions between them.
 
     Args:
-        layers: of each block.
-        bottleneck: the BC variant, whose transitions halve the channels, and whose stem has 2 * growth.
+        layers: layers of each block.
+        bottleneck: the BC variant: transitions halve the channels, and the stem has 2 * growth.
     """
 
     def __init__(
@@ -144,10 +144,10 @@ def densenet(
     num_classes: int = 10,
     in_channels: int = 3,
     depth: int = 100,  # 6n + 4 with bottlenecks, 3n + 4 without
-    growth: Count = 12,  # channels that a layer adds
-    bottleneck: bool = True,  # the BC variant: 1x1 before 3x3, and transitions that halve the channels
-    dropout: DropRate = 0.0,  # probability of a zero behind each convolution; 0.2 without augmentation
-    checkpointing: bool = False,  # memory linear in the layers, for a second computation of most of them
+    growth: Count = 12,  # channels that each layer adds
+    bottleneck: bool = True,  # the BC variant: 1x1 before 3x3, halving transitions
+    dropout: DropRate = 0.0,  # after each convolution; the paper's 0.2 is for no augmentation
+    checkpointing: bool = False,  # memory linear in the layers; recomputes most of them
 ) -> DenseNet:
     """DenseNet for CIFAR (Huang et al. 2016, arXiv:1608.06993): three blocks of n layers."""
     layers = blocks_per_stage(depth, 6 if bottleneck else 3, 4)
@@ -174,8 +174,8 @@ register("densenet_<depth>_<growth>", without)
 def densenet_cifar(
     num_classes: int = 10,
     in_channels: int = 3,
-    dropout: DropRate = 0.0,  # probability of a zero behind each convolution
-    checkpointing: bool = False,  # memory linear in the layers, for a second computation of most of them
+    dropout: DropRate = 0.0,  # drop probability after each convolution
+    checkpointing: bool = False,  # memory linear in the layers; recomputes most of them
 ) -> DenseNet:
-    """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993) of growth 12, with the blocks of DenseNet-121."""
+    """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993) with growth 12 and the blocks of DenseNet-121."""
     return DenseNet(num_classes, in_channels, (6, 12, 24, 16), 12, True, dropout, checkpointing)

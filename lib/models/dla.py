@@ -1,7 +1,7 @@
 """Deep Layer Aggregation (Yu et al. 2017, arXiv:1707.06484, section 3 and table 1), for small images.
 
-A stage is a tree of blocks whose roots fuse what the blocks below them gave. The stem is 3x3 instead of 7x7,
-and the first three levels have stride 1: of 32 px, the four stages see 32, 16, 8 and 4.
+A stage is a tree of blocks; its roots combine the outputs of the blocks below them. The stem is 3x3 instead
+of 7x7, and the first three levels have stride 1: at 32 px the four stages have 32, 16, 8 and 4 pixels a side.
 """
 
 import torch
@@ -13,12 +13,12 @@ from .layers import basic_branch, conv, conv_bn_relu, init_he
 
 
 def halve(stride: int) -> nn.Module:
-    # ceil: a convolution of stride 2 makes 4 of 7 pixels, too.
+    # ceil: a convolution of stride 2 also maps 7 pixels to 4.
     return nn.MaxPool2d(2, ceil_mode=True) if stride == 2 else nn.Identity()
 
 
 class Block(nn.Module):
-    """The basic block of a ResNet; its shortcut is max-pooled, then projected where the width changes."""
+    """A basic ResNet block; its shortcut is max-pooled, and projected where the width changes."""
 
     def __init__(self, in_channels: int, channels: int, stride: int):
         super().__init__()
@@ -34,11 +34,11 @@ class Block(nn.Module):
 class Tree(nn.Module):
     """Hierarchical deep aggregation (section 3.2) of 2 ** height blocks.
 
-    The two halves follow one another. The left one has a root of its own, and what that gives is handed down
-    to the root of the right one, which is the root of the whole tree: so it fuses every left half.
+    The right half follows the left one. The root of the right half is the root of the whole tree; it also
+    reads the output of the left half, so that at every height it combines all left halves.
 
     Args:
-        handed_on: channels of all that the trees above hand on to the root.
+        handed_on: channels of the tensors that the trees above pass to the root.
     """
 
     def __init__(self, height: int, in_channels: int, channels: int, stride: int = 1, handed_on: int = 0):
@@ -60,7 +60,7 @@ class Tree(nn.Module):
 
 
 class Stage(nn.Module):
-    """A tree whose root also fuses the stage's input, max-pooled: iterative aggregation (section 3.1)."""
+    """A tree whose root also reads the max-pooled input: iterative aggregation (section 3.1)."""
 
     def __init__(self, height: int, in_channels: int, channels: int):
         super().__init__()

@@ -1,9 +1,9 @@
 """Dual Path Networks (Chen et al. 2017, arXiv:1707.01629, section 4, figure 2 and table 1), on small images.
 
-Every unit adds to the channels of a residual path and appends to those of a dense path. BatchNorm and ReLU
-stand before each convolution, and the projection that begins a stage has two growths of dense channels, as in
-the networks that the authors released. The stem is one 3x3 convolution of stride 1, without max-pool: at 32
-px the paper's stem would leave 8x8. DPN-26 is DPN-92 with two units a stage.
+Every unit adds to the channels of a residual path and appends channels to a dense path. BatchNorm and ReLU
+precede each convolution, and the projection at the start of a stage has 2 * growth dense channels, as in the
+authors' code. The stem is one 3x3 convolution of stride 1 without max-pooling: at 32 px the paper's stem
+would leave 8x8 pixels. DPN-26 is DPN-92 with two units in each stage.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from .layers import conv, conv_bn_relu, init_he
 
 # depth -> units of each stage (table 1)
 UNITS = {26: (2, 2, 2, 2), 92: (3, 4, 20, 3)}
-# a stage's channels of the 3x3 convolutions, of the residual path, and the growth of the dense one (table 1)
+# of each stage: channels of the 3x3 convolutions and of the residual path, growth of the dense path (table 1)
 WIDTHS = ((96, 256, 16), (192, 512, 32), (384, 1024, 24), (768, 2048, 128))
 GROUPS = 32
 
@@ -28,9 +28,9 @@ def activated(convolution: nn.Conv2d) -> nn.Sequential:
 
 
 class DualPathUnit(nn.Module):
-    """x is the residual path's `residual` channels, and the dense path's behind them.
+    """x holds the `residual` channels of the residual path, followed by those of the dense path.
 
-    A stage's first unit projects x to both paths, the dense one with twice the growth.
+    The first unit of a stage projects x to both paths, the dense one with 2 * growth channels.
     """
 
     def __init__(self, in_channels: int, width: int, residual: int, growth: int, stride: int, first: bool):

@@ -1,6 +1,6 @@
 """EfficientNet-B0 (Tan & Le 2019, arXiv:1905.11946, table 1), for small images.
 
-The stem and the stage of 24 channels have a stride of 1 instead of 2, so that 32 px become features of 4x4.
+The stem and the stage with 24 channels have stride 1 instead of 2, so that 32 px give features of 4x4.
 """
 
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ STAGES = (
 
 
 class MBConv(nn.Module):
-    """An inverted residual with a gate; the input is added where the output has its shape."""
+    """An inverted residual with a gate; the input is added where it has the shape of the output."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int, expansion: int, drop_path: float
@@ -35,7 +35,7 @@ class MBConv(nn.Module):
         self.residual.extend([
             depthwise(wide, kernel, stride),
             nn.BatchNorm2d(wide), nn.SiLU(),
-            SqueezeExcite(wide, in_channels // 4, nn.SiLU()),  # a quarter of the unit's input
+            SqueezeExcite(wide, in_channels // 4, nn.SiLU()),  # a quarter of the block's input channels
             conv(wide, out_channels, 1), nn.BatchNorm2d(out_channels),
         ])  # fmt: skip
         if self.adds:
@@ -56,7 +56,7 @@ class EfficientNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        dropout: DropRate = 0.2,  # probability of a zero before the classifier
+        dropout: DropRate = 0.2,  # drop probability before the classifier
         drop_path: DropRate = 0.2,  # drop probability of the last unit's residual; linear from 0
     ):
         super().__init__()

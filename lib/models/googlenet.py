@@ -1,7 +1,7 @@
-"""GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842, section 5 and table 1), with BatchNorm everywhere.
+"""GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842, section 5 and table 1), with BatchNorm.
 
-The stem keeps its three convolutions, the first one 3x3 of stride 1, and has no max-pools: at 32 px the
-stages see 32, 16 and 8 pixels a side. BatchNorm makes auxiliary heads and dropout needless (Ioffe &
+The stem has its three convolutions, the first one 3x3 with stride 1, and no max-pooling: at 32 px the stages
+have 32, 16 and 8 pixels a side. With BatchNorm, auxiliary classifiers and dropout are not needed (Ioffe &
 Szegedy 2015, arXiv:1502.03167, section 4.2.1; Szegedy et al. 2015, arXiv:1512.00567, section 4).
 """
 
@@ -13,12 +13,13 @@ from .layers import conv_bn_relu, init_he
 
 
 class Inception(nn.Module):
-    """Figure 2b: four branches, concatenated. The arguments are a row of table 1.
+    """Four concatenated branches (figure 2b). The arguments are a row of table 1.
 
     Args:
         one: channels of the 1x1 branch.
-        reduced_three: channels in front of the 3x3 convolution, which has `three`; five alike.
-        pooled: channels of the projection behind the max-pool.
+        reduced_three: input channels of the 3x3 convolution; `three` are its output channels.
+        reduced_five, five: the same for the 5x5 convolution.
+        pooled: channels of the projection after max-pooling.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Inception(nn.Module):
 
 
 def halve() -> nn.MaxPool2d:
-    return nn.MaxPool2d(3, 2, ceil_mode=True)  # ceil: the last window reaches over the border
+    return nn.MaxPool2d(3, 2, ceil_mode=True)  # ceil: the last window may extend over the border
 
 
 @models.register("googlenet", params=5_983_402, paper="Szegedy et al. 2014, arXiv:1409.4842")

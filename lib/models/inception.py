@@ -1,8 +1,8 @@
 """Inception-v3 (Szegedy et al. 2015, arXiv:1512.00567, section 6 and table 1), on small images.
 
-The widths inside the modules, which the paper leaves out, are those of the network that its authors released;
-the auxiliary classifier is left out. The stem keeps the grid: it neither strides nor pools, and pads. So at
-32 px the modules see 32x32, 15x15 and 7x7 pixels, as the paper's see 35x35, 17x17 and 8x8 at 299 px.
+The paper does not give the widths inside the modules; they are those of the authors' code. There is no
+auxiliary classifier. The stem keeps the resolution: all its convolutions have stride 1 and padding. At 32 px
+the modules have 32x32, 15x15 and 7x7 pixels; in the paper they have 35x35, 17x17 and 8x8 at 299 px.
 """
 
 from typing import Annotated
@@ -18,7 +18,7 @@ from .layers import DropRate, init_he
 def chain(in_channels: int, *units: tuple) -> nn.Sequential:
     """Convolution, BatchNorm and ReLU for each (channels, kernel) or (channels, kernel, stride) of `units`.
 
-    Those with a stride reduce the grid without padding, as in the paper.
+    Convolutions with a stride are not padded, as in the paper.
     """
     layers = []
     for channels, kernel, *stride in units:
@@ -34,7 +34,7 @@ def chain(in_channels: int, *units: tuple) -> nn.Sequential:
 
 
 class Branches(nn.Module):
-    """Networks that read the same features; their outputs side by side."""
+    """Networks that read the same features; their outputs are concatenated."""
 
     def __init__(self, *branches: nn.Module):
         super().__init__()
@@ -45,13 +45,13 @@ class Branches(nn.Module):
 
 
 def pooled(in_channels: int, channels: int) -> nn.Sequential:
-    """The mean of the neighbours that are in the image, then 1x1."""
+    """Average pooling that ignores the padding, then a 1x1 convolution."""
     pool = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
     return nn.Sequential(pool, chain(in_channels, (channels, 1)))
 
 
 def module_a(in_channels: int, pool_channels: int) -> Branches:
-    """Figure 5, with the 5x5 of one branch left whole."""
+    """Figure 5, with one 5x5 convolution that is not factorised."""
     return Branches(
         chain(in_channels, (64, 1)),
         chain(in_channels, (48, 1), (64, 5)),
@@ -89,7 +89,7 @@ def reduction_b(in_channels: int) -> Branches:
 
 
 def module_c(in_channels: int) -> Branches:
-    """Figure 7: 1x3 and 3x1 side by side."""
+    """Figure 7: 1x3 and 3x1 convolutions in parallel."""
 
     def fork() -> Branches:
         return Branches(chain(384, (384, (1, 3))), chain(384, (384, (3, 1))))
@@ -108,8 +108,8 @@ class InceptionV3(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: Annotated[int, Ge(7)] = 32,  # the grid is reduced twice, without padding
-        dropout: DropRate = 0.0,  # probability of a zero before the classifier
+        image_size: Annotated[int, Ge(7)] = 32,  # reduced twice without padding
+        dropout: DropRate = 0.0,  # drop probability before the classifier
     ):
         super().__init__()
         self.stem = chain(in_channels, (32, 3), (32, 3), (64, 3), (80, 1), (192, 3))

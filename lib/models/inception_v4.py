@@ -1,8 +1,8 @@
 """Inception-v4 and Inception-ResNet-v2 (Szegedy et al. 2016, arXiv:1602.07261, section 3), on small images.
 
-Inception-ResNet-v2 has the stem, widths and scales of the network that the authors released, which are not
-all those of the paper's figures. The stems keep the grid: none of their layers strides, and all are padded.
-So at 32 px the modules see 32x32, 15x15 and 7x7 pixels, as the paper's see 35x35, 17x17 and 8x8 at 299 px.
+Inception-ResNet-v2 has the stem, widths and scales of the authors' code, which partly differ from the figures
+of the paper. The stems keep the resolution: all their layers have stride 1 and padding. At 32 px the modules
+have 32x32, 15x15 and 7x7 pixels; in the paper they have 35x35, 17x17 and 8x8 at 299 px.
 """
 
 from typing import Annotated
@@ -15,7 +15,7 @@ from ..core.registry import models
 from .inception import Branches, chain, pooled
 from .layers import DropRate, init_he
 
-ROW, COLUMN = (1, 7), (7, 1)  # kernels that together span 7x7
+ROW, COLUMN = (1, 7), (7, 1)  # together they span 7x7 pixels
 SHORT_ROW, SHORT_COLUMN = (1, 3), (3, 1)
 
 
@@ -117,8 +117,8 @@ def reduction_b() -> Branches:
 def inceptionv4(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: Annotated[int, Ge(7)] = 32,  # the grid is reduced twice, without padding
-    dropout: DropRate = 0.2,  # probability of a zero before the classifier
+    image_size: Annotated[int, Ge(7)] = 32,  # reduced twice without padding
+    dropout: DropRate = 0.2,  # drop probability before the classifier
 ) -> Inception:
     """Inception-v4 (Szegedy et al. 2016, arXiv:1602.07261, figure 9)."""
     features = nn.Sequential(
@@ -136,7 +136,7 @@ def inceptionv4(
 
 
 def first_module() -> Branches:
-    """From the released network: the 35x35 module of Inception-v3 (arXiv:1512.00567), wider."""
+    """From the authors' code: a wider 35x35 module of Inception-v3 (arXiv:1512.00567)."""
     return Branches(
         chain(192, (96, 1)),
         chain(192, (48, 1), (64, 5)),
@@ -181,10 +181,10 @@ def residual_reduction_b() -> Branches:
 def inception_resnet_v2(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: Annotated[int, Ge(7)] = 32,  # the grid is reduced twice, without padding
-    dropout: DropRate = 0.2,  # probability of a zero before the classifier
+    image_size: Annotated[int, Ge(7)] = 32,  # reduced twice without padding
+    dropout: DropRate = 0.2,  # drop probability before the classifier
 ) -> Inception:
-    """Inception-ResNet-v2 (Szegedy et al. 2016, arXiv:1602.07261, figure 15), as its authors released it."""
+    """Inception-ResNet-v2 (Szegedy et al. 2016, arXiv:1602.07261, figure 15), as in the authors' code."""
     features = nn.Sequential(
         chain(in_channels, (32, 3), (32, 3), (64, 3), (80, 1), (192, 3)),
         first_module(),

@@ -1,4 +1,4 @@
-"""What three or more families share: convolutions and residual units, and noise drawn once an image."""
+"""Blocks that three or more families share: convolutions, residual units, initialisations, noise."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ DropRate = Annotated[float, Interval(ge=0, lt=1)]  # probability of a zero
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A padded convolution without the bias, which a BatchNorm makes useless."""
+    """A padded convolution without a bias, since a BatchNorm follows it."""
     padding = kernel // 2
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
 
@@ -30,9 +30,9 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int =
 
 
 def init_he(network: nn.Module) -> None:
-    """Draw every convolution as in He et al. 2015, arXiv:1502.01852, section 2.2, and set all biases to zero.
+    """Draw convolutions as in He et al. 2015, arXiv:1502.01852, section 2.2; set all biases to zero.
 
-    The variance is 2 / (kernel area * output channels), the paper's equation 14, as in its authors' ResNets.
+    The variance is 2 / (kernel area * output channels), equation 14, as in the authors' ResNets.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -59,9 +59,9 @@ def basic_branch(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 
 def bottleneck_branch(in_channels: int, middle: nn.Module, width: int, out_channels: int) -> nn.Sequential:
-    """`middle`, a 3x3 convolution of `width` channels or its like, between 1x1 convolutions (figure 5 there).
+    """1x1 convolutions around `middle`, which maps `width` channels to `width` channels (figure 5 there).
 
-    The stride is that of the middle, so that no pixel goes unread; in the paper the first 1x1 has it.
+    `middle` has the stride, so that every pixel is used; in the paper it is the first 1x1 convolution.
     """
     return nn.Sequential(
         conv(in_channels, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
@@ -79,7 +79,7 @@ def residual_branch(in_channels: int, channels: int, stride: int, bottleneck: bo
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """A shortcut that is a 1x1 convolution where the shape changes, and else nothing (option B there)."""
+    """The shortcut: a 1x1 convolution where the shape changes, otherwise the identity (option B there)."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     return nn.Sequential(conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
@@ -93,12 +93,12 @@ class ResidualUnit(nn.Module):
         self.residual, self.shortcut = residual, shortcut
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        # In place: a norm or a gate, which a residual ends in, does not need its result on the way back.
+        # In place: the residual ends in a norm or a gate, and neither needs its output for the backward pass.
         return F.relu(self.residual(x).add_(self.shortcut(x)), inplace=True)
 
 
 class SqueezeExcite(nn.Module):
-    """A gate for each channel from the means of all (Hu et al. 2017, arXiv:1709.01507, section 3)."""
+    """Scale each channel by a gate computed from all channel means (Hu et al. 2017, arXiv:1709.01507)."""
 
     def __init__(self, channels: int, squeezed: int, activation: nn.Module):
         super().__init__()
@@ -124,10 +124,11 @@ class SelfAttention(nn.Module):
 
 
 def draw(x: Tensor, low: float = 0.0, high: float = 1.0, per_image: bool = True) -> Tensor:
-    """Uniform numbers in [low, high) that broadcast over x: (B, 1, ..., 1), or (1, 1, ..., 1) for the batch.
+    """Uniform numbers in [low, high) that broadcast over x: (B, 1, ..., 1), or (1, ..., 1) for the batch.
 
-    They come from torch's global generator, which the step seeds, and in float32, whose digits probabilities
-    need. Cast what multiplies x to `x.dtype`, or the residual stream leaves the low precision of autocast.
+    They are float32, because probabilities need its precision; cast a factor of x to `x.dtype`, otherwise the
+    residual stream leaves the low precision of autocast. The generator is torch's global one, seeded per
+    step.
     """
     shape = (len(x) if per_image else 1, *(1,) * (x.ndim - 1))
     return torch.empty(shape, device=x.device).uniform_(low, high)
@@ -136,7 +137,7 @@ def draw(x: Tensor, low: float = 0.0, high: float = 1.0, per_image: bool = True)
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016, arXiv:1603.09382, section 3), drawn per image.
 
-    A kept branch is divided by its survival probability in training, so that evaluation is the identity.
+    In training a kept branch is divided by its survival probability, so that evaluation is the identity.
     """
 
     def __init__(self, rate: float):
@@ -151,7 +152,7 @@ class DropPath(nn.Module):
 
 
 def drop_rates(last: float, count: int) -> list[float]:
-    """The drop rate of each of `count` layers: a line from 0 to `last`."""
+    """The drop rates of `count` layers, which grow linearly from 0 to `last`."""
     return [last * i / max(count - 1, 1) for i in range(count)]
 
 
@@ -168,7 +169,7 @@ def blocks_per_stage(depth: int, layers: int, others: int) -> int:
 
 @torch.no_grad()
 def try_image(network: nn.Module, in_channels: int, image_size: int) -> None:
-    """Send an image through: many models are too deep for 32 px, which not all of them say when built."""
+    """Run one image: many models are too deep for 32 px, and not all of them say so when they are built."""
     device = next(network.parameters()).device
     network.eval()(torch.zeros(1, in_channels, image_size, image_size, device=device))
     network.train()

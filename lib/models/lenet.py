@@ -1,7 +1,7 @@
 """LeNet-5 (LeCun et al. 1998, "Gradient-based learning applied to document recognition", section II.B).
 
-As it is built today: max-pooling for the trainable sub-sampling, ReLU for tanh, the second convolution reads
-all maps of the first, and a linear layer classifies instead of radial basis functions.
+In its modern form: max-pooling instead of trainable subsampling, ReLU instead of tanh, a second convolution
+that reads all channels, and a linear classifier instead of radial basis functions.
 """
 
 from typing import Annotated

@@ -1,7 +1,7 @@
 """MobileNet and MobileNetV2 (Howard et al. 2017, arXiv:1704.04861; Sandler et al. 2018, arXiv:1801.04381).
 
-The networks of table 1 in the first paper and of table 2 in the second, for small images: the stems have a
-stride of 1, and so has the stage of 24 channels in MobileNetV2, so 32 px become features of 2x2 and of 4x4.
+The networks of table 1 in the first paper and of table 2 in the second, for small images: the stems and the
+stage with 24 channels of MobileNetV2 have stride 1, so that 32 px give features of 2x2 and 4x4.
 """
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from ..core.registry import models
 from .layers import conv, depthwise, init_he
 
 # output channels and stride of each pair of a depthwise and a 1x1 convolution; the stride of 2 that the table
-# gives the last pair is a misprint, as its output is as large as its input
+# gives for the last pair is a misprint, since its output has the size of its input
 PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 # of each stage of MobileNetV2: expansion, output channels, units, stride of the first unit
 STAGES = (
@@ -28,7 +28,7 @@ STAGES = (
     "mobilenet", aliases=("mobilenetv1",), params=3_217_226, paper="Howard et al. 2017, arXiv:1704.04861"
 )
 class MobileNet(nn.Module):
-    """MobileNet (Howard et al. 2017, arXiv:1704.04861): every 3x3 convolution is depthwise, before a 1x1."""
+    """MobileNet (Howard et al. 2017, arXiv:1704.04861): pairs of a depthwise 3x3 and a 1x1 convolution."""
 
     def __init__(self, num_classes: int = 10, in_channels: int = 3):
         super().__init__()
@@ -49,9 +49,9 @@ class MobileNet(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Table 1: wide inside and narrow outside, without a nonlinearity on the narrow side.
+    """Table 1: wide inside, narrow outside, without a nonlinearity at the narrow end.
 
-    The input is added where the output has its shape.
+    The input is added where it has the shape of the output.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int):

@@ -1,7 +1,7 @@
 """MobileViT (Mehta & Rastegari 2021, arXiv:2110.02178, section 3 and the table of its appendix A).
 
-The stem and the first transformers' stage have no stride, so that at 32 px the transformers see 16, 8 and 4
-pixels a side: 64, 16 and 4 patches of 2x2.
+The stem and the first stage with transformers have stride 1, so that at 32 px the transformers have 16, 8 and
+4 pixels a side: 64, 16 and 4 patches of 2x2.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ def unit(in_channels: int, out_channels: int, kernel: int, stride: int = 1, grou
 
 
 class InvertedResidual(nn.Module):
-    """Widen, convolve by channel, and narrow (MobileNetV2, arXiv:1801.04381, section 3.3)."""
+    """Widen, depthwise 3x3, narrow (MobileNetV2, arXiv:1801.04381, section 3.3)."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, expansion: int):
         super().__init__()
@@ -57,7 +57,7 @@ class Transformer(nn.Module):
 
 
 class MobileViTBlock(nn.Module):
-    """Figure 1b: convolve, let each pixel attend to those at its place in all patches of 2x2, and fuse."""
+    """Figure 1b: convolution, attention among pixels at the same position of all 2x2 patches, fusion."""
 
     def __init__(self, channels: int, width: int, depth: int, dropout: float):
         super().__init__()
@@ -71,7 +71,7 @@ class MobileViTBlock(nn.Module):
         size = x.shape[-2:]
         even = tuple(n + n % 2 for n in size)
         y = self.local(x)
-        if even != size:  # stretched to whole patches, as in the authors' code
+        if even != size:  # resized to whole patches, as in the authors' code
             y = F.interpolate(y, even, mode="bilinear")
         y = rearrange(y, "b d (i p) (j q) -> (b p q) (i j) d", p=2, q=2)
         y = self.everywhere(y)
@@ -87,10 +87,10 @@ class MobileViT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        channels: tuple[Count, ...] = (16, 32, 64, 96, 128, 160),  # of the stem and the stages
+        channels: tuple[Count, ...] = (16, 32, 64, 96, 128, 160),  # channels of the stem and the stages
         widths: tuple[Count, ...] = (144, 192, 240),  # channels of the transformers
-        expansion: Count = 4,  # of the inverted residuals
-        dropout: DropRate = 0.0,  # probability of a zero behind the dense layers of the transformers
+        expansion: Count = 4,  # expansion of the inverted residuals
+        dropout: DropRate = 0.0,  # drop probability after dense layers of the transformers
     ):
         super().__init__()
         stem, first, second, *rest = channels

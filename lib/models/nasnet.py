@@ -1,8 +1,8 @@
 """NASNet-A (Zoph et al. 2017, arXiv:1707.07012, figure 4) and PNASNet-5 (Liu et al. 2017, arXiv:1712.00559).
 
-The networks for CIFAR. A cell reads the outputs of the two cells before it, called `before` and `now`. An op
-is a pool, nothing, or a ReLU, a depthwise and a 1x1 convolution and BN, all twice. As all that reads the
-output of a cell starts with a ReLU, the cell itself ends in it, which is stored once.
+The networks for CIFAR. A cell reads the outputs of the two previous cells, `before` and `now`. An operation
+is pooling, the identity, or twice a ReLU, a depthwise convolution, a 1x1 convolution and BatchNorm. Every
+reader of a cell starts with a ReLU, so the cell ends with it and the result is stored once.
 """
 
 import torch
@@ -14,7 +14,7 @@ from .layers import DropPath, DropRate, conv, conv_bn_relu, depthwise, init_he
 
 
 def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """A separable convolution, twice, without the first ReLU: ops that read the same features share it."""
+    """Two separable convolutions; the first ReLU is shared by all operations that read the same features."""
     return nn.Sequential(
         depthwise(channels, kernel, stride), conv(channels, channels, 1), nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
@@ -23,11 +23,11 @@ def separable(channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
 
 
 def average_pool(stride: int) -> nn.AvgPool2d:
-    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)  # the border's mean is of its pixels
+    return nn.AvgPool2d(3, stride, padding=1, count_include_pad=False)  # ignore the padding
 
 
 class FactorisedReduction(nn.Module):
-    """Half of the channels read the even pixels and half the odd ones, so a stride of 2 skips neither."""
+    """Half of the channels read the even pixels and half the odd ones, so that a stride of 2 skips none."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -36,21 +36,21 @@ class FactorisedReduction(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/2, W/2)
-        shifted = F.pad(x, (-1, 1, -1, 1))  # one pixel up and to the left, zeros moving in
+        shifted = F.pad(x, (-1, 1, -1, 1))  # shifted up and left by one pixel, padded with zeros
         return self.norm(torch.cat([self.straight(x), self.shifted(shifted)], dim=1))
 
 
 class Cell(nn.Module):
-    """What all cells share: both inputs are brought to `channels`, and to the same size.
+    """The base of all cells: it projects both inputs to `channels` and the same size.
 
     Args:
-        channels_before, channels_now: of the outputs of the two cells before this one.
-        halves_before: whether the first of these is twice as large as the second.
-        stride: of the ops that read the cell's inputs.
-        drop_path: probability that an op is dropped for an image.
+        channels_before, channels_now: channels of the outputs of the two previous cells.
+        halves_before: whether the output of `before` has twice the side of `now`.
+        stride: stride of the operations that read the inputs of the cell.
+        drop_path: probability that an operation is dropped for an image.
     """
 
-    outputs: int  # states that are concatenated, each of `channels`
+    outputs: int  # number of concatenated states, each with `channels`
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Cell(nn.Module):
 
 
 class NormalCell(Cell):
-    """NASNet-A, figure 4 left; its output holds its input `before`, too."""
+    """NASNet-A, figure 4 left; its output also contains its input `before`."""
 
     outputs = 6
 
@@ -104,7 +104,7 @@ class NormalCell(Cell):
 
 
 class ReductionCell(Cell):
-    """NASNet-A, figure 4 right; the first of its states is read by two others and not put out."""
+    """NASNet-A, figure 4 right; two other states read the first one, which is not part of the output."""
 
     outputs = 4
 
@@ -131,7 +131,7 @@ class ReductionCell(Cell):
 
 
 class ProgressiveCell(Cell):
-    """PNASNet-5, figure 1 left; with a stride of 2, it is the reduction, too."""
+    """PNASNet-5, figure 1 left; with stride 2 it is also the reduction cell."""
 
     outputs = 5
 
@@ -160,7 +160,7 @@ class ProgressiveCell(Cell):
 
 
 class CellNet(nn.Module):
-    """A stem, three times as wide as the first cell, and the cells of `plan`: type, channels, stride."""
+    """A stem, three times as wide as the first cell, and the cells of `plan`: (type, channels, stride)."""
 
     def __init__(self, num_classes: int, in_channels: int, plan: list[tuple], drop_path: float):
         super().__init__()
@@ -189,7 +189,7 @@ def nasnet(
 ) -> CellNet:
     """NASNet-A (6 @ 768) for CIFAR (Zoph et al. 2017, arXiv:1707.07012): three times 6 normal cells.
 
-    The paper's ScheduledDropPath also grows over the training, which a model knows nothing of.
+    The drop probability is constant in time; in the paper's ScheduledDropPath it also grows during training.
     """
     plan = []
     for channels in (32, 64, 128):  # 768 channels at the end are 6 states of 128
@@ -211,7 +211,8 @@ def pnasnet(
 ) -> CellNet:
     """PNASNet-5 for CIFAR (Liu et al. 2017, arXiv:1712.00559, table 3: N = 3, F = 48): three times 3 cells.
 
-    The first cell of the second and third group has the stride of 2; one beside the 3 gives 4.3 M parameters.
+    The first cell of the second and third group has stride 2; with additional cells for it the network would
+    have 4.3 M parameters.
     """
     plan = []
     for channels in (48, 96, 192):

@@ -1,8 +1,8 @@
 """PoolFormer (Yu et al. 2021, arXiv:2111.11418, section 3 and table 1): a transformer that pools its tokens.
 
-The stem is a 2x2 convolution of stride 2, so that at 32 px the stages see 16, 8, 4 and 2 pixels a side; the
-paper's, `stem` imagenet, is 7x7 with stride 4. The head pools before its LayerNorm, as the same authors'
-MetaFormer baselines do (arXiv:2210.13452).
+The stem is a 2x2 convolution of stride 2, so that at 32 px the stages have 16, 8, 4 and 2 pixels a side; the
+paper's stem, `stem` imagenet, is 7x7 with stride 4. The head pools before its LayerNorm, as in the authors'
+MetaFormer baselines (arXiv:2210.13452).
 """
 
 from functools import partial
@@ -18,9 +18,9 @@ from .layers import DropPath, DropRate, drop_rates, init_truncated
 
 
 class ImageNorm(nn.Module):
-    """The paper's modified LayerNorm (appendix): over all channels and pixels, scaled by channel.
+    """The paper's modified LayerNorm: over all channels and pixels, with a scale per channel.
 
-    That is a GroupNorm of one group; torch's gives up channels-last on a GPU.
+    It equals a GroupNorm with one group, but keeps channels-last on a GPU, which torch's does not.
     """
 
     def __init__(self, width: int):
@@ -32,19 +32,19 @@ class ImageNorm(nn.Module):
         rows = x.permute(0, 2, 3, 1)
         shape = rows.shape[1:]
         rows = F.layer_norm(rows, shape, self.weight.expand(shape), self.bias.expand(shape), eps=1e-5)
-        # In x's type: a GPU's autocast normalises to float32, where the residual stream would then stay.
+        # In the dtype of x: under autocast on a GPU a LayerNorm returns float32.
         return rows.permute(0, 3, 1, 2).to(x.dtype)
 
 
 class Pooling(nn.Module):
-    """The mean of the 3x3 pixels inside the image, less the pixel, which the residual adds (equation 4)."""
+    """3x3 average pooling that ignores the padding, minus the input, which the shortcut adds (equation 4)."""
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False) - x
 
 
 class LayerScale(nn.Module):
-    """A factor for each channel (Touvron et al. 2021, arXiv:2103.17239, section 2)."""
+    """A learned factor per channel (Touvron et al. 2021, arXiv:2103.17239, section 2)."""
 
     def __init__(self, width: int, start: float):
         super().__init__()
@@ -81,7 +81,7 @@ class PoolFormer(nn.Module):
         in_channels: int = 3,
         widths: tuple[Count, ...] = (64, 128, 320, 512),  # channels of each stage
         blocks: tuple[Count, ...] = (2, 2, 6, 2),  # blocks of each stage
-        start: Positive = 1e-5,  # first value of the branches' factors: 1e-5 up to 24 blocks, else 1e-6
+        start: Positive = 1e-5,  # initial LayerScale: 1e-5 up to 24 blocks, otherwise 1e-6
         stem: Literal["cifar", "imagenet"] = "cifar",  # a 2x2 convolution of stride 2, or 7x7 of stride 4
         drop_path: DropRate = 0.0,  # drop probability of the last block's branches; linear from 0
     ):

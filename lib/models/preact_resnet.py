@@ -1,6 +1,6 @@
-"""Pre-activation ResNet (He et al. 2016, arXiv:1603.05027, figure 4e), with the plans of CIFAR and ImageNet.
+"""Pre-activation ResNet (He et al. 2016, arXiv:1603.05027, figure 4e), with the stages of CIFAR and ImageNet.
 
-The options of the unit are from the PyramidNet paper (Han et al. 2016, arXiv:1610.02915, figure 6).
+The options of the units are from the PyramidNet paper (Han et al. 2016, arXiv:1610.02915, figure 6).
 """
 
 from functools import partial
@@ -21,8 +21,8 @@ register = partial(models.register, paper="He et al. 2016, arXiv:1603.05027")
 class PreActBlock(nn.Module):
     """residual(a) + shortcut(x), or shortcut(a) where the pre-activation a of x is `shared` by both paths.
 
-    The paper shares it in the first unit, right behind the stem (its appendix). A shared pre-activation keeps
-    its ReLU whatever `remove_first_relu` says, as it is the shortcut's too.
+    In the paper it is shared in the first unit, directly after the stem (appendix). A shared pre-activation
+    always has its ReLU, whatever `remove_first_relu` is, since the shortcut reads it too.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """A stem of one 3x3 convolution, stages of units, BN and ReLU, global pooling.
+    """A stem of one 3x3 convolution, stages of units, BatchNorm and ReLU, global pooling.
 
     Args:
-        widths: channels of each stage, before the expansion of the bottleneck; the stem has the first.
+        widths: channels of each stage before the expansion of bottlenecks; the stem has the first.
         blocks: units of each stage.
         preact_stage: for each stage, whether the first unit shares its pre-activation with the shortcut.
     """
@@ -111,10 +111,10 @@ def resnet_preact(
     in_channels: int = 3,
     depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
     block_type: Literal["basic", "bottleneck"] = "basic",  # two 3x3 convolutions, or 1x1, 3x3 and 1x1
-    initial_channels: Count = 16,  # channels of the first stage; each further stage has twice as many
-    preact_stage: tuple[bool, ...] = (True, True, True),  # stages whose first unit pre-activates the shortcut
-    remove_first_relu: bool = False,  # no ReLU before a unit's first convolution
-    add_last_bn: bool = False,  # a BatchNorm behind a unit's last convolution
+    initial_channels: Count = 16,  # channels of the first stage; each further stage doubles them
+    preact_stage: tuple[bool, ...] = (True, True, True),  # first units that pre-activate their shortcut
+    remove_first_relu: bool = False,  # no ReLU before the first convolution of a unit
+    add_last_bn: bool = False,  # a BatchNorm after the last convolution of a unit
 ) -> PreActResNet:
     """Pre-activation ResNet for CIFAR (He et al. 2016, arXiv:1603.05027): three stages of n units."""
     bottleneck = block_type == "bottleneck"
@@ -129,9 +129,9 @@ def imagenet_preact(
     num_classes: int = 10,
     in_channels: int = 3,
     depth: Literal[18, 34, 50, 101, 152] = 18,
-    preact_stage: tuple[bool, ...] = (True, True, True, True),  # first units that pre-activate the shortcut
-    remove_first_relu: bool = False,  # no ReLU before a unit's first convolution
-    add_last_bn: bool = False,  # a BatchNorm behind a unit's last convolution
+    preact_stage: tuple[bool, ...] = (True, True, True, True),  # first units that pre-activate their shortcut
+    remove_first_relu: bool = False,  # no ReLU before the first convolution of a unit
+    add_last_bn: bool = False,  # a BatchNorm after the last convolution of a unit
 ) -> PreActResNet:
     """Pre-activation ResNet with the stages of ImageNet (table 1 of arXiv:1512.03385) and a 3x3 stem."""
     widths, (bottleneck, blocks) = (64, 128, 256, 512), PLANS[depth]

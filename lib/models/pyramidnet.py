@@ -1,7 +1,7 @@
-"""PyramidNet (Han et al. 2016, arXiv:1610.02915, section 2), whose every unit is wider than the one before.
+"""PyramidNet (Han et al. 2016, arXiv:1610.02915, section 2): the width grows with every unit.
 
-The widths are the additive ones: they grow by `alpha` over the whole depth. ShakeDrop, an option, is that of
-Yamada et al. 2018, arXiv:1802.02375, section 3.
+The widths are the additive ones: they grow by `alpha` over the whole depth. ShakeDrop is optional (Yamada et
+al. 2018, arXiv:1802.02375).
 """
 
 from functools import partial
@@ -17,11 +17,11 @@ from .layers import blocks_per_stage, conv, draw, init_he
 
 
 class Scale(torch.autograd.Function):
-    """x * forward_factor, whose gradient is that of x * backward_factor."""
+    """x * forward_factor, with the gradient of x * backward_factor."""
 
     @staticmethod
     def forward(ctx, x: Tensor, forward_factor: Tensor, backward_factor: Tensor) -> Tensor:
-        ctx.save_for_backward(backward_factor)  # (B, 1, 1, 1): x itself is not needed
+        ctx.save_for_backward(backward_factor)  # (B, 1, 1, 1); x itself is not needed
         return x * forward_factor
 
     @staticmethod
@@ -30,11 +30,11 @@ class Scale(torch.autograd.Function):
 
 
 class ShakeDrop(nn.Module):
-    """A branch times b + (1 - b) alpha, and its gradient times b + (1 - b) beta, with a random gate b.
+    """Multiply a branch by b + (1 - b) alpha and its gradient by b + (1 - b) beta, with a random gate b.
 
     Args:
-        survival: the probability of the gate b = 1, where the branch passes untouched.
-        gate_level: `image` draws b for each image, `batch` once; alpha and beta are each image's own.
+        survival: the probability of b = 1, which leaves the branch unchanged.
+        gate_level: `image` draws b per image, `batch` once; alpha and beta are always drawn per image.
     """
 
     def __init__(self, survival: float, gate_level: str):
@@ -43,7 +43,7 @@ class ShakeDrop(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         if not self.training:
-            return x * self.survival  # the expectation: that of alpha is 0
+            return x * self.survival  # the expectation: alpha has mean 0
         gate = draw(x, per_image=self.gate_per_image) < self.survival
         alpha, beta = draw(x, -1, 1), draw(x, 0, 1)
         return Scale.apply(x, alpha.masked_fill(gate, 1).to(x.dtype), beta.masked_fill(gate, 1).to(x.dtype))
@@ -82,17 +82,17 @@ class PyramidNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
-        alpha: Count = 48,  # channels that the last unit has more than the stem
-        bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions, four times as wide outside
-        shakedrop: bool = False,  # ShakeDrop, with a survival probability that falls linearly to 0.5
-        shakedrop_gate: Literal["image", "batch"] = "image",  # one gate for each image, or one for the batch
+        alpha: Count = 48,  # additional channels of the last unit over the stem
+        bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions with 4x wider outputs
+        shakedrop: bool = False,  # ShakeDrop; its survival probability falls linearly to 0.5
+        shakedrop_gate: Literal["image", "batch"] = "image",  # draw the gate per image or per batch
     ):
         super().__init__()
         blocks = blocks_per_stage(depth, 9 if bottleneck else 6, 2)
         self.stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16))
         units, width, total = [], 16, 3 * blocks
         for unit in range(1, total + 1):
-            channels = 16 + round(alpha * unit / total)  # the paper writes floor; the published counts round
+            channels = 16 + round(alpha * unit / total)  # floor in the paper, but its counts need round
             stride = 2 if unit in (blocks + 1, 2 * blocks + 1) else 1
             survival = 1 - 0.5 * unit / total
             drop = ShakeDrop(survival, shakedrop_gate) if shakedrop else nn.Identity()
@@ -113,8 +113,8 @@ def pyramidnet_shakedrop(
     in_channels: int = 3,
     depth: int = 272,
     alpha: Count = 200,
-    shakedrop: bool = True,  # ShakeDrop, with a survival probability that falls linearly to 0.5
-    shakedrop_gate: Literal["image", "batch"] = "image",  # one gate for each image, or one for the batch
+    shakedrop: bool = True,  # ShakeDrop; its survival probability falls linearly to 0.5
+    shakedrop_gate: Literal["image", "batch"] = "image",  # draw the gate per image or per batch
 ) -> PyramidNet:
     """PyramidNet with bottlenecks and ShakeDrop (Yamada et al. 2018, arXiv:1802.02375), unless turned off."""
     return PyramidNet(

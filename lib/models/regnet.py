@@ -1,8 +1,8 @@
 """RegNet (Radosavovic et al. 2020, arXiv:2003.13678, sections 3.3 and 4), for small images.
 
-Four numbers give the plan of a network: the widths of its blocks grow linearly and are then quantised, which
-makes stages. The numbers are those of the authors' release; the paper prints some with fewer digits.
-The stem has a stride of 1 instead of 2, so that 32 px become features of 2x2.
+Four numbers define a network: the widths of its blocks grow linearly and are then quantised, which forms the
+stages. The numbers are those of the authors' code; the paper prints some with fewer digits. The stem has
+stride 1 instead of 2, so that 32 px give features of 2x2.
 """
 
 import math
@@ -22,10 +22,10 @@ from .layers import SqueezeExcite, conv, conv_bn_relu, init_he
 def quantised_widths(
     depth: int, first_width: float, slope: float, multiplier: float, group_width: int
 ) -> list[int]:
-    """The width of each block, equations 2 to 4: the power of `multiplier` that is nearest to a line.
+    """The width of each block, equations 2 to 4: powers of `multiplier` nearest to a line.
 
-    Widths are multiples of 8, then of `group_width`. Halves go to the even neighbour, which the published
-    widths rest on: 392 channels are 24.5 groups of 16, and become 384.
+    Widths are rounded to multiples of 8, then of `group_width`. Halves are rounded to even, which the
+    published widths depend on: 392 channels are 24.5 groups of 16 and become 384.
     """
     widths = []
     for block in range(depth):
@@ -36,7 +36,7 @@ def quantised_widths(
 
 
 class Block(nn.Module):
-    """The X block, relu(residual(x) + shortcut(x)) with a grouped convolution; with a gate, the Y block."""
+    """The X block: a bottleneck with a grouped convolution; with a gate, the Y block."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, group_width: int, gated: bool):
         super().__init__()
@@ -50,7 +50,7 @@ class Block(nn.Module):
             nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
         )  # fmt: skip
         if gated:
-            squeezed = in_channels // 4  # a quarter of the block's input
+            squeezed = in_channels // 4  # a quarter of the block's input channels
             self.residual.append(SqueezeExcite(channels, squeezed, nn.ReLU(inplace=True)))
         self.residual.extend([conv(channels, channels, 1), nn.BatchNorm2d(channels)])
 
@@ -64,9 +64,9 @@ class RegNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         depth: Count = 13,  # d: blocks
-        first_width: Count = 24,  # w_0: channels where the line starts
-        slope: Positive = 36.44,  # w_a: channels that the line gains with each block
-        multiplier: Annotated[float, Gt(1)] = 2.49,  # w_m: how much wider each stage is than the one before
+        first_width: Count = 24,  # w_0: channels at the start of the line
+        slope: Positive = 36.44,  # w_a: additional channels per block
+        multiplier: Annotated[float, Gt(1)] = 2.49,  # w_m: ratio of the widths of successive stages
         group_width: Count = 8,  # g: channels of a group
         gated: bool = False,  # Y blocks instead of X blocks
     ):

@@ -1,6 +1,6 @@
 """ResNet for CIFAR (He et al. 2015, arXiv:1512.03385, section 4.2): three stages of 16, 32 and 64 channels.
 
-The 164 layers with bottlenecks are the plan of He et al. 2016, arXiv:1603.05027, with the units of 2015.
+ResNet-164 with bottlenecks has the depth of He et al. 2016, arXiv:1603.05027, with the units of 2015.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from .layers import ResidualUnit, blocks_per_stage, conv_bn_relu, init_he, proje
 
 
 class PaddedShortcut(nn.Module):
-    """Option A: every stride-th pixel, with zeros in the new channels; it has no parameters."""
+    """Option A: subsample by the stride and pad new channels with zeros; it has no parameters."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -42,8 +42,8 @@ class ResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         depth: int = 110,  # 6n + 2, with bottlenecks 9n + 2
-        bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions, four times as wide outside
-        shortcut: Literal["A", "B"] = "A",  # where the width changes: A pads with zero channels, B projects
+        bottleneck: bool = False,  # units of 1x1, 3x3 and 1x1 convolutions with 4x wider outputs
+        shortcut: Literal["A", "B"] = "A",  # where the width changes: A pads with zeros, B projects
     ):
         super().__init__()
         blocks = blocks_per_stage(depth, 9 if bottleneck else 6, 2)

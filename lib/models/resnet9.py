@@ -12,7 +12,7 @@ def layer(in_channels: int, channels: int) -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """x + layer(layer(x)), with a ReLU inside the branch and none behind the sum."""
+    """x + layer(layer(x)), with ReLUs in the branch and none after the sum."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -28,8 +28,8 @@ class ResNet9(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        width: Count = 64,  # channels of the first layer; the last has eight times as many
-        logit_scale: Positive = 0.125,  # what the logits are multiplied by
+        width: Count = 64,  # channels of the first layer; the last has eight times more
+        logit_scale: Positive = 0.125,  # factor of the logits
     ):
         super().__init__()
         w = width

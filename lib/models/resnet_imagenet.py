@@ -1,6 +1,6 @@
 """The ImageNet ResNets (He et al. 2015, arXiv:1512.03385, section 3.3 and table 1), on small images.
 
-The stem is one 3x3 convolution of stride 1, without max-pool: at 32 px the paper's stem would leave 8x8.
+The stem is one 3x3 convolution of stride 1 without max-pooling: at 32 px the paper's stem would leave 8x8.
 """
 
 from functools import partial

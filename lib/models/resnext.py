@@ -12,8 +12,8 @@ from ..core.contracts import Count
 from ..core.registry import models
 from .layers import ResidualUnit, blocks_per_stage, bottleneck_branch, conv, conv_bn_relu, init_he, projection
 
-Transform = Callable[[int, int, int], nn.Module]  # channels, groups, stride -> what maps C to C channels
-Attend = Callable[[int], nn.Module]  # channels -> what maps C to C channels
+Transform = Callable[[int, int, int], nn.Module]  # channels, groups, stride -> a module from C to C channels
+Attend = Callable[[int], nn.Module]  # channels -> a module from C to C channels
 
 
 def grouped(channels: int, groups: int, stride: int) -> nn.Module:
@@ -24,11 +24,11 @@ class ResNeXt(nn.Module):
     """Three stages that end in 256, 512 and 1024 channels.
 
     Args:
-        depth: 9n + 2, for n blocks in each stage.
-        cardinality: groups of a block's convolution.
-        width: channels of a group in the first stage; each further stage has twice as many.
-        transform: makes what stands between the 1x1 convolutions of a block.
-        attend: makes what the residual passes through last, before the sum.
+        depth: 9n + 2 for n blocks in each stage.
+        cardinality: groups of the 3x3 convolutions.
+        width: channels of a group in the first stage; each further stage doubles them.
+        transform: builds the module between the 1x1 convolutions of a block.
+        attend: builds the last module of each residual, before the sum.
     """
 
     def __init__(

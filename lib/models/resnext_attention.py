@@ -1,9 +1,9 @@
-"""ResNeXt-29 for CIFAR (Xie et al. 2016, arXiv:1611.05431) whose blocks attend to channels or places.
+"""ResNeXt-29 for CIFAR (Xie et al. 2016, arXiv:1611.05431) with attention to channels or positions.
 
-`se_`, `cbam_` and `ge_` names pass each residual through a gate before the sum: squeeze-and-excitation (Hu et
+`se_`, `cbam_` and `ge_` networks apply a gate to each residual before the sum: squeeze-and-excitation (Hu et
 al. 2017, arXiv:1709.01507, section 3), CBAM (Woo et al. 2018, arXiv:1807.06521, section 3) and gather-excite
-(Hu et al. 2018, arXiv:1810.12348). `sk_` names have selective kernels (Li et al. 2019, arXiv:1903.06586,
-section 3.1) in the place of the grouped convolution.
+(Hu et al. 2018, arXiv:1810.12348). `sk_` networks have selective kernels (Li et al. 2019, arXiv:1903.06586,
+section 3.1) instead of the grouped convolution.
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from .resnext import ResNeXt
 
 
 def bottleneck_mlp(channels: int, bias: bool = True) -> nn.Sequential:
-    """Two dense layers, with a sixteenth of the channels between them."""
+    """Two dense layers with a sixteenth of the channels between them."""
     return nn.Sequential(
         nn.Linear(channels, channels // 16, bias=bias),
         nn.ReLU(inplace=True),
@@ -42,22 +42,22 @@ class ChannelGate(nn.Module):
 
 
 class SpatialGate(nn.Module):
-    """CBAM's equation 3: a gate for each place, from the mean and maximum over the channels around it."""
+    """A gate per position from the channel mean and maximum of its surroundings (CBAM, equation 3)."""
 
     def __init__(self):
         super().__init__()
         self.gate = nn.Sequential(nn.Conv2d(2, 1, 7, padding=3, bias=False), nn.BatchNorm2d(1), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        # Stacked behind W, so that a channels-last network keeps its layout.
+        # Stacked as the last dimension, so that a channels-last network keeps its memory format.
         summary = torch.stack([x.mean(1), x.amax(1)], dim=-1).movedim(-1, 1)  # (B, 2, H, W)
         return x * self.gate(summary)
 
 
 class GatherExcite(nn.Module):
-    """A gate for each channel, gathered by a depthwise convolution as large as the map, with BN.
+    """A gate per channel, gathered by a depthwise convolution of the size of the map, with BatchNorm.
 
-    This is the paper's gather with parameters and global extent, and an excitation by 1x1 convolutions.
+    This is the paper's parametrised gather with global extent; the excitation is two 1x1 convolutions.
     """
 
     def __init__(self, channels: int, size: int):
@@ -65,24 +65,25 @@ class GatherExcite(nn.Module):
         self.gather = nn.Parameter(torch.empty(channels, size, size))
         self.norm = nn.BatchNorm1d(channels)
         self.mlp = bottleneck_mlp(channels, bias=False)
-        nn.init.normal_(self.gather, std=1 / size)  # the sum over a map of unit variance has unit variance
+        nn.init.normal_(self.gather, std=1 / size)  # keeps unit variance
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        # A kernel that fits one place only is a weighted sum, and as such faster than as a convolution.
+        # A kernel of the size of the map is a weighted sum, which is faster than a convolution.
         gathered = (x * self.gather.to(x.dtype)).sum((2, 3))  # (B, C)
         return x * self.mlp(self.norm(gathered)).sigmoid()[:, :, None, None]
 
 
 class SelectiveKernels(nn.Module):
-    """Grouped 1x1 and 3x3 convolutions, mixed for each channel by shares that the means of both decide.
+    """Grouped 1x1 and 3x3 convolutions, mixed per channel with weights computed from the means of both.
 
-    The paper's 3x3 and 5x5 kernels would give the 16x32d network 36 M parameters; it reports 27.7 M on CIFAR.
+    With kernels of 3x3 and 5x5 the 16x32d network would have 36 M parameters; the paper reports 27.7 M on
+    CIFAR.
     """
 
     def __init__(self, channels: int, groups: int, stride: int):
         super().__init__()
         squeezed = max(channels // 32, 32)  # equation 4 with r = 32 and L = 32
-        # The biases, of no use before a BN, are part of the network's known count.
+        # Biases have no effect before BatchNorm, but are part of the published parameter count.
         self.small, self.large = (
             nn.Sequential(
                 nn.Conv2d(channels, channels, kernel, stride, padding=kernel // 2, groups=groups),
@@ -95,10 +96,10 @@ class SelectiveKernels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H/stride, W/stride)
         small, large = self.small(x), self.large(x)
-        means = small.mean((2, 3)) + large.mean((2, 3))  # (B, C): that of the sum, without a map for it
+        means = small.mean((2, 3)) + large.mean((2, 3))  # (B, C): the mean of small + large
         for_small, for_large = self.select(self.squeeze(means)).chunk(2, dim=1)
-        share = (for_large - for_small).sigmoid()  # the softmax of two logits
-        return torch.lerp(small, large, share[:, :, None, None])
+        weight = (for_large - for_small).sigmoid()  # the softmax of two logits
+        return torch.lerp(small, large, weight[:, :, None, None])
 
 
 GATES = {

@@ -1,7 +1,7 @@
-"""ResNet in ResNet (Targ et al. 2016, arXiv:1603.08029, section 2): the 18-layer, wide network for CIFAR.
+"""ResNet in ResNet (Targ et al. 2016, arXiv:1603.08029, section 2): the wide 18-layer network for CIFAR.
 
-Every layer has two streams of channels that feed each other: a residual one, with a shortcut across each
-single layer, and a transient one without. Around two such layers runs the usual shortcut of a ResNet.
+Every layer has two streams of channels, which read each other: a residual stream with a shortcut across each
+layer, and a transient stream without. Two such layers have the usual shortcut of a ResNet.
 """
 
 import torch
@@ -16,9 +16,9 @@ BLOCKS = (2, 3, 3)
 
 
 class Block(nn.Module):
-    """relu(residual(x) + shortcut(x)) with two generalised layers as the residual.
+    """relu(residual(x) + shortcut(x)), where the residual has two generalised layers.
 
-    One convolution of all channels holds the four of the streams (r -> r, r -> t, t -> r, t -> t), and the
+    One convolution of all channels contains those of both streams (r -> r, r -> t, t -> r, t -> t). The
     shortcut across it is part of its weights: conv(r, W) + r = conv(r, W + 1), the paper's ResNet Init.
     """
 
@@ -27,7 +27,7 @@ class Block(nn.Module):
         self.residual = basic_branch(in_channels, channels, stride)
         self.shortcut = nn.Identity()
         if stride != 1 or in_channels != channels:
-            # 3x3, not 1x1: so the network has the 10.3 M parameters of the paper (else 9.6 M).
+            # 3x3, not 1x1: this gives the paper's 10.3 M parameters (1x1 gives 9.6 M).
             self.shortcut = nn.Sequential(conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels))
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
@@ -35,7 +35,7 @@ class Block(nn.Module):
 
 
 def add_identity(convolution: nn.Conv2d) -> None:
-    """Let the residual stream, the first half of the channels, pass; new channels of it start without."""
+    """Add an identity for the residual stream, the first half of the channels; new channels have none."""
     outputs, inputs = convolution.weight.shape[:2]
     passing = torch.arange(min(outputs, inputs) // 2)
     with torch.no_grad():

@@ -1,7 +1,7 @@
 """Squeeze-and-excitation ResNets (Hu et al. 2017, arXiv:1709.01507, section 3 and figure 3).
 
-A gate scales each channel of a residual before the sum. `seresnet<depth>` has the stages of ImageNet behind a
-3x3 stem without max-pool, as 32 px need it; `senet18` and `se_resnet_preact110` have pre-activation units.
+A gate scales each channel of a residual before the sum. `seresnet<depth>` has the stages of ImageNet, with a
+3x3 stem without max-pooling for small images; `senet18` and `se_resnet_preact110` have pre-activation units.
 """
 
 from functools import partial
@@ -16,7 +16,10 @@ from .resnet_imagenet import PLANS
 
 
 class SqueezeExcite(nn.Module):
-    """x, each channel scaled by a gate that two dense layers compute from the means of all channels."""
+    """Scale each channel by a gate that dense layers compute from all channel means.
+
+    `layers.SqueezeExcite` has 1x1 convolutions, so the two cannot load each other's weights.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
@@ -30,7 +33,7 @@ class SqueezeExcite(nn.Module):
 
 
 def se_unit(in_channels: int, channels: int, stride: int, bottleneck: bool) -> ResidualUnit:
-    """A unit of ResNet whose residual passes a gate before the sum."""
+    """A ResNet unit with a gate at the end of its residual."""
     out_channels = channels * 4 if bottleneck else channels
     residual = residual_branch(in_channels, channels, stride, bottleneck)
     residual.append(SqueezeExcite(out_channels))
@@ -63,7 +66,7 @@ class SEResNet(nn.Module):
 
 
 class SEPreActBlock(nn.Module):
-    """gated residual(a) + shortcut(x), or shortcut(a) where the pre-activation a of x is `shared` by both."""
+    """residual(a) + shortcut(x), or shortcut(a) where the pre-activation a of x is `shared` by both paths."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, shared: bool, last_norm: bool):
         super().__init__()
@@ -85,13 +88,13 @@ class SEPreActBlock(nn.Module):
 
 
 class SEPreActResNet(nn.Module):
-    """Pre-activation units (He et al. 2016, arXiv:1603.05027) with gates.
+    """Pre-activation ResNet (He et al. 2016, arXiv:1603.05027) with gates.
 
     Args:
         widths: channels of each stage; the stem has the first.
         blocks: units of each stage.
-        stem_norm: BN and ReLU behind the stem's convolution.
-        last_norm: a BN behind a unit's last convolution, before the gate.
+        stem_norm: BatchNorm and ReLU after the convolution of the stem.
+        last_norm: a BatchNorm after the last convolution of a unit, before the gate.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class SEPreActResNet(nn.Module):
         for stage, channels in enumerate(widths):
             for i in range(blocks):
                 stride = 2 if i == 0 and stage > 0 else 1
-                # The first unit of a stage shares; behind a stem with a ReLU, x is activated already.
+                # The first unit of a stage shares it, unless the stem has already activated x.
                 shared = i == 0 and (stage > 0 or not stem_norm)
                 stages.append(SEPreActBlock(width, channels, stride, shared, last_norm))
                 width = channels
@@ -136,11 +139,11 @@ register("seresnet152", partial(SEResNet, depth=152), params=64_785_658)
 
 @register("senet18", aliases=("senet",), params=11_261_378)
 def senet18(num_classes: int = 10, in_channels: int = 3) -> SEPreActResNet:
-    """SE-ResNet-18 (Hu et al. 2017, arXiv:1709.01507) with pre-activation units, behind a stem with BN."""
+    """SE-ResNet-18 (Hu et al. 2017, arXiv:1709.01507) with pre-activation units and a normalised stem."""
     return SEPreActResNet(num_classes, in_channels, (64, 128, 256, 512), blocks=2, stem_norm=True)
 
 
 @register("se_resnet_preact110", params=1_748_792)
 def se_resnet_preact110(num_classes: int = 10, in_channels: int = 3) -> SEPreActResNet:
-    """SE-ResNet-110 for CIFAR (Hu et al. 2017, arXiv:1709.01507) with pre-activation units and a last BN."""
+    """SE-ResNet-110 for CIFAR (Hu et al. 2017, arXiv:1709.01507): pre-activation units, a last BatchNorm."""
     return SEPreActResNet(num_classes, in_channels, (16, 32, 64), blocks=18, last_norm=True)

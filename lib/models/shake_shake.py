@@ -1,6 +1,7 @@
-"""Shake-Shake regularisation (Gastaldi 2017, arXiv:1705.07485, sections 1 and 2).
+"""Shake-Shake regularisation (Gastaldi 2017, arXiv:1705.07485).
 
-The two branches of a unit are mixed by a random alpha on the way forward and by a fresh beta on the way back.
+A random alpha mixes the two branches of a unit in the forward pass, and an independent beta in the backward
+pass.
 """
 
 from functools import partial
@@ -16,11 +17,11 @@ from .layers import basic_branch, blocks_per_stage, conv, draw, init_he
 
 
 class Mix(torch.autograd.Function):
-    """alpha * a + (1 - alpha) * b, whose gradient is that of beta * a + (1 - beta) * b."""
+    """alpha * a + (1 - alpha) * b, with the gradient of beta * a + (1 - beta) * b."""
 
     @staticmethod
     def forward(ctx, a: Tensor, b: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        ctx.save_for_backward(beta)  # (B, 1, 1, 1): the branches themselves are not needed
+        ctx.save_for_backward(beta)  # (B, 1, 1, 1); the branches themselves are not needed
         return torch.lerp(b, a, alpha)
 
     @staticmethod
@@ -31,7 +32,7 @@ class Mix(torch.autograd.Function):
 
 
 class ShakeShake(nn.Module):
-    """The mix of two branches: `shake` draws a coefficient, `even` is 0.5, and `keep` is the forward one."""
+    """Mix two branches: `shake` draws a coefficient, `even` is 0.5, `keep` repeats the forward one."""
 
     def __init__(self, forward_mode: str, backward_mode: str, level: str):
         super().__init__()
@@ -50,7 +51,7 @@ class ShakeShake(nn.Module):
 
 
 class TwoPathShortcut(nn.Module):
-    """Half of the channels read the even pixels and half the odd ones, so a stride of 2 skips neither."""
+    """Half of the channels read the even pixels and half the odd ones, so that a stride of 2 skips none."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -59,7 +60,7 @@ class TwoPathShortcut(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        shifted = F.pad(x, (-1, 1, -1, 1))  # one pixel up and to the left, zeros moving in
+        shifted = F.pad(x, (-1, 1, -1, 1))  # shifted up and left by one pixel, padded with zeros
         return self.norm(torch.cat([self.straight(x), self.shifted(shifted)], dim=1))
 
 
@@ -73,7 +74,7 @@ class ShakeBlock(nn.Module):
         self.shortcut = TwoPathShortcut(in_channels, channels, stride) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
-        activated = F.relu(x)  # once for both branches: they start with the same ReLU
+        activated = F.relu(x)  # once: both branches start with it
         shortcut = x if self.shortcut is None else self.shortcut(activated)
         return shortcut + self.mix(self.left(activated), self.right(activated))
 
@@ -84,10 +85,10 @@ class ShakeResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         depth: int = 26,  # 6n + 2
-        width: Count = 32,  # channels of the first stage; each further stage has twice as many
-        forward: Literal["shake", "even"] = "shake",  # the mix of the branches: random, or half each
-        backward: Literal["shake", "even", "keep"] = "shake",  # and of their gradients; keep: the same
-        level: Literal["image", "batch"] = "image",  # one coefficient for each image, or one for the batch
+        width: Count = 32,  # channels of the first stage; each further stage doubles them
+        forward: Literal["shake", "even"] = "shake",  # coefficient of the branches: random, or 0.5
+        backward: Literal["shake", "even", "keep"] = "shake",  # of their gradients; keep: as in forward
+        level: Literal["image", "batch"] = "image",  # draw coefficients per image or per batch
     ):
         super().__init__()
         blocks = blocks_per_stage(depth, 6, 2)

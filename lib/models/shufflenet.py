@@ -1,6 +1,7 @@
 """ShuffleNet (Zhang et al. 2017, arXiv:1707.01083, figure 2 and table 1), with 2 and 3 groups.
 
-The stem is a 1x1 convolution of stride 1 instead of a 3x3 one and a max-pool: 32 px become features of 4x4.
+The stem is a 1x1 convolution of stride 1 instead of a 3x3 convolution and max-pooling: 32 px give features of
+4x4.
 """
 
 from functools import partial
@@ -20,8 +21,8 @@ UNITS = (4, 8, 4)  # of each stage
 
 
 def shuffle(x: Tensor, groups: int) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-    """Channel c of group g moves to place (c, g), so that every group of the next layer reads all groups."""
-    if x.is_contiguous(memory_format=torch.channels_last):  # then the output has to be so, too
+    """Reorder channels from (group, c) to (c, group), so that each group of the next layer reads all."""
+    if x.is_contiguous(memory_format=torch.channels_last):  # keep the memory format
         return rearrange(x, "b (g c) h w -> b h w (c g)", g=groups).permute(0, 3, 1, 2)
     return rearrange(x, "b (g c) h w -> b (c g) h w", g=groups)
 
@@ -29,12 +30,12 @@ def shuffle(x: Tensor, groups: int) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
 class Unit(nn.Module):
     """relu(x + residual(x)), figure 2b; with a stride of 2 relu(cat(residual(x), pool(x))), figure 2c.
 
-    Inside, the residual is a quarter as wide. Its first convolution has groups, unless the input is narrow.
+    The residual is four times narrower inside. Its first convolution has groups unless the input is narrow.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, groups: int, first_groups: int):
         super().__init__()
-        new = out_channels - in_channels if stride == 2 else out_channels  # the rest comes from the pool
+        new = out_channels - in_channels if stride == 2 else out_channels  # the rest is the pooled input
         inner = new // 4
         self.groups = groups
         self.compress = nn.Sequential(
@@ -68,7 +69,7 @@ class ShuffleNet(nn.Module):
         stages, width = [], 24
         for channels, units in zip(WIDTHS[groups], UNITS, strict=True):
             for i in range(units):
-                first_groups = groups if stages else 1  # the 24 channels of the stem are too few for groups
+                first_groups = groups if stages else 1  # the stem has too few channels for groups
                 stages.append(Unit(width, channels, 2 if i == 0 else 1, groups, first_groups))
                 width = channels
         self.stages = nn.Sequential(*stages)

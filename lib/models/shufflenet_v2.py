@@ -1,6 +1,6 @@
 """ShuffleNetV2 (Ma et al. 2018, arXiv:1807.11164, figure 3 and table 5), for small images.
 
-The stem is a 3x3 convolution of stride 1, without max-pool, so that 32 px become features of 4x4.
+The stem is a 3x3 convolution of stride 1 without max-pooling, so that 32 px give features of 4x4.
 """
 
 from functools import partial
@@ -17,14 +17,14 @@ UNITS = (4, 8, 4)  # of each stage
 
 
 def interleave(x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-    """The channel shuffle with two groups: a channel of the first half, one of the second, and so on."""
-    if x.is_contiguous(memory_format=torch.channels_last):  # then the output has to be so, too
+    """The channel shuffle with two groups: alternate between channels of the first and the second half."""
+    if x.is_contiguous(memory_format=torch.channels_last):  # keep the memory format
         return rearrange(x, "b (half c) h w -> b h w (c half)", half=2).permute(0, 3, 1, 2)
     return rearrange(x, "b (half c) h w -> b (c half) h w", half=2)
 
 
 class Unit(nn.Module):
-    """Figure 3c: half of the channels stay as they are. Figure 3d, of stride 2: both halves are new."""
+    """Figure 3c: half of the channels are unchanged. Figure 3d, with stride 2: both halves are new."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
@@ -44,7 +44,7 @@ class Unit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C', H/stride, W/stride)
         if self.downsample is None:
             unchanged, x = x.chunk(2, dim=1)
-            # A convolution needs a dense input, and clone makes one without leaving channels-last.
+            # The clone is contiguous, which convolutions need, and keeps channels-last.
             return interleave(torch.cat([unchanged, self.branch(x.clone())], dim=1))
         return interleave(torch.cat([self.downsample(x), self.branch(x)], dim=1))
 
@@ -55,7 +55,7 @@ class ShuffleNetV2(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         widths: tuple[Count, ...] = (116, 232, 464),  # output channels of each stage
-        last: Count = 1024,  # and of the last convolution
+        last: Count = 1024,  # output channels of the last convolution
     ):
         super().__init__()
         self.stem = conv_bn_relu(in_channels, 24, 3)

@@ -1,8 +1,8 @@
-"""ResNeXt 16x8d (Xie et al. 2016, arXiv:1611.05431) whose residuals end in spatial pyramid pooling.
+"""ResNeXt 16x8d (Xie et al. 2016, arXiv:1611.05431) with spatial pyramid pooling in its residuals.
 
-The pooling is that of He et al. 2014, arXiv:1406.4729, in its form of stride 1: the map and its maxima over
-larger and larger windows are laid side by side, and a 1x1 convolution mixes them. In the name
-`spp_d<depth>_p<pooling>` the pooling is a key of WINDOWS.
+The pooling (He et al. 2014, arXiv:1406.4729) has stride 1: the map and its maxima over windows of increasing
+size are concatenated, and a 1x1 convolution mixes them. In `spp_d<depth>_p<pooling>` the pooling is a key of
+WINDOWS.
 """
 
 from functools import partial
@@ -15,18 +15,18 @@ from ..core.registry import models
 from .layers import conv
 from .resnext import ResNeXt
 
-# the sides of the windows
+# pooling -> sides of the windows
 WINDOWS = {"N": (), "A": (3,), "B": (5,), "C": (7,), "D": (3, 5, 7)}
 
 
 class PyramidPooling(nn.Module):
-    """Windows on half of the channels; both 1x1 convolutions are followed by BN and SiLU."""
+    """Max-pooling of half of the channels; BatchNorm and SiLU follow both 1x1 convolutions."""
 
     def __init__(self, channels: int, windows: tuple[int, ...]):
         super().__init__()
         half = channels // 2
         self.reduce = nn.Sequential(conv(channels, half, 1), nn.BatchNorm2d(half), nn.SiLU())
-        # The maxima of windows of 3 over maxima of windows of 3 are the maxima of windows of 5, for less.
+        # Pooling 3x3 maxima over 3x3 windows gives the maxima of 5x5 windows, at a lower cost.
         steps = [window - before + 1 for before, window in zip((1, *windows), windows, strict=False)]
         self.pools = nn.ModuleList(nn.MaxPool2d(step, stride=1, padding=step // 2) for step in steps)
         levels = 1 + len(windows)
@@ -45,7 +45,7 @@ def spp_resnext(
     depth: int = 29,  # 9n + 2
     pooling: Literal["N", "A", "B", "C", "D"] = "A",
 ) -> ResNeXt:
-    """ResNeXt 16x8d (Xie et al. 2016, arXiv:1611.05431) whose residuals end in spatial pyramid pooling."""
+    """ResNeXt 16x8d (Xie et al. 2016, arXiv:1611.05431) with spatial pyramid pooling in its residuals."""
     attend = partial(PyramidPooling, windows=WINDOWS[pooling]) if WINDOWS[pooling] else nn.Identity
     return ResNeXt(num_classes, in_channels, depth, cardinality=16, width=8, attend=attend)
 

@@ -1,7 +1,7 @@
 """SqueezeNet 1.0 (Iandola et al. 2016, arXiv:1602.07360, section 3 and table 1), with BatchNorm.
 
-The first convolution is 3x3 of stride 1 instead of 7x7 of stride 2, so that 4x4 remain of 32 px. There is no
-dropout: BatchNorm replaces it (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2.1).
+The first convolution is 3x3 with stride 1 instead of 7x7 with stride 2, so that 32 px give features of 4x4.
+BatchNorm replaces dropout (Ioffe & Szegedy 2015, arXiv:1502.03167, section 4.2.1).
 """
 
 import torch
@@ -12,7 +12,7 @@ from .layers import init_he
 
 
 class Fire(nn.Module):
-    """Squeeze to few channels, then expand by 1x1 and by 3x3 convolutions, side by side (figure 1)."""
+    """Squeeze to few channels, then expand by parallel 1x1 and 3x3 convolutions (figure 1)."""
 
     def __init__(self, in_channels: int, squeezed: int, expanded: int):
         super().__init__()
@@ -29,7 +29,7 @@ class Fire(nn.Module):
 
 
 def pool() -> nn.MaxPool2d:
-    return nn.MaxPool2d(3, 2, ceil_mode=True)  # ceil: the last window reaches over the border
+    return nn.MaxPool2d(3, 2, ceil_mode=True)  # ceil: the last window may extend over the border
 
 
 @models.register("squeezenet", params=734_986, paper="Iandola et al. 2016, arXiv:1602.07360")
@@ -47,5 +47,5 @@ class SqueezeNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.features(x)  # (B, 512, H/8, W/8)
-        # The paper classifies every pixel and takes the mean: the same, as both are linear, and dearer.
+        # The paper classifies every pixel and then averages, which is equivalent and more expensive.
         return self.head(x.mean((2, 3)))

@@ -1,6 +1,6 @@
 """Stochastic depth (Huang et al. 2016, arXiv:1603.09382, section 3): ResNets that skip blocks in training.
 
-Block l of L survives with probability 1 - l/L * (1 - survival), equation 4, drawn for each image on its own.
+Block l of L survives with probability 1 - l/L * (1 - survival), equation 4, drawn per image.
 """
 
 from functools import partial
@@ -18,10 +18,10 @@ register = partial(models.register, paper="Huang et al. 2016, arXiv:1603.09382")
 
 
 def with_survival(network: nn.Module, survival: float) -> nn.Module:
-    """A ResNet, built for this, whose blocks now drop their residuals.
+    """Append a DropPath to the residual of each block of `network`, and return it.
 
-    The paper multiplies a residual by its survival probability in evaluation. Here it is divided by it in
-    training: the same family of functions, as the scale of the BatchNorm in front takes up the factor.
+    The paper multiplies a residual by its survival probability in evaluation; DropPath divides by it in
+    training. Both give the same functions, since the scale of the last BatchNorm absorbs the factor.
     """
     for i, block in enumerate(network.stages, start=1):
         block.residual.append(DropPath((1 - survival) * i / len(network.stages)))
@@ -32,7 +32,7 @@ def imagenet(
     num_classes: int = 10,
     in_channels: int = 3,
     depth: Literal[18, 34, 50, 101, 152] = 50,
-    survival: Fraction = 0.5,  # probability that the last block is kept; the first ones' are near 1
+    survival: Fraction = 0.5,  # survival probability of the last block; linear from 1
 ) -> nn.Module:
     """ResNet with the stages of ImageNet and stochastic depth (Huang et al. 2016, arXiv:1603.09382)."""
     return with_survival(ImageNetResNet(num_classes, in_channels, depth), survival)
@@ -42,7 +42,7 @@ def imagenet(
 def cifar(
     num_classes: int = 10,
     in_channels: int = 3,
-    survival: Fraction = 0.5,  # probability that the last block is kept; the first ones' are near 1
+    survival: Fraction = 0.5,  # survival probability of the last block; linear from 1
 ) -> nn.Module:
     """ResNet-110 for CIFAR with stochastic depth (Huang et al. 2016, arXiv:1603.09382, section 4)."""
     return with_survival(ResNet(num_classes, in_channels, depth=110), survival)

@@ -1,7 +1,7 @@
 """Swin Transformer (Liu et al. 2021, arXiv:2103.14030, section 3), with patches and windows for small images.
 
-Patches of 2x2 pixels and windows of 4x4 tokens: at 32 px the stages see 16, 8, 4 and 2 tokens a side, so that
-the first two have windows to shift and the last two see the whole image at once.
+Patches of 2x2 pixels and windows of 4x4 tokens: at 32 px the stages have 16, 8, 4 and 2 tokens a side, so
+that the first two have several windows and the last two a single one.
 """
 
 from functools import partial
@@ -18,10 +18,10 @@ from .layers import DropPath, DropRate, drop_rates, init_truncated
 
 
 class WindowAttention(nn.Module):
-    """Attention within the windows of a square grid, with a bias for each relative position (equation 4).
+    """Self-attention in windows of a square grid, with a bias per relative position (equation 4).
 
-    A shifted one rolls the grid by half a window, up and to the left. A grid that is no multiple of the
-    window is filled up with zeros. Tokens that are no neighbours do not see one another (figure 4).
+    Shifted windows roll the grid up and left by half a window, and mask pairs of tokens that are not
+    neighbours in the image (figure 4). A grid that is not a multiple of the window is padded with zeros.
     """
 
     def __init__(self, width: int, heads: int, side: int, window: int, shifted: bool):
@@ -36,9 +36,9 @@ class WindowAttention(nn.Module):
         self.register_buffer("mask", self.separated(), persistent=False)
 
     def separated(self) -> Tensor:  # (windows, N, N)
-        """Minus infinity between the tokens of a window that do not see one another, else 0."""
+        """Minus infinity for pairs of tokens of a window that do not attend to each other, otherwise 0."""
         place = torch.arange(self.side + self.padding)
-        # Rolled rows come from the other end of the image, and filled ones from outside of it.
+        # Rolled rows come from the opposite edge of the image, padded rows from outside of it.
         part = ((place < self.shift) + 2 * (place >= self.side)).roll(-self.shift)
         parts = 4 * part[:, None] + part
         parts = rearrange(parts, "(i p) (j q) -> (i j) (p q)", p=self.window, q=self.window)
@@ -50,7 +50,7 @@ class WindowAttention(nn.Module):
             x = F.pad(x, (0, 0, 0, self.padding, 0, self.padding))
         if self.shift:
             x = x.roll((-self.shift, -self.shift), (1, 2))
-        # The windows lie among the heads: each has its own bias and mask, which the images then share.
+        # Windows and heads share a dimension: each pair has its bias and mask, the same for all images.
         split = {"p": self.window, "q": self.window, "h": self.heads}
         q, k, v = rearrange(self.qkv(x), "b (i p) (j q) (t h d) -> t b (i j h) (p q) d", t=3, **split)
         bias = self.table[self.index].permute(2, 0, 1) + self.mask[:, None]  # (windows, heads, N, N)
@@ -63,7 +63,7 @@ class WindowAttention(nn.Module):
 
 
 def relative_index(side: int) -> Tensor:  # (N, N)
-    """The row of the table of biases for each pair of query and key in a square of N = side * side tokens."""
+    """The row of the bias table for each pair of query and key in a square of N = side * side tokens."""
     place = torch.cartesian_prod(torch.arange(side), torch.arange(side))
     offset = place[:, None] - place + side - 1
     return offset[..., 0] * (2 * side - 1) + offset[..., 1]
@@ -91,7 +91,7 @@ class Block(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Half the side and twice the width: 2x2 neighbours become one token."""
+    """Merge 2x2 neighbours into one token: half the side and twice the width."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -110,11 +110,11 @@ class SwinTransformer(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # a multiple of the patch
-        width: Count = 96,  # channels of the first stage, 32 a head; each further stage has twice as many
+        image_size: int = 32,  # must be a multiple of the patch size
+        width: Count = 96,  # channels of the first stage, 32 per head; then doubled
         blocks: tuple[Count, ...] = (2, 2, 6, 2),  # blocks of each stage
-        patch_size: Count = 2,  # pixels on the side of a patch; 4 in the paper
-        window: Count = 4,  # tokens on the side of a window; 7 in the paper
+        patch_size: Count = 2,  # side of a patch in pixels; 4 in the paper
+        window: Count = 4,  # side of a window in tokens; 7 in the paper
         drop_path: DropRate = 0.0,  # drop probability of the last block's branches; linear from 0
     ):
         super().__init__()
@@ -136,7 +136,7 @@ class SwinTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.patches(x), "b d h w -> b h w d")
-        # In x's type: a GPU's autocast normalises to float32, where the residual stream would then stay.
+        # In the dtype of x: under autocast on a GPU a LayerNorm returns float32.
         x = self.stages(self.patch_norm(x).to(x.dtype))  # (B, S/8, S/8, 8D)
         return self.head(self.norm(x).mean((1, 2)))
 

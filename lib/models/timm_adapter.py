@@ -1,9 +1,9 @@
 """Every model of timm (Wightman 2019, github.com/huggingface/pytorch-image-models), as `timm/<name>`.
 
-Most of them are made for 224 pixels, of which their first layers leave 56, or 14 with patches of 16. At less
-than 128 pixels the patches of a transformer shrink until the image has 8 on its side. Otherwise a first 7x7
-convolution becomes a 3x3 one, its stride goes, and the max-pool behind it too; patches of 4 are halved. A
-network that cannot do with that, because its parts know the size of their maps, stays as timm makes it.
+Most of them are designed for 224 pixels, which their first layers reduce to 56, or to 14 with patches of 16.
+Below 128 pixels the patches of a transformer shrink until the image has 8 of them a side. In other networks a
+7x7 stem becomes a 3x3 convolution of stride 1 without max-pooling, and patches of 4 are halved. A network
+that does not work with the new stem, because its modules depend on the size of their maps, keeps timm's stem.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from .layers import DropRate, try_image
 def timm_model(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # handed on where the model takes an image size
+    image_size: int = 32,  # passed on where the model takes an image size
     name: str = "resnet18",  # as in timm.list_models()
-    drop_rate: DropRate | None = None,  # dropout before the classifier
-    drop_path_rate: DropRate | None = None,  # stochastic depth
-    patch_size: Count | None = None,  # pixels on the side of a patch; none fits it to the image
-    stem: Literal["small", "original"] = "small",  # first layers for small images, or timm's own
+    drop_rate: DropRate | None = None,  # drop probability before the classifier
+    drop_path_rate: DropRate | None = None,  # drop probability of residual branches
+    patch_size: Count | None = None,  # side of a patch in pixels; none: from the image size
+    stem: Literal["small", "original"] = "small",  # first layers for small images, or those of timm
 ) -> nn.Module:
     """Any model of timm (Wightman 2019), untrained; an option left at None keeps timm's default.
 
@@ -34,7 +34,7 @@ def timm_model(
         BadInput: timm has no model of this name.
         ValueError: the model does not take one of the options.
     """
-    import timm  # 3.8 seconds, which only those who ask for it should wait
+    import timm  # imported late: it takes seconds
 
     if not timm.is_model(name):
         hint = nearest(name, timm.list_models())
@@ -48,7 +48,7 @@ def timm_model(
         return network
     side, largest = first.kernel_size[0], image_size // 8
     if first.stride[0] == side > largest and patch_size is None:
-        with contextlib.suppress(ValueError):  # patches may be no option of it
+        with contextlib.suppress(ValueError):  # the model may have no patch_size
             return _create(name, image_size, base, options | {"patch_size": largest})
     try:
         try_image(small_stem(network), in_channels, image_size)
@@ -58,7 +58,7 @@ def timm_model(
 
 
 def _create(name: str, image_size: int, base: dict, options: dict) -> nn.Module:
-    """timm's model, told of the image size where it asks for one."""
+    """The model of timm, with the image size where it takes one."""
     import timm
 
     try:
@@ -73,7 +73,7 @@ def _create(name: str, image_size: int, base: dict, options: dict) -> nn.Module:
 
 
 def first_convolution(network: nn.Module) -> nn.Conv2d | None:
-    """The convolution that meets the image, which timm names where there is one."""
+    """The first convolution, if timm's configuration of the network names one."""
     name = network.default_cfg.get("first_conv")
     found = dict(network.named_modules()).get(name) if isinstance(name, str) else None
     return found if isinstance(found, nn.Conv2d) else None
@@ -82,7 +82,7 @@ def first_convolution(network: nn.Module) -> nn.Conv2d | None:
 def small_stem(network: nn.Module) -> nn.Module:
     """The network with first layers for small images.
 
-    A new convolution has PyTorch's initialisation: its scale is taken up by the norm behind it.
+    A new convolution has PyTorch's initialisation; the following norm absorbs its scale.
     """
     first = first_convolution(network)
     side, shape = first.kernel_size[0], None
@@ -103,8 +103,8 @@ def small_stem(network: nn.Module) -> nn.Module:
 
 
 def _explained(error: TypeError, name: str, options: dict[str, float]) -> Exception:
-    """A constructor names the first argument that it does not know."""
+    """The error for a user, if the constructor rejected one of the options."""
     for option, value in options.items():
         if f"'{option}'" in str(error):
-            return ValueError(f"{option} is no option of timm's {name}, got {value}")
+            return ValueError(f"{option} is not an option of timm's {name}, got {value}")
     return error

@@ -1,6 +1,6 @@
 """Every classification model of torchvision (github.com/pytorch/vision), as `torchvision/<name>`.
 
-A stem of ImageNet, a 7x7 convolution of stride 2 and a max-pool, becomes a 3x3 convolution of stride 1.
+An ImageNet stem, a 7x7 convolution of stride 2 and max-pooling, becomes a 3x3 convolution of stride 1.
 """
 
 from torch import nn
@@ -14,10 +14,10 @@ from .layers import DropRate, try_image
 def torchvision_model(
     num_classes: int = 10,
     in_channels: int = 3,
-    image_size: int = 32,  # handed on where the model takes an image size
+    image_size: int = 32,  # passed on where the model takes an image size
     name: str = "resnet18",  # as in torchvision.models.list_models()
-    dropout: DropRate | None = None,  # dropout, where the model has one
-    stochastic_depth_prob: DropRate | None = None,  # stochastic depth
+    dropout: DropRate | None = None,  # drop probability, where the model has dropout
+    stochastic_depth_prob: DropRate | None = None,  # drop probability of residual branches
 ) -> nn.Module:
     """Any classification model of torchvision, untrained; an option left at None keeps torchvision's default.
 
@@ -25,9 +25,9 @@ def torchvision_model(
         BadInput: torchvision has no classification model of this name.
         ValueError: the model does not take one of the options, or images of this size.
     """
-    from torchvision import models as theirs  # 3.5 seconds, which only those who ask for it should wait
+    from torchvision import models as theirs  # imported late: it takes seconds
 
-    known = theirs.list_models(module=theirs)  # the others detect, segment or are quantised
+    known = theirs.list_models(module=theirs)  # without detection, segmentation and quantised models
     if name not in known:
         hint = nearest(name, known)
         raise BadInput(
@@ -39,12 +39,12 @@ def torchvision_model(
         network = theirs.get_model(name, num_classes=num_classes, **needs(name, image_size), **options)
         network = small_stem(network, in_channels)
         try_image(network, in_channels, image_size)
-    except TypeError as error:  # a constructor names the first argument that it does not know
+    except TypeError as error:  # the constructor names an argument that it does not take
         for option, value in options.items():
             if f"'{option}'" in str(error):
-                raise ValueError(f"{option} is no option of torchvision's {name}, got {value}") from error
+                raise ValueError(f"{option} is not an option of torchvision's {name}, got {value}") from error
         raise
-    except NotImplementedError:  # a RuntimeError of the meta device, where some models cannot be built
+    except NotImplementedError:  # some models cannot be built on the meta device
         raise
     except (AssertionError, RuntimeError, ValueError) as error:
         rule = f"a size that torchvision's {name} can take"
@@ -53,7 +53,7 @@ def torchvision_model(
 
 
 def needs(name: str, image_size: int) -> dict[str, object]:
-    """The arguments of single architectures: an image size, or no auxiliary heads."""
+    """Arguments that some architectures need: an image size, or no auxiliary heads."""
     if name.startswith("vit_"):
         return {"image_size": image_size}
     if name == "maxvit_t":
@@ -64,9 +64,9 @@ def needs(name: str, image_size: int) -> dict[str, object]:
 
 
 def small_stem(network: nn.Module, in_channels: int) -> nn.Module:
-    """The network with a first convolution for so many channels; a 7x7 one gives way to 3x3 and no max-pool.
+    """The network with a first convolution for `in_channels`; a 7x7 stem becomes 3x3 without max-pooling.
 
-    A new convolution has PyTorch's initialisation: its scale is taken up by the norm behind it.
+    A new convolution has PyTorch's initialisation; the following norm absorbs its scale.
     """
     layers = list(network.named_modules())
     name, first = next((name, layer) for name, layer in layers if isinstance(layer, nn.Conv2d))

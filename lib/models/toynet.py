@@ -1,7 +1,7 @@
-"""ToyNet, a plain stack of convolutions, to study what depth, kernel and width cost on a device.
+"""ToyNet, a plain stack of convolutions, to measure the cost of depth, kernel size and width on a device.
 
-There is no paper. Nothing stands between the convolutions but BatchNorm and ReLU; each of four stages halves
-the sides and doubles the channels, so that a layer costs the same in all of them.
+There is no paper. BatchNorm and ReLU follow each convolution. Each of four stages halves the resolution and
+doubles the channels, so that a layer has the same cost in all of them.
 """
 
 from torch import Tensor, nn
@@ -20,9 +20,9 @@ class ToyNet(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        depth: Count = 4,  # convolutions of each of the four stages
-        kernel: Count = 7,  # pixels on the side of every convolution's kernel
-        width: Count = 64,  # channels of the first stage; each further stage has twice as many
+        depth: Count = 4,  # convolutions of each stage
+        kernel: Count = 7,  # kernel size of every convolution; odd
+        width: Count = 64,  # channels of the first stage; each further stage doubles them
     ):
         super().__init__()
         require(kernel % 2 == 1, "kernel", "odd", kernel)

@@ -1,7 +1,7 @@
 """VAN, the Visual Attention Network (Guo et al. 2022, arXiv:2202.09741, section 3).
 
-A map from large depthwise kernels multiplies the features. The 7x7 stem has stride 2 instead of 4, which
-changes no parameter: at 32 px the stages see 16, 8, 4 and 2 pixels a side.
+Large depthwise kernels compute a map that multiplies the features. The 7x7 stem has stride 2 instead of 4: at
+32 px the stages have 16, 8, 4 and 2 pixels a side.
 """
 
 import math
@@ -16,7 +16,7 @@ from .layers import DropPath, DropRate, conv, drop_rates
 
 
 class LargeKernelAttention(nn.Module):
-    """x times a map of its surroundings, which is a 21x21 convolution taken apart."""
+    """x times a map of its surroundings, computed by a decomposed 21x21 convolution."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -29,7 +29,7 @@ class LargeKernelAttention(nn.Module):
 
 
 class Attention(nn.Module):
-    """Large kernel attention between two 1x1 convolutions, with a shortcut around."""
+    """Large kernel attention between two 1x1 convolutions, with a shortcut."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -42,7 +42,7 @@ class Attention(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """A factor for each channel (Touvron et al. 2021, arXiv:2103.17239, section 2)."""
+    """A learned factor per channel (Touvron et al. 2021, arXiv:2103.17239, section 2)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -72,10 +72,10 @@ class Block(nn.Module):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm of the channels of each pixel."""
+    """LayerNorm over the channels of each pixel."""
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
-        # In x's type: a GPU's autocast normalises to float32, where the next stage would then begin.
+        # In the dtype of x: under autocast on a GPU a LayerNorm returns float32.
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).to(x.dtype)
 
 

@@ -1,6 +1,7 @@
 """VGG (Simonyan & Zisserman 2014, arXiv:1409.1556, table 1, columns A, B, D and E), for small images.
 
-BatchNorm (Ioffe & Szegedy 2015, arXiv:1502.03167) follows every convolution; one linear layer classifies.
+BatchNorm (Ioffe & Szegedy 2015, arXiv:1502.03167) follows every convolution; the classifier is one linear
+layer.
 """
 
 from functools import partial
@@ -33,7 +34,7 @@ class VGG(nn.Module):
                     nn.ReLU(inplace=True),
                 ]
                 before = width
-            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # ceil: five halvings of 28 px would leave nothing
+            layers.append(nn.MaxPool2d(2, ceil_mode=True))  # ceil: 28 px are halved five times
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(before, num_classes)
         init_he(self)

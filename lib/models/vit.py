@@ -1,7 +1,7 @@
 """Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929, section 3.1), with patches for small images.
 
-`vit` is a network of 7 layers common on CIFAR; `vit_tiny` and `vit_small` have the sizes of DeiT (Touvron et
-al. 2020, arXiv:2012.12877, table 1), with 4x4 patches. The initialisation is DeiT's too.
+`vit` has 7 layers, as is common on CIFAR; `vit_tiny` and `vit_small` have the sizes of DeiT (Touvron et al.
+2020, arXiv:2012.12877, table 1) with 4x4 patches. The initialisation is that of DeiT.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ from .layers import DropPath, DropRate, SelfAttention, drop_rates, init_truncate
 
 
 class Block(nn.Module):
-    """Equations 2 and 3. Dropout follows the dense layers, except those of q, k and v (appendix B.1)."""
+    """Equations 2 and 3. Dropout follows the dense layers except q, k and v (appendix B.1)."""
 
     def __init__(self, width: int, heads: int, dropout: float, drop_path: float):
         super().__init__()
@@ -43,12 +43,12 @@ class ViT(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        image_size: int = 32,  # a multiple of the patch
+        image_size: int = 32,  # must be a multiple of the patch size
         depth: Count = 12,  # layers
         width: Count = 384,  # channels of a token
         heads: Count = 6,  # attention heads
-        patch_size: Count = 4,  # pixels on the side of a patch
-        dropout: DropRate = 0.0,  # probability of a zero behind dense layers
+        patch_size: Count = 4,  # side of a patch in pixels
+        dropout: DropRate = 0.0,  # drop probability after dense layers
         drop_path: DropRate = 0.0,  # drop probability of the last layer's branches; linear from 0
     ):
         super().__init__()
@@ -67,7 +67,7 @@ class ViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.patches(x), "b d h w -> b (h w) d")
-        # Added in x's type: in float32 they would take the residual stream out of autocast's low precision.
+        # In the dtype of x: float32 tokens would take the residual stream out of autocast's low precision.
         x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
         x = self.blocks(self.dropout(x + self.position.to(x.dtype)))  # (B, 1 + N, D)
         return self.head(self.norm(x[:, 0]))

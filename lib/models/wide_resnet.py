@@ -1,4 +1,4 @@
-"""Wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146, table 1): few layers, `widen` times as wide."""
+"""Wide ResNet (Zagoruyko & Komodakis 2016, arXiv:1605.07146, table 1): fewer, wider layers."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from .layers import DropRate, blocks_per_stage, conv, init_he
 class WideBlock(nn.Module):
     """B(3,3) with dropout between its convolutions (figure 1d).
 
-    Where the width changes, the 1x1 shortcut starts from the pre-activation, as in the authors' code.
+    Where the width changes, the 1x1 shortcut reads the pre-activation, as in the authors' code.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int, dropout: float):
@@ -38,8 +38,8 @@ class WideResNet(nn.Module):
         num_classes: int = 10,
         in_channels: int = 3,
         depth: int = 28,  # 6n + 4
-        widen: Count = 10,  # the paper's k
-        dropout: DropRate = 0.0,  # probability of a zero between a unit's convolutions
+        widen: Count = 10,  # widening factor, the paper's k
+        dropout: DropRate = 0.0,  # drop probability between the convolutions of a block
     ):
         super().__init__()
         blocks = blocks_per_stage(depth, 6, 4)
@@ -76,7 +76,7 @@ register("wrn_<depth>_<widen>", WideResNet)
 def wideresnet(
     num_classes: int = 10,
     in_channels: int = 3,
-    dropout: DropRate = 0.3,  # probability of a zero between a unit's convolutions
+    dropout: DropRate = 0.3,  # drop probability between the convolutions of a block
 ) -> WideResNet:
     """WRN-28-10 with the dropout of the RICAP experiments (Takahashi et al. 2018, arXiv:1811.09030)."""
     return WideResNet(num_classes, in_channels, depth=28, widen=10, dropout=dropout)

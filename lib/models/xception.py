@@ -1,8 +1,7 @@
 """Xception (Chollet 2016, arXiv:1610.02357, section 3 and figure 5), on small images.
 
-The strides of the first convolution and of the first block are 1, not 2, and the second convolution is
-padded: at 32 px the middle flow sees 8x8 pixels and the end of the exit flow 4x4, which the paper's strides
-would make 1x1.
+The first convolution and the first block have stride 1 instead of 2, and the second convolution is padded: at
+32 px the middle flow has 8x8 pixels and the exit flow ends with 4x4 instead of 1x1.
 """
 
 from itertools import pairwise
@@ -14,15 +13,15 @@ from .layers import DropRate, conv, depthwise, init_he
 
 
 def separable(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3x3 in each channel, then 1x1 across them, with nothing in between (section 4.7)."""
+    """A depthwise 3x3 and a 1x1 convolution with nothing in between (section 4.7)."""
     filters = depthwise(in_channels, 3)
     return nn.Sequential(filters, conv(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels))
 
 
 class Block(nn.Module):
-    """Separable convolutions from width to width, each with a ReLU before it, beside a shortcut.
+    """Separable convolutions through `widths`, each preceded by a ReLU, plus a shortcut.
 
-    The stride is that of a max-pool behind them.
+    Max-pooling after them has the stride.
     """
 
     def __init__(self, *widths: int, stride: int = 1, relu_first: bool = True):
@@ -33,7 +32,7 @@ class Block(nn.Module):
         layers = []
         for i, (before, after) in enumerate(pairwise(widths)):
             if i > 0 or relu_first:
-                layers.append(nn.ReLU(inplace=i > 0))  # the first one's input is the shortcut's too
+                layers.append(nn.ReLU(inplace=i > 0))  # the shortcut reads the input of the first one
             layers.append(separable(before, after))
         if stride != 1:
             layers.append(nn.MaxPool2d(3, stride, padding=1))
@@ -49,7 +48,7 @@ class Xception(nn.Module):
         self,
         num_classes: int = 10,
         in_channels: int = 3,
-        dropout: DropRate = 0.5,  # probability of a zero before the classifier
+        dropout: DropRate = 0.5,  # drop probability before the classifier
     ):
         super().__init__()
         self.stem = nn.Sequential(
