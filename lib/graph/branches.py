@@ -1,7 +1,7 @@
-"""The residual branches of any network, whatever its author called them: what is added to its own input.
+"""Find the residual branches of any network, regardless of names: branches that are added to their input.
 
-A sum has a branch where one summand follows from the other (x + f(x), f of a pre-activation of x), or where
-both follow from one tensor and one has more layers behind it (f(x) beside a projection of x).
+A sum has a branch if one summand depends on the other (x + f(x), or f of a pre-activation of x), or if both
+depend on one tensor and one has more layers (f(x) + a projection of x).
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import nn
 
 from .trace import BATCH, Call, Trace, trace
 
-# What a branch may still pass between its last module and the sum: an image's zeros stay the image's zeros.
+# operations allowed between the last module of a branch and the sum: they map zeros to zeros
 PASSED = {"mul", "div", "view", "_unsafe_view", "permute", "transpose", "t", "clone", "_to_copy", "unsqueeze",
           "squeeze", "alias", "detach"}  # fmt: skip
 LAYERS = {"convolution", "mm", "addmm", "bmm", "baddbmm"}
@@ -18,16 +18,16 @@ LAYERS = {"convolution", "mm", "addmm", "bmm", "baddbmm"}
 
 @dataclass(frozen=True)
 class Branch:
-    """A residual branch: `end` is the outermost module that gives what is added, and is called only there."""
+    """A residual branch; `end` is the outermost module that computes it and is called only there."""
 
     end: nn.Module
-    shape: tuple[int, ...]  # of one image's result: (C, H, W), or (N, D) of tokens
-    is_map: bool  # its last layer is a convolution, so the result has (C, H, W) and is no set of tokens
-    norms: tuple[nn.Module, ...]  # with the scales of these BatchNorms at 0 the branch is 0; none: no such
+    shape: tuple[int, ...]  # of the output for one image: (C, H, W), or (N, D) of tokens
+    is_map: bool  # its last layer is a convolution, and its output (C, H, W)
+    norms: tuple[nn.Module, ...]  # BatchNorms that make the branch 0 if their scales are 0; may be empty
 
 
 def residual_branches(model: nn.Module, shape: tuple[int, int, int]) -> list[Branch]:
-    """The residual branches of `model` for images of `shape` (C, H, W), in the order of the forward."""
+    """The residual branches of `model` for images of `shape` (C, H, W), in the order of the forward pass."""
     graph = trace(model, shape)
     found = []
     for node, operation in enumerate(graph.operations):
@@ -40,7 +40,7 @@ def residual_branches(model: nn.Module, shape: tuple[int, int, int]) -> list[Bra
 
 
 def _branch(graph: Trace, total: int) -> int | None:
-    """The summand that is the branch, and is read by nobody else; None where there is no residual sum."""
+    """The summand that is a branch and has no other reader; None if this is not a residual sum."""
     summands = graph.parents[total]
     if len(summands) != 2 or not all(map(graph.sees_image, summands)):
         return None
@@ -55,15 +55,17 @@ def _branch(graph: Trace, total: int) -> int | None:
     else:
         deep_one = _layers(graph, before_one & ~before_other)
         deep_other = _layers(graph, before_other & ~before_one)
-        if deep_one == deep_other:  # two equal branches, as of shake-shake
+        if deep_one == deep_other:  # two equal branches, as in shake-shake
             return None
         branch = one if deep_one > deep_other else other
     return branch if len(graph.readers[branch]) == 1 else None
 
 
 def _ends_in_map(graph: Trace, node: int) -> bool:
-    behind = graph.ancestors[node]
-    layers = [i for i, name in enumerate(graph.operations[: node + 1]) if name in LAYERS and behind >> i & 1]
+    ancestors = graph.ancestors[node]
+    layers = [
+        i for i, name in enumerate(graph.operations[: node + 1]) if name in LAYERS and ancestors >> i & 1
+    ]
     return bool(layers) and graph.operations[layers[-1]] == "convolution" and len(graph.shapes[node]) == 4
 
 
@@ -72,7 +74,7 @@ def _layers(graph: Trace, nodes: int) -> int:
 
 
 def _end(graph: Trace, node: int) -> Call | None:
-    """The call that gives the branch, before what it may still pass."""
+    """The call that computes the branch, before operations that map zeros to zeros."""
     while (call := graph.once(node)) is None and graph.operations[node] in PASSED:
         sources = [p for p in graph.parents[node] if graph.sees_image(p)]
         if len(sources) != 1 or len(graph.readers[sources[0]]) != 1:
@@ -82,9 +84,9 @@ def _end(graph: Trace, node: int) -> Call | None:
 
 
 def _silencers(graph: Trace, node: int) -> set[str] | None:
-    """The BatchNorms whose zero scales make the node 0 with nothing non-linear behind them, if there are.
+    """The BatchNorms that make the node 0 if their scales are 0, with only linear operations after them.
 
-    A ReLU behind them would give zero gradients too, and the branch could never begin to learn.
+    With a ReLU after them the gradient would be zero too, and the branch could never learn.
     """
     for call in graph.ending.get(node, ()):
         if isinstance(graph.module(call), nn.BatchNorm2d):
@@ -94,6 +96,6 @@ def _silencers(graph: Trace, node: int) -> set[str] | None:
         return None
     parts = [_silencers(graph, parent) for parent in graph.parents[node] if graph.sees_image(parent)]
     known = [part for part in parts if part]
-    if is_sum:  # a sum is 0 where all its parts are, a product where one factor is
+    if is_sum:  # a sum is 0 if all its summands are, a product if one factor is
         return set().union(*known) if parts and len(known) == len(parts) else None
     return known[0] if known else None

@@ -1,7 +1,7 @@
-"""What a network does with an image: which operation reads what, and which modules hold which of them.
+"""Trace a network: the graph of its operations, and the modules that execute them.
 
-The image is sent through a copy on torch's meta device, where nothing is computed, so the cost is that of the
-Python alone. Nothing is asked of a network but that it is made of modules: the graph is that of the tensors.
+An image runs through a copy on torch's meta device, where nothing is computed, so that only the Python code
+costs time. The graph is that of the tensors, so any network of modules can be traced.
 """
 
 import copy
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-BATCH = 3  # images sent through: a number that tells the batch from 1, and from a pair
+BATCH = 3  # images in the traced batch: distinguishes it from dimensions of 1 and 2
 
 
 @dataclass(frozen=True)
@@ -22,27 +22,27 @@ class Call:
     """One call of a module."""
 
     name: str  # of the module, as in `named_modules`
-    before: int  # the node of the first argument
-    after: int  # the node of the result
-    shape: tuple[int, ...]  # of the result, the batch included
+    before: int  # node of the first argument
+    after: int  # node of the result
+    shape: tuple[int, ...]  # of the result, including the batch
 
 
 @dataclass
 class Trace:
-    """A graph of nodes, numbered in order: each is a tensor as one operation has left it."""
+    """A graph of nodes, numbered in order: each is a tensor after one operation."""
 
     modules: dict[str, nn.Module]  # of the network itself, not of the copy
     parents: list[tuple[int, ...]] = field(default_factory=list)
-    operations: list[str] = field(default_factory=list)  # aten's names, without the _ of those in place
-    firsts: list[int] = field(default_factory=list)  # the first of the nodes that come of one operation
+    operations: list[str] = field(default_factory=list)  # names in aten, without the _ of in-place operations
+    firsts: list[int] = field(default_factory=list)  # the first node of the same operation
     shapes: list[tuple[int, ...]] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)  # in the order in which they end: inner ones first
+    calls: list[Call] = field(default_factory=list)  # in the order in which they return: inner calls first
     image: int = 0
     result: int = 0
 
     @cached_property
     def ancestors(self) -> list[int]:
-        """For each node a set of bits: the nodes that it follows from, itself included."""
+        """For each node a bit set of the nodes that it depends on, including itself."""
         found = []
         for node, parents in enumerate(self.parents):
             bits = 1 << node
@@ -53,7 +53,7 @@ class Trace:
 
     @cached_property
     def readers(self) -> list[list[int]]:
-        """For each node the operations that read it: the first node of what each gives."""
+        """For each node the operations that read it, each by its first node."""
         found: list[list[int]] = [[] for _ in self.parents]
         for node, parents in enumerate(self.parents):
             for parent in set(parents) if self.firsts[node] == node else ():
@@ -62,51 +62,51 @@ class Trace:
 
     @cached_property
     def times(self) -> Counter:
-        """How often each module is called."""
+        """The number of calls of each module."""
         return Counter(call.name for call in self.calls)
 
     @cached_property
     def ending(self) -> dict[int, list[Call]]:
-        """By node: the calls of which it is the result, inner ones first."""
+        """By node: the calls that return it, inner calls first."""
         found: dict[int, list[Call]] = {}
         for call in self.calls:
             found.setdefault(call.after, []).append(call)
         return found
 
     def sees_image(self, node: int) -> bool:
-        """Whether the node depends on the image, rather than on parameters alone."""
+        """Whether the node depends on the image, and not only on parameters."""
         return bool(self.ancestors[node] >> self.image & 1)
 
     def module(self, call: Call) -> nn.Module:
         return self.modules[call.name]
 
     def called(self, *types: type) -> list[tuple[Call, nn.Module]]:
-        """The calls of modules of these types, in order, with their modules."""
+        """The calls of modules of these types, in order, with the modules."""
         return [(call, m) for call in self.calls if isinstance(m := self.module(call), types)]
 
     def once(self, node: int) -> Call | None:
-        """The outermost module of which the node is the result, and which is called nowhere else."""
+        """The call of the outermost module that returns the node and is called only once."""
         calls = [call for call in self.ending.get(node, []) if self.times[call.name] == 1]
         return calls[-1] if calls else None
 
 
 class _Recorder(TorchDispatchMode):
-    """Numbers each tensor; one that is changed in place gets a new number."""
+    """Number each tensor; a tensor that is changed in place gets a new number."""
 
     def __init__(self, trace: Trace):
         super().__init__()
         self.trace = trace
         self.nodes: dict[int, int] = {}
-        self.alive: list[Tensor] = []  # or a new tensor might get the id of a dead one
+        self.alive: list[Tensor] = []  # otherwise a new tensor might reuse the id of a deleted one
 
     def node_of(self, tensor: Tensor) -> int:
         if id(tensor) not in self.nodes:
             self.add(tensor, "leaf", ())
         return self.nodes[id(tensor)]
 
-    def add(self, tensor: Tensor, operation: str, parents: tuple[int, ...], later: int = 0) -> None:
+    def add(self, tensor: Tensor, operation: str, parents: tuple[int, ...], output: int = 0) -> None:
         self.alive.append(tensor)
-        self.trace.firsts.append(len(self.trace.parents) - later)
+        self.trace.firsts.append(len(self.trace.parents) - output)
         self.nodes[id(tensor)] = len(self.trace.parents)
         self.trace.parents.append(parents)
         self.trace.operations.append(operation)
@@ -119,14 +119,14 @@ class _Recorder(TorchDispatchMode):
         results = function(*args, **kwargs)
         name = function.overloadpacket.__name__.rstrip("_")
         tensors = [t for t in tree_leaves(results) if isinstance(t, Tensor)]
-        for i, tensor in enumerate(tensors):  # a norm gives its statistics too
-            self.add(tensor, name, parents, later=i)
+        for i, tensor in enumerate(tensors):  # a norm also returns its statistics
+            self.add(tensor, name, parents, output=i)
         return results
 
 
 @torch.no_grad()
 def trace(model: nn.Module, shape: tuple[int, int, int]) -> Trace:
-    """The graph of `model` in evaluation for images of `shape` (C, H, W); the model stays as it is.
+    """The graph of `model` in evaluation for images of `shape` (C, H, W); the model is not changed.
 
     Raises:
         ValueError: the model cannot take such images.
@@ -149,7 +149,7 @@ def trace(model: nn.Module, shape: tuple[int, int, int]) -> Trace:
 
 
 def _watch(name: str, module: nn.Module, recorder: _Recorder) -> None:
-    """Record the calls of a module, behind the hooks that it has."""
+    """Record the calls of a module, after the hooks that it has."""
     started: list[int | None] = []
 
     def begin(_, args: tuple) -> None:

@@ -1,1 +1,1 @@
-"""Initialisations: how the weights of a finished network are drawn, or where they start instead."""
+"""Initialisations: how the weights of a finished network are drawn or set."""

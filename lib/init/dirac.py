@@ -1,7 +1,7 @@
-"""Dirac initialisation (Zagoruyko & Komodakis 2017, arXiv:1706.00388): convolutions that pass their input on.
+"""Dirac initialisation (Zagoruyko & Komodakis 2017, arXiv:1706.00388): convolutions that start as identities.
 
-The first filters become the identity; where there are more filters than inputs, the others stay as they were
-drawn, as in airbench (Jordan 2024, arXiv:2404.00498, section 3).
+The first filters become the identity; with more filters than inputs the others keep their initialisation, as
+in airbench (Jordan 2024, arXiv:2404.00498, section 3).
 """
 
 import torch
@@ -16,7 +16,7 @@ from ..core.registry import initialisations
 )
 @torch.no_grad()
 def dirac(model: nn.Module) -> nn.Module:
-    """Dirac: the first filters of a convolution pass its inputs on, where it keeps their size."""
+    """Dirac: the first filters of a convolution copy its inputs, where it keeps their size."""
     found = [m for m in model.modules() if type(m) is nn.Conv2d and m.weight.requires_grad and _fits(m)]
     if not found:
         raise ValueError(

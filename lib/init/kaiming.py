@@ -1,7 +1,7 @@
 """Kaiming initialisation (He et al. 2015, arXiv:1502.01852, section 2.2, equations 10 and 14).
 
-The variance is 2 / fan, as a ReLU halves that of what it passes: fan_in keeps the scale of the activations,
-fan_out that of the gradients.
+The variance is 2 / fan, since a ReLU halves the second moment: fan_in preserves the scale of activations,
+fan_out that of gradients.
 """
 
 from typing import Literal
@@ -18,7 +18,7 @@ from .layers import draw, fans, layers
 )
 def kaiming(
     model: nn.Module,
-    mode: Literal["fan_in", "fan_out"] = "fan_in",  # keep the scale of activations, or that of gradients
+    mode: Literal["fan_in", "fan_out"] = "fan_in",  # preserve the scale of activations or of gradients
     distribution: Literal["normal", "uniform"] = "normal",  # of the weights; normal in the paper
 ) -> nn.Module:
     """Kaiming: convolutions and linear layers with variance 2 / fan, biases 0."""

@@ -1,10 +1,10 @@
-"""What there is to initialise: convolutions and linear layers, with the inputs and outputs of each."""
+"""The layers to initialise, convolutions and linear layers, with their fans."""
 
 from torch import nn
 
 
 def layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """The convolutions and linear layers whose weights are trained, in the order of the network.
+    """The convolutions and linear layers with trained weights, in the order of the network.
 
     Raises:
         ValueError: there are none.
@@ -16,15 +16,15 @@ def layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
 
 
 def fans(layer: nn.Conv2d | nn.Linear) -> tuple[int, int]:
-    """How many inputs an output reads, and how many outputs read an input, up to the stride."""
+    """The inputs of each output (fan in) and the outputs of each input (fan out), ignoring the stride."""
     outputs, inputs, *kernel = layer.weight.shape
     area = kernel[0] * kernel[1] if kernel else 1
-    # A group's inputs are read by its own outputs alone.
+    # Only the outputs of a group read its inputs.
     return inputs * area, outputs // getattr(layer, "groups", 1) * area
 
 
 def draw(layer: nn.Conv2d | nn.Linear, std: float, distribution: str) -> None:
-    """Weights of mean 0 and this standard deviation, and no bias."""
+    """Draw weights with mean 0 and standard deviation `std`; set the bias to 0."""
     if distribution == "normal":
         nn.init.normal_(layer.weight, std=std)
     else:

@@ -1,7 +1,7 @@
 """Orthogonal initialisation (Saxe et al. 2013, arXiv:1312.6120).
 
-Each weight is a matrix of outputs by inputs, drawn uniformly among those whose rows, or columns where these
-are fewer, are orthonormal. A convolution with groups has one matrix for each.
+Each weight is a matrix of outputs by inputs, drawn uniformly from the matrices with orthonormal rows, or
+columns if these are fewer. A convolution with groups has one matrix per group.
 """
 
 import torch
@@ -31,8 +31,8 @@ def orthogonal(
 
 
 def orthonormal(count: int, rows: int, columns: int) -> Tensor:
-    """(count, rows, columns): random matrices whose shorter sides are orthonormal."""
+    """Random matrices (count, rows, columns) with orthonormal rows or, if these are fewer, columns."""
     q, r = torch.linalg.qr(torch.randn(count, max(rows, columns), min(rows, columns)))
-    # QR leaves the signs to chance of the algorithm; those of r's diagonal make q uniform (Mezzadri 2006).
+    # QR leaves the signs undefined; the signs of r's diagonal make q uniform (Mezzadri 2006).
     q = q * r.diagonal(dim1=1, dim2=2).sign()[:, None]
     return q if rows >= columns else q.mT

@@ -1,8 +1,8 @@
 """Patch whitening of the first convolution (Jordan 2024, arXiv:2404.00498, section 3; Page 2018).
 
-Its filters become the principal components of the training images' patches, each divided by the square root
-of its eigenvalue, and then the negatives of these. Where there are fewer filters, the largest components are
-taken; where there are more, the others stay as they were drawn.
+Its filters become the principal components of the patches of the training images, each divided by the square
+root of its eigenvalue, and the negatives of these. With fewer filters the largest components are used; with
+more, the other filters keep their initialisation.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from ..core.facts import InitOrder
 from ..core.registry import initialisations
 from ..graph.trace import trace
 
-AT_ONCE = 250  # images: the patches of all would take gigabytes
+AT_ONCE = 250  # images per chunk: the patches of all would take gigabytes
 
 
 @initialisations.register("whitening", order=InitOrder.DATA, paper="Jordan 2024, arXiv:2404.00498")
@@ -28,7 +28,7 @@ def whitening(
     eps: NonNegative = 5e-4,  # added to the eigenvalues; limits the gain of rare directions
     freeze: bool = False,  # do not train these filters; airbench networks freeze them anyway
 ) -> nn.Module:
-    """Patch whitening: the first convolution starts as the principal components of the images' patches."""
+    """Patch whitening: initialise the first convolution with the principal components of image patches."""
     graph = trace(model, shape)
     first = next((m for call, m in graph.called(nn.Conv2d) if call.before == graph.image), None)
     if type(first) is not nn.Conv2d or first.groups > 1:
@@ -45,7 +45,7 @@ def whitening(
 
 
 def principal_components(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The eigenvalues, falling, and eigenvectors of the second moment of all patches.
+    """The eigenvalues, in descending order, and eigenvectors of the second moment of all patches.
 
     Args:
         x: (N, C, H, W) normalised images.
@@ -59,7 +59,7 @@ def principal_components(x: Tensor, kernel: tuple[int, int]) -> tuple[Tensor, Te
         moment += (patches.T @ patches).double()
         count += len(patches)
     values, vectors = torch.linalg.eigh(moment / count)
-    # Rounding makes zero eigenvalues negative; the sign of a vector is left to the algorithm, so fix it.
+    # Rounding may make zero eigenvalues negative; the sign of a vector is undefined, so fix it.
     sums = vectors.sum(0)
     vectors = vectors * torch.where(sums < 0, -1.0, 1.0)
     return values.flip(0).clamp(min=0), vectors.T.flip(0).view(size, x.shape[1], *kernel)

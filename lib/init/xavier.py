@@ -1,6 +1,6 @@
 """Xavier initialisation (Glorot & Bengio 2010, AISTATS, section 4.2.1, equations 12 and 16).
 
-The variance is 2 / (inputs + outputs), so that neither activations nor gradients grow from layer to layer.
+The variance is 2 / (fan in + fan out), a compromise that preserves the scale of activations and gradients.
 """
 
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Zero gamma (Goyal et al. 2017, arXiv:1706.02677, section 5.1): residual blocks that start as identities."""
+"""Zero gamma (Goyal et al. 2017, arXiv:1706.02677, section 5.1): residual blocks start as identities."""
 
 from torch import nn
 
@@ -13,11 +13,11 @@ def zero_gamma(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     norms = [norm for branch in residual_branches(model, shape) for norm in branch.norms if norm.affine]
     if not norms:
         raise ValueError(
-            "the model has no residual branch that ends in a BatchNorm; with an activation "
-            "or a convolution behind it, a scale of 0 would get no gradient"
+            "the model has no residual branch that ends in a BatchNorm; followed by an activation "
+            "or a convolution, a scale of 0 would get no gradient"
         )
     if not all(norm.weight.requires_grad for norm in norms):
-        raise ValueError("the model's BatchNorm scales are frozen, and at 0 they would shut its branches off")
+        raise ValueError("the model's BatchNorm scales are frozen; at 0 they would disable its branches")
     for norm in norms:
         nn.init.zeros_(norm.weight)
     return model

@@ -1,4 +1,4 @@
-"""Surgery: what is changed in a network of any family once it is built, before its weights are initialised.
+"""Surgeries: changes of a network of any family after it is built and before its weights are initialised.
 
-The keys of a plain network stay in its state: what is added gets new ones, and nothing is renamed.
+The state-dict keys of the plain network do not change; new modules add keys of their own.
 """

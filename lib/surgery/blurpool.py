@@ -1,8 +1,8 @@
-"""BlurPool (Zhang 2019, arXiv:1904.11486, section 3.2): blur before every second pixel is dropped.
+"""BlurPool (Zhang 2019, arXiv:1904.11486, section 3.2): blur before subsampling.
 
-What has stride 2 gets stride 1, and a blur of stride 2 follows: behind the max of a pooling, and behind the
-norm and the activation that a convolution feeds where these are modules of their own, else
-right behind it. A 1x1 convolution, of a shortcut, is blurred in front: the same function of a quarter's work.
+Modules of stride 2 get stride 1, and a blur of stride 2 follows: after a pooling, and after the norm and the
+activation that follow a convolution where these are modules, otherwise directly after the convolution. The
+blur of a 1x1 convolution, as in a shortcut, comes first: the result is the same at a quarter of the cost.
 """
 
 from typing import Annotated
@@ -16,7 +16,7 @@ from ..core.errors import require
 from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.trace import Call, Trace, trace
-from .graft import before, behind
+from .graft import insert_after, insert_before
 from .weight_standardization import StandardizedConv2d
 
 POOLS = (nn.MaxPool2d, nn.AvgPool2d)
@@ -27,7 +27,7 @@ ACTIVATIONS = (
 
 
 class Blur(nn.Module):
-    """A binomial filter and a stride of 2. At the border the weights of what is inside add up to 1 again."""
+    """A binomial filter with stride 2. At the border the weights are renormalised to sum to 1."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -55,7 +55,7 @@ def blurpool(
     shape: tuple[int, int, int],
     size: Annotated[int, Interval(ge=3, le=7)] = 3,  # taps: 3 for [1, 2, 1], 5 for [1, 4, 6, 4, 1]
 ) -> nn.Module:
-    """BlurPool: convolutions and poolings of stride 2 blur before they drop pixels."""
+    """BlurPool: convolutions and poolings of stride 2 blur before they subsample."""
     require(size % 2 == 1, "size", "odd", size)
     graph = trace(model, shape)
     strided = [(c, m) for c, m in graph.called(nn.Conv2d, *POOLS) if _pair(m.stride) == (2, 2)]
@@ -63,22 +63,22 @@ def blurpool(
         raise ValueError("the model has no Conv2d, MaxPool2d or AvgPool2d module of stride 2")
     known = (nn.Conv2d, StandardizedConv2d, *POOLS)
     if foreign := {type(m).__name__ for _, m in strided if type(m) not in known}:
-        raise ValueError(f"the model has convolutions of its own kind, {', '.join(sorted(foreign))}")
+        raise ValueError(f"the model has custom convolutions, {', '.join(sorted(foreign))}")
     if any(type(m) is nn.AvgPool2d and m.ceil_mode for _, m in strided):
-        raise ValueError("the model has average poolings in ceil mode, whose windows differ in size")
+        raise ValueError("the model has average pooling in ceil mode, with windows of different sizes")
     for call, module in strided:
-        if _pair(module.stride) != (2, 2):  # called more than once: it is done
+        if _pair(module.stride) != (2, 2):  # called more than once, already done
             continue
         module.stride = (1, 1)
         if isinstance(module, nn.Conv2d) and _pair(module.kernel_size) == (1, 1) and not any(module.padding):
-            before(module, "blur", Blur(size))
+            insert_before(module, "blur", Blur(size))
         elif isinstance(module, nn.Conv2d):
-            behind(_activated(graph, call), "blur", Blur(size))
+            insert_after(_activated(graph, call), "blur", Blur(size))
         else:
-            if module.ceil_mode:  # windows may reach over the edge by one pixel: densely, that is a padding
-                before(module, "edge", nn.ConstantPad2d((0, 1, 0, 1), -torch.inf))
+            if module.ceil_mode:  # windows may extend over the edge by one pixel: pad it
+                insert_before(module, "edge", nn.ConstantPad2d((0, 1, 0, 1), -torch.inf))
                 module.ceil_mode = False
-            behind(module, "blur", Blur(size))
+            insert_after(module, "blur", Blur(size))
     return model
 
 
@@ -87,7 +87,7 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
 
 
 def _activated(graph: Trace, call: Call) -> nn.Module:
-    """The activation behind the norm behind the convolution, or as much of this as there is."""
+    """The activation, the norm or the convolution: the last of these modules that follow each other."""
     last, normalized = call, False
     while len(graph.readers[last.after]) == 1 and graph.times[call.name] == 1:
         reader = next((c for c in graph.calls if c.before == last.after and graph.times[c.name] == 1), None)

@@ -1,4 +1,4 @@
-"""Dropout (Srivastava et al. 2014, JMLR 15) of the features that the classifier reads."""
+"""Dropout (Srivastava et al. 2014, JMLR 15) of the features before the classifier."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import PASSED
 from ..graph.trace import Trace, trace
-from .graft import before
+from .graft import insert_before
 
 
 @surgeries.register(
@@ -18,19 +18,19 @@ from .graft import before
 def dropout(
     model: nn.Module,
     shape: tuple[int, int, int],
-    rate: Annotated[float, Interval(gt=0, lt=1)] = 0.5,  # probability of a zero; 0.5 in the paper
+    rate: Annotated[float, Interval(gt=0, lt=1)] = 0.5,  # drop probability; 0.5 in the paper
 ) -> nn.Module:
-    """Dropout in front of the classifier."""
+    """Dropout before the classifier."""
     heads = classifiers(trace(model, shape))
     if not heads:
-        raise ValueError("the model has no Linear module that gives the logits")
+        raise ValueError("the model has no Linear module that computes the logits")
     for head in heads:
-        before(head, "dropout", nn.Dropout(rate))
+        insert_before(head, "dropout", nn.Dropout(rate))
     return model
 
 
 def classifiers(graph: Trace) -> list[nn.Linear]:
-    """The linear layers that give the logits, or summands of them, perhaps times a number."""
+    """The linear layers that compute the logits, or summands of them, up to a factor."""
     waiting, found = [graph.result], []
     while waiting:
         node = waiting.pop()

@@ -1,7 +1,7 @@
 """Ghost BatchNorm (Hoffer et al. 2017, arXiv:1705.08741, algorithm 1): statistics of parts of the batch.
 
-The running statistics move once for each part, one after the other, as in the algorithm: with n parts the
-last batch weighs 1 - (1 - momentum)^n in them instead of momentum.
+The running statistics are updated once per part, in sequence, as in the algorithm: with n parts the last
+batch has the weight 1 - (1 - momentum)^n instead of momentum.
 """
 
 import torch
@@ -14,7 +14,7 @@ from .graft import replace_each
 
 
 class GhostBatchNorm2d(nn.BatchNorm2d):
-    """In training each of the parts of the batch is normalised on its own; evaluation is as ever."""
+    """BatchNorm that normalises parts of the batch separately in training."""
 
     def __init__(self, *args, size: int, **kwargs):
         super().__init__(*args, **kwargs)
@@ -22,7 +22,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
         norm = super().forward
-        # Nearly equal parts of at least `size`: a rest of one image would have no variance on a 1x1 map.
+        # Nearly equal parts of at least `size`: a remainder of one image would have no variance on a 1x1 map.
         parts = max(1, len(x) // self.size) if self.training else 1
         return norm(x) if parts == 1 else torch.cat([norm(part) for part in x.tensor_split(parts)])
 
@@ -31,7 +31,7 @@ class GhostBatchNorm2d(nn.BatchNorm2d):
     "ghost_batchnorm",
     order=SurgeryOrder.NORMS,
     needs=Part.BATCH_NORM,
-    splits="size",  # the option that says into how large parts a micro-batch is split
+    splits="size",
     paper="Hoffer et al. 2017, arXiv:1705.08741",
 )
 def ghost_batchnorm(
@@ -43,12 +43,12 @@ def ghost_batchnorm(
     if not norms:
         raise ValueError("the model has no BatchNorm2d")
     if foreign := {type(m).__name__ for m in norms if type(m) is not nn.BatchNorm2d}:
-        raise ValueError(f"the model has norms of its own kind, {', '.join(sorted(foreign))}")
+        raise ValueError(f"the model has custom norms, {', '.join(sorted(foreign))}")
     return replace_each(model, norms, lambda norm: _ghost(norm, size))
 
 
 def _ghost(norm: nn.BatchNorm2d, size: int) -> GhostBatchNorm2d:
-    """The same parameters and statistics."""
+    """A ghost BatchNorm with the parameters and statistics of `norm`."""
     new = GhostBatchNorm2d(
         norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, size=size
     )

@@ -7,11 +7,11 @@ from ..core.contracts import Count
 from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import residual_branches
-from .graft import behind
+from .graft import insert_after
 
 
 class SqueezeExcite(nn.Module):
-    """x, each channel scaled by a gate that two dense layers compute from the means of all channels."""
+    """Scale each channel by a gate that two dense layers compute from all channel means."""
 
     def __init__(self, channels: int, ratio: int):
         super().__init__()
@@ -32,12 +32,12 @@ class SqueezeExcite(nn.Module):
 def squeeze_excite(
     model: nn.Module,
     shape: tuple[int, int, int],
-    ratio: Count = 16,  # channels over the width between the two dense layers; 16 in the paper
+    ratio: Count = 16,  # reduction between the two dense layers; 16 in the paper
 ) -> nn.Module:
-    """Squeeze-and-excitation: a gate for each channel at the end of each residual branch."""
+    """Squeeze-and-excitation: a gate per channel at the end of each residual branch."""
     branches = [branch for branch in residual_branches(model, shape) if branch.is_map]
     if not branches:
-        raise ValueError("the model has no residual branch whose last layer is a convolution")
+        raise ValueError("the model has no residual branch that ends in a convolution")
     for branch in branches:
-        behind(branch.end, "squeeze_excite", SqueezeExcite(branch.shape[0], ratio))
+        insert_after(branch.end, "squeeze_excite", SqueezeExcite(branch.shape[0], ratio))
     return model

@@ -1,7 +1,7 @@
 """Stochastic depth (Huang et al. 2016, arXiv:1603.09382, section 3) for any residual network.
 
-Branch l of L is dropped with probability rate * l/L, equation 4, for each image on its own. The branches are
-those that are added to their own input, in the order of the forward: a layer of a transformer has two.
+Branch l of L is dropped with probability rate * l/L, equation 4, drawn per image. A branch is a module with
+an output that is added to its input, counted in the order of the forward pass; a transformer layer has two.
 """
 
 from typing import Annotated
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from ..core.facts import Part, SurgeryOrder
 from ..core.registry import surgeries
 from ..graph.branches import residual_branches
-from .graft import behind
+from .graft import insert_after
 
-# Noise of this kind by its name in a network, and the attribute that holds its rate.
+# class names of stochastic depth in other networks -> attributes that hold the drop probability
 OWN = {"DropPath": ("rate", "drop_prob"), "StochasticDepth": ("p",)}
 
 
 class DropBranch(nn.Module):
-    """A kept branch is divided by its survival probability in training: evaluation is the identity."""
+    """In training a kept branch is divided by its survival probability; evaluation is the identity."""
 
     def __init__(self, rate: float):
         super().__init__()
@@ -29,7 +29,7 @@ class DropBranch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, ...) -> (B, ...)
         if not self.training:
             return x
-        # In float32, whose digits probabilities need, from the generator that the step seeds.
+        # In float32, because probabilities need its precision. The step seeds the generator.
         noise = torch.rand(len(x), *(1,) * (x.ndim - 1), device=x.device)
         return x * ((noise >= self.rate) / (1 - self.rate)).to(x.dtype)
 
@@ -46,16 +46,16 @@ def stochastic_depth(
     shape: tuple[int, int, int],
     rate: Annotated[float, Interval(gt=0, lt=1)] = 0.5,  # drop probability of the last branch; linear from 0
 ) -> nn.Module:
-    """Stochastic depth: training drops whole residual branches, the later the more often."""
+    """Stochastic depth: drop whole residual branches in training, later ones more often."""
     branches = residual_branches(model, shape)
     if not branches:
         raise ValueError(
-            "the model has no residual branch, that is no module whose result is added to its input"
+            "the model has no residual branch, that is no module with an output that is added to its input"
         )
     if any(_drops(module) for module in model.modules()):
         raise ValueError("the model already drops its branches")
     for i, branch in enumerate(branches, start=1):
-        behind(branch.end, "stochastic_depth", DropBranch(rate * i / len(branches)))
+        insert_after(branch.end, "stochastic_depth", DropBranch(rate * i / len(branches)))
     return model
 
 

@@ -1,7 +1,7 @@
-"""BatchNorm over the shares of all processes (Peng et al. 2017, MegDet, arXiv:1711.07240, section 3.2).
+"""BatchNorm with statistics over all processes (Peng et al. 2017, MegDet, arXiv:1711.07240).
 
-Each layer waits for all processes twice a step, forward and backward. In return the statistics are those of
-the whole batch, and the network is the one that a single process would train.
+Each layer synchronises the processes twice per step, forward and backward. The statistics are those of the
+whole batch, so that the network is the one that a single process would train.
 """
 
 import torch
@@ -29,13 +29,13 @@ class _Total(torch.autograd.Function):
 
 
 class _Synchronised:
-    """What takes the place of BatchNorm's forward."""
+    """The forward pass that replaces that of BatchNorm."""
 
     world: World
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, ...) -> (B, C, ...)
-        # Only in the step do all processes come here together: whatever else looks at a network in train mode
-        # takes no gradient, or has none but the shapes.
+        # All processes get here together only in a training step. Other code that runs a network in train
+        # mode computes no gradient, or runs on the meta device.
         if not self.training or not torch.is_grad_enabled() or x.is_meta:
             return super().forward(x)
         count, mean, variance = self._statistics(x)
@@ -48,9 +48,9 @@ class _Synchronised:
         return torch.addcmul(shift.view(shape), x.float(), scale.view(shape)).to(x.dtype)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """How many values a channel has in all shares, with their mean and variance."""
+        """The number of values of a channel over all processes, their mean and their variance."""
         variance, mean = torch.var_mean(x.float(), [0, *range(2, x.ndim)], correction=0)
-        # In float64, where E[x^2] - E[x]^2 loses nothing that float32 has.
+        # In float64, where E[x^2] - E[x]^2 is exact to float32.
         variance, mean = variance.double(), mean.double()
         count = torch.full_like(mean[:1], x.numel() // x.shape[1])
         total = _Total.apply(torch.cat((count, count * mean, count * (variance + mean**2))), self.world)
@@ -61,9 +61,9 @@ class _Synchronised:
     @torch.no_grad()
     def _follow(self, count: Tensor, mean: Tensor, variance: Tensor) -> None:
         self.num_batches_tracked += 1
-        share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance * (count / (count - 1)).float(), share)
+        weight = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, weight)
+        self.running_var.lerp_(variance * (count / (count - 1)).float(), weight)
 
 
 class SyncBatchNorm1d(_Synchronised, nn.BatchNorm1d):
@@ -78,12 +78,12 @@ KINDS = {nn.BatchNorm1d: SyncBatchNorm1d, nn.BatchNorm2d: SyncBatchNorm2d}
 
 
 def synchronise(model: nn.Module, world: World) -> None:
-    """Let every BatchNorm of the network take its statistics over all processes.
+    """Make every BatchNorm of the network compute its statistics over all processes.
 
-    The modules stay, and with them their parameters, their names and what is grafted onto them.
+    Only the class of a module changes: its parameters, name and grafts stay the same.
 
     Raises:
-        BadInput: the network has norms of a kind that has statistics of its own.
+        BadInput: the network has another kind of BatchNorm.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if foreign := {type(norm).__name__ for norm in norms if type(norm) not in KINDS}:

@@ -1,7 +1,7 @@
-"""Weight standardisation (Qiao et al. 2019, arXiv:1903.10520, section 2): convolutions read centred weights.
+"""Weight standardisation (Qiao et al. 2019, arXiv:1903.10520): filters with mean 0 and variance 1.
 
-The weights of every filter are used with mean 0 and variance 1. Gradients go through both, and the parameter
-is the raw weight, under its old name in the state.
+The weights are standardised in every forward pass, and gradients flow through it. The parameter is the raw
+weight, with its name in the state dict.
 """
 
 import torch.nn.functional as F
@@ -13,18 +13,18 @@ from ..graph.trace import Trace, trace
 from .graft import replace_each
 
 NORMS = (nn.BatchNorm2d, nn.GroupNorm, nn.InstanceNorm2d)
-# Nothing behind a gate or another layer takes up the scale of what is in front of it.
+# A norm after one of these does not cancel the scale of what precedes it.
 STOPS = {"sigmoid", "hardsigmoid", "_softmax", "tanh", "addmm", "mm", "bmm"}
 
 
 class StandardizedConv2d(nn.Conv2d):
-    """A convolution whose filters have mean 0 and variance 1 when they are used."""
+    """A convolution that standardises each filter to mean 0 and variance 1."""
 
-    eps = 1e-5  # added to the variance: a filter may be constant
+    eps = 1e-5  # added to the variance, as a filter may be constant
 
     @property
     def standardized(self) -> Tensor:  # (O, I, k, k)
-        # What LayerNorm does to an image's channels, in one kernel; last, which is how they lie in memory.
+        # LayerNorm does this in one kernel; channels last, which is their order in memory.
         filters = self.weight.permute(0, 2, 3, 1)
         return F.layer_norm(filters, filters.shape[1:], eps=self.eps).permute(0, 3, 1, 2)
 
@@ -39,12 +39,12 @@ class StandardizedConv2d(nn.Conv2d):
     paper="Qiao et al. 2019, arXiv:1903.10520",
 )
 def weight_standardization(model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
-    """Weight standardisation: convolutions in front of norms use weights of mean 0 and variance 1."""
+    """Weight standardisation: convolutions before norms use weights of mean 0 and variance 1."""
     found = [m for m in normalized(trace(model, shape)) if m.weight.requires_grad and m.weight[0].numel() > 1]
     if not found:
         raise ValueError(
-            "the model has no trained convolution with a BatchNorm or GroupNorm behind it, which takes "
-            "up the scale of standardised weights"
+            "the model has no trained convolution followed by a BatchNorm or GroupNorm, which cancels "
+            "the scale of standardised weights"
         )
     return replace_each(model, found, standardized)
 
@@ -60,7 +60,7 @@ def standardized(module: nn.Conv2d) -> StandardizedConv2d:
 
 
 def normalized(graph: Trace) -> list[nn.Conv2d]:
-    """The convolutions whose result goes to a norm with no other layer and no gate between."""
+    """The convolutions that a norm follows, without another layer or a gate in between."""
     convolutions = {call.after: m for call, m in graph.called(nn.Conv2d) if type(m) is nn.Conv2d}
     waiting = [call.before for call, _ in graph.called(*NORMS)]
     seen, found = set(), {}
