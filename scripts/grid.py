@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib.core.errors import BadInput, exit_code
+from lib.core.errors import BadInput, exit_code, where
 from lib.grid.catalogue import listing
 from lib.grid.estimate import estimate
 from lib.grid.job import Options, backends, done, make_jobs, outcome
@@ -35,39 +35,39 @@ def main(argv: list[str], train: tuple[str, ...] = Options.train) -> int:
 
 
 def run(argv: list[str], train: tuple[str, ...]) -> int:
-    asked, backend, own = _parse(argv)
-    if asked.list is not None:
-        print(listing(asked.list))
+    args, backend, backend_options = _parse(argv)
+    if args.list is not None:
+        print(listing(args.list))
         return 0
-    options = _options(asked, train)
-    grid = read_grid(asked.file)
-    rows = select_rows(grid.rows, asked.only)
-    seeds = read_seeds(asked.seeds) if asked.seeds else grid.seeds
-    folder = asked.output_dir or Path("runs/grids", grid.name)
-    if asked.scale is not None:
-        rows = [row.override("--scale", scaled(row.config, asked.scale)) for row in rows]
-        folder = folder.with_name(f"{folder.name}-scale{asked.scale:g}")
-        print(f"a trial, not a result: {asked.scale:g} of the epochs on {asked.scale:g} of the images")
+    options = _options(args, train)
+    grid = read_grid(args.file)
+    rows = select_rows(grid.rows, args.only)
+    seeds = read_seeds(args.seeds) if args.seeds else grid.seeds
+    folder = args.output_dir or Path("runs/grids", grid.name)
+    if args.scale is not None:
+        rows = [row.override("--scale", scaled(row.config, args.scale)) for row in rows]
+        folder = folder.with_name(f"{folder.name}-scale{args.scale:g}")
+        print(f"a trial, not a result: {args.scale:g} of the epochs on {args.scale:g} of the images")
     jobs = make_jobs(rows, seeds, folder)
     left = [job for job in jobs if not done(job)]
     shape = f"{count(len(rows), 'row')} x {count(len(seeds), 'seed')}"
     print(f"{shape}: {count(len(jobs), 'run')}, {len(left)} to do, in {folder}")
     for note in dict.fromkeys(note for row in rows for note in row.notes):
         print(f"note: {note}")
-    if left and asked.backend == "local":  # other machines differ in speed
+    if left and args.backend == "local":  # other machines differ in speed
         slots = len(options.gpus) or options.jobs or 1
         print(estimate(left, rows, folder, slots, options.gpus[0] if options.gpus else None), flush=True)
-    if asked.dry_run:
+    if args.dry_run:
         print("\n".join(job.command for job in left))
         return 0
     if left:
         with Progress(left) as progress:
-            backend(jobs=left, options=options, report=progress.report, **own)
+            backend(jobs=left, options=options, report=progress.report, **backend_options)
         if progress.left:  # a back end that does not wait
             queued = count(len(progress.left), "run")
             print(f"still queued or running: {queued}; rerun this command to monitor them")
             return 0
-    print(summary(jobs, grid, folder, trial=asked.scale is not None))
+    print(summary(jobs, grid, folder, trial=args.scale is not None))
     return 0 if all(outcome(job) == "ok" for job in jobs) else 1
 
 
@@ -104,23 +104,21 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
     for field in entry.fields.values():
         switch = {"action": argparse.BooleanOptionalAction} if field.type is bool else {}
         parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"{entry.name}: {field.help}", **switch)
-    asked = parser.parse_args(argv)
-    if asked.file is None and asked.list is None:
+    args = parser.parse_args(argv)
+    if args.file is None and args.list is None:
         parser.error("give the file of a grid, or --list")
-    own = {}
+    backend_options = {}
     for field in entry.fields.values():
-        if (value := getattr(asked, field.name)) is not None:
-            try:
-                own[field.name] = field.parse(value)
-            except ValueError as error:
-                raise BadInput(f"--{field.name.replace('_', '-')}: {error}") from error
-    return asked, backends.function(entry.form), own
+        if (value := getattr(args, field.name)) is not None:
+            with where(f"--{field.name.replace('_', '-')}"):
+                backend_options[field.name] = field.parse(value)
+    return args, backends.function(entry.form), backend_options
 
 
-def _options(asked: argparse.Namespace, train: tuple[str, ...]) -> Options:
-    gpus = tuple(part.strip() for part in asked.gpus.split(",")) if asked.gpus else ()
+def _options(args: argparse.Namespace, train: tuple[str, ...]) -> Options:
+    gpus = tuple(part.strip() for part in args.gpus.split(",")) if args.gpus else ()
     try:
-        return Options(asked.jobs, gpus, asked.retries, train)
+        return Options(args.jobs, gpus, args.retries, train)
     except ValueError as error:
         raise BadInput(f"--{error}") from error
 

@@ -149,7 +149,7 @@ def test_failing_runs_stop_no_other_and_are_listed_with_their_commands(capsys):
         in out
     )
     assert "diverges/seed0: diverged\n" in out
-    assert "refused/seed0: failed: error: nobody wants this\n" in out
+    assert "refused/seed0: failed: error: refused as requested\n" in out
     assert "memory/seed0: out of memory" in out
     assert "killed by signal 9: Killed" in Path("runs/grids/g/flaky/seed0/console.txt").read_text()
     assert "plain/seed0: 51.00 %" in out and "flaky/seed0: 54.40 %" in out

@@ -22,7 +22,7 @@ SPARE = 0.1  # fraction of the free memory that is left free, as the first steps
 
 
 def ask_capacity(arguments: Sequence[str]) -> int:
-    """`capacity` of a command line, measured in a process of its own.
+    """`capacity` of a command line, measured in a new process.
 
     Raises:
         BadInput: the run cannot be built.

@@ -1,4 +1,4 @@
-"""Grids on Ray: each run is a task, which trains in a process of its own on one node of the cluster.
+"""Grids on Ray: each run is a task that starts a training process on a node of the cluster.
 
 Ray restarts a task if its worker or node dies, and the run resumes from its last checkpoint. All nodes must
 see the checkout, the data and the folder of the grid under the same paths.

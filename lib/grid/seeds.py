@@ -1,6 +1,6 @@
 """One run per seed: `python train.py --config X --seeds 0..9` trains several of them at once on one device.
 
-Each seed is a job, as in a grid: a process and a folder of its own, the same program and the same result as a
+Each seed is a job, as in a grid: a separate process and folder, the same program and the same result as a
 single run. `python -m scripts.bench.packing` compares this with training one after another.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.cli import Command, layer_of
-from ..core.errors import BadInput
+from ..core.errors import BadInput, where
 from ..core.fields import coerce
 from ..report.text import count, duration
 from ..store.run_folder import RunFolder, read_result
@@ -44,10 +44,8 @@ def _parse(command: Command) -> tuple[tuple[int, ...], int | None]:
         seeds = read_seeds(command.seeds)
     except BadInput as error:
         raise BadInput(f"--{error}") from None
-    try:
+    with where(f"--jobs {command.jobs}"):
         return seeds, command.jobs and Options(coerce(command.jobs, int)).jobs
-    except ValueError as error:
-        raise BadInput(f"--jobs {command.jobs}: {error}") from error
 
 
 def single_run(command: Command, seed: int) -> Command:

@@ -24,7 +24,7 @@ def main(words: list[str]) -> int:
     lr = float(by_seed.get(str(seed), options.get("--lr", 0.1)))
     steps = int(options.get("--epochs", 5))
     if lr == REFUSED:
-        print("error: nobody wants this", file=sys.stderr)
+        print("error: refused as requested", file=sys.stderr)
         return 2
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")  # held until the process ends
