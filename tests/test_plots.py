@@ -259,7 +259,7 @@ def test_records_that_do_not_tell_their_compute_are_named(tmp_path, capsys):
     write(tmp_path, "old", CUTOUT, train_flops=None)
     picture = tmp_path / "p.png"
     assert main(["compute", str(tmp_path), "-o", str(picture)]) == 0
-    assert "left out: old: its records do not tell train_flops\n" in capsys.readouterr().out
+    assert "left out: old: its records have no train_flops\n" in capsys.readouterr().out
 
 
 def test_settings_with_one_course_of_the_learning_rate_share_a_line(runs):
@@ -295,12 +295,12 @@ def test_the_confusion_of_a_run_is_counted_from_its_predictions(runs):
     [
         ("curves empty", "there is no usable result.json below empty"),
         ("forest runs", "forest needs a --baseline"),
-        ("forest runs --baseline cutuot", "baseline 'cutuot' is no row: did you mean cutout?"),
+        ("forest runs --baseline cutuot", "there is no row 'cutuot' for the baseline: did you mean cutout?"),
         ("forest runs/none --baseline none", "nothing can be compared with the baseline 'none'"),
         ("curves runs -o p.pdf", "--output must end in .png or .svg, got 'p.pdf'"),
-        ("confusion runs/none/seed1", "runs/none/seed1/predictions.npz is not there"),
+        ("confusion runs/none/seed1", "runs/none/seed1/predictions.npz does not exist"),
         ("confusion runs", "confusion is of one run, but these are 9"),
-        ("compute old", "no row tells what its training cost (train_flops"),
+        ("compute old", "no row has a training cost (train_flops"),
         ("curves unread", "metrics.jsonl cannot be read (FileNotFoundError)"),
         ("rate unread", "metrics.jsonl cannot be read (FileNotFoundError)"),
     ],

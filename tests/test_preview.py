@@ -18,7 +18,7 @@ from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from lib.factory import build
-from lib.report.image_grid import GAP, MARGIN, ImageRow, draw_grid, row_of, shares
+from lib.report.image_grid import GAP, MARGIN, ImageRow, draw_grid, row_of, target_text
 from scripts import preview as script
 from scripts.preview import preview
 
@@ -50,7 +50,7 @@ def test_the_last_row_is_the_batch_that_training_sees(line, epoch):
     rows = rows_of(line, epoch=epoch)
     assert (pixels(rows[-1]) - expected).abs().max() <= 0.51
     assert torch.equal(pixels(rows[0]), run.data.at(step).x[:8].expand(-1, 3, -1, -1))
-    assert rows[-1].captions == [[shares(y, tuple(f"class {k}" for k in range(4)))] for y in batch.y[:8]]
+    assert rows[-1].captions == [[target_text(y, tuple(f"class {k}" for k in range(4)))] for y in batch.y[:8]]
 
 
 def test_every_active_step_has_a_row_in_the_order_of_the_stages():
@@ -99,11 +99,11 @@ CLASSES = ("cat", "dog", "frog", "ship", "a_name_of_many_letters")
     ],
 )
 def test_a_target_is_shown_as_at_most_three_classes_and_the_rest(y, lines):
-    assert shares(torch.tensor(y), CLASSES) == lines
+    assert target_text(torch.tensor(y), CLASSES) == lines
 
 
 def test_both_of_two_classes_are_shown():
-    assert shares(torch.tensor([0.73, 0.27]), ("cat", "dog")) == ["cat 0.73", "dog 0.27"]
+    assert target_text(torch.tensor([0.73, 0.27]), ("cat", "dog")) == ["cat 0.73", "dog 0.27"]
 
 
 def colours(count: int, side: int = 4) -> Batch:

@@ -107,4 +107,4 @@ def test_every_format_prints_and_csv_keeps_the_notes_apart(tmp_path, capsys, for
     assert main([str(tmp_path), "--format", form, "--baseline", "none"]) == 0
     said = capsys.readouterr()
     assert "diverged" in said.out
-    assert ("1 record is in no mean" in said.err) == (form == "csv")
+    assert ("1 record left out of the means" in said.err) == (form == "csv")

@@ -92,7 +92,7 @@ def test_the_smallest_visible_effect_is_told_under_the_table(runs, capsys):
     assert found.sd == pytest.approx(np.mean(within) ** 0.5)
     assert found.alone < found.among
     main([str(runs), "--baseline", "none"])
-    assert f"true difference in 80 % of the cases where it is {found.alone:.2f}" in capsys.readouterr().out
+    assert f"80 % power for a true difference of {found.alone:.2f}" in capsys.readouterr().out
 
 
 def test_runs_that_did_not_end_well_are_in_no_mean_and_in_sight(runs, capsys):
@@ -106,7 +106,7 @@ def test_runs_that_did_not_end_well_are_in_no_mean_and_in_sight(runs, capsys):
     main([str(runs), "--baseline", "none"])
     out = capsys.readouterr().out
     assert "3 ok, 1 diverged, 1 interrupted |" in out
-    assert "3 records are in no mean" in out and "cutout/seed4: interrupted" in out
+    assert "3 records left out of the means" in out and "cutout/seed4: interrupted" in out
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_runs_that_did_not_end_well_are_in_no_mean_and_in_sight(runs, capsys):
         (lambda path: path.write_text("{"), "Expecting property name"),
         (lambda path: path.write_text("[]"), "TypeError"),
         (lambda path: _change(path, format=99), "format 99 is newer"),
-        (lambda path: _change(path, test_accuracy=None), "it has no accuracy on the test set"),
-        (lambda path: _change(path, test_accuracy=float("nan")), "it has no accuracy on the test set"),
+        (lambda path: _change(path, test_accuracy=None), "it has no test accuracy"),
+        (lambda path: _change(path, test_accuracy=float("nan")), "it has no test accuracy"),
         (lambda path: _change(path, config_diff=[1]), "its 'config_diff' is damaged"),
         (lambda path: _change(path, data={"test": "other"}), "it was tested on other images"),
         (lambda path: _change(path, dataset="cifar100"), "its data set is cifar100"),
         (
             lambda path: _change(path, config=f"{sum(map(ord, 'mixup')):08x}"),
-            "seed 0 of this setting is there",
+            "seed 0 of this setting is already",
         ),
     ],
 )
@@ -146,9 +146,7 @@ def test_of_two_runs_of_a_seed_the_one_that_ended_well_counts(runs):
     write_run(runs / "again", "cutout", 0, 10.0, status="interrupted")  # its path comes first
     found = table(runs)
     assert found.rows[0].values == tuple(CUTOUT) and found.rows[0].status == {"ok": 3}
-    assert [why for _, why in found.left_out] == [
-        f"seed 0 of this setting is there already, in {runs}/cutout/seed0"
-    ]
+    assert [why for _, why in found.left_out] == [f"seed 0 of this setting is already in {runs}/cutout/seed0"]
 
 
 def test_costs_and_published_values_have_columns(runs):
@@ -190,7 +188,7 @@ def test_names_are_the_folders_less_the_hash_and_else_what_sets_the_rows_apart(t
     write_runs(tmp_path / "b", "none", MIXUP, config="22222222", config_diff={"optim": {"lr": 0.2}})
     write_runs(tmp_path, "resnet9-cutout-33333333", CUTOUT, config="33333333")
     assert set(rows(tmp_path)) == {"plain", "optim.lr=0.2", "resnet9-cutout"}
-    with pytest.raises(BadInput, match=r"'none' fits 2 settings: 'plain' \(11111111\), 'optim.lr=0.2'"):
+    with pytest.raises(BadInput, match=r"'none' matches 2 settings: 'plain' \(11111111\), 'optim.lr=0.2'"):
         table(tmp_path, "none")
     assert rows(tmp_path, "22222222")["optim.lr=0.2"].baseline
 
@@ -215,7 +213,7 @@ def test_at_equal_compute_accuracy_is_read_off_the_curve(tmp_path):
     # Two of 4 PFLOP lie a quarter of the way from the second epoch (1.6) to the fourth (3.2).
     assert means == pytest.approx({"none": 80.0, "mixup": 72.0, "cutout": None})
     assert found.headline == "test accuracy after 2 PFLOP of training, %"
-    assert sum("does not tell its accuracy at this budget" in why for _, why in found.left_out) == 2
+    assert sum("has no accuracy at this budget" in why for _, why in found.left_out) == 2
     assert any("before its schedule has annealed" in note for note in found.notes)
 
 
@@ -238,7 +236,7 @@ def test_two_levels_are_read_from_the_predictions(tmp_path):
     assert difference.mean == pytest.approx(row["cutout"].difference.mean)
     assert row["mixup"].two_level is None and row["none"].two_level_difference is None
     assert any(
-        re.search(r"Without that interval: mixup \(.*predictions.npz is not there", n) for n in found.notes
+        re.search(r"Without that interval: mixup \(.*predictions.npz does not exist", n) for n in found.notes
     )
 
 
@@ -250,7 +248,7 @@ def test_predictions_on_images_in_another_order_are_not_compared(tmp_path):
             write_predictions(path, np.arange(100) < 80 + seed, classes)
     found = table(tmp_path, "none", two_level=True)
     assert {row.name for row in found.rows if row.two_level} == {"none"}
-    assert "cutout (its predictions are of other test images, or in another order)" in found.notes[-1]
+    assert "cutout (its predictions are for other test images, or in another order)" in found.notes[-1]
 
 
 def test_predictions_of_other_weights_than_the_record_are_refused(tmp_path):
@@ -264,14 +262,14 @@ def test_predictions_of_other_weights_than_the_record_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"baseline": "cutuot"}, "baseline 'cutuot' is no row: did you mean cutout?"),
-        ({"baseline": "xyz"}, "baseline 'xyz' is no row: the rows are cutout, mixup, none"),
+        ({"baseline": "cutuot"}, "there is no row 'cutuot' for the baseline: did you mean cutout?"),
+        ({"baseline": "xyz"}, "there is no row 'xyz' for the baseline: the rows are cutout, mixup, none"),
         ({"ticks": ["cutuot"]}, "unknown setting 'cutuot': did you mean cutout"),
         ({"columns": ["bset"]}, "unknown column 'bset': did you mean best"),
         ({"columns": ["ema"]}, "unknown column 'ema'"),
-        ({"two_level": True}, r"predictions.npz is not there"),
-        ({"match_compute": True}, "no run says what its training cost"),
-        ({"match_compute": True, "two_level": True}, "leave match-compute out"),
+        ({"two_level": True}, r"predictions.npz does not exist"),
+        ({"match_compute": True}, "no record has the cost of training"),
+        ({"match_compute": True, "two_level": True}, "remove --match-compute"),
     ],
 )
 def test_what_cannot_be_shown_is_told(runs, asked, said):
@@ -292,7 +290,7 @@ def test_several_data_sets_need_a_baseline_that_says_which_is_meant(runs):
         (["nowhere"], "there is no usable result.json below nowhere"),
         (["runs", "--format", "jsn"], "unknown --format 'jsn': did you mean json?"),
         (["runs", "--published", "lost"], "there is no table 'lost'"),
-        (["runs", "--baseline", "nnone"], "baseline 'nnone' is no row: did you mean none?"),
+        (["runs", "--baseline", "nnone"], "there is no row 'nnone' for the baseline: did you mean none?"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, said):

@@ -1,1 +1,1 @@
-"""From run records to pictures and tables."""
+"""Tables, statistics, plots and pages from run records."""

@@ -1,19 +1,18 @@
-"""An interval over seeds and test images together: how far new runs, on new images, might be from these.
+"""Two-level bootstrap: an interval over seeds and test images, for new runs on new images.
 
-The runs of a setting see the same test images, so whether run s recognises image i is a table with two
-factors, and both are drawn anew with replacement. Drawing rows and columns of the raw table would count its
+The runs of a setting see the same test images, so correctness of run s on image i is a table with two
+factors, and both are resampled with replacement. Resampling rows and columns of the raw table would count its
 noise three times (Owen 2007, "The pigeonhole bootstrap"), which matters for differences, where images are
-shared and little but noise is left. So the table is first split into a mean, an effect of each seed, and an
-effect of each image; the seeds' effects are stretched by the degree of freedom that their mean has taken, and
-those of the images shrunk by the noise that is in them too. The noise itself then counts once, with the
-seeds.
+shared and little but noise remains. So the table is first split into a mean, an effect of each seed and an
+effect of each image. The effects of seeds are scaled up for the degree of freedom used by their mean, and
+those of images are shrunk by the noise they contain. The noise then counts once, with the seeds.
 
-The draws give the standard error. Few seeds make it uncertain itself, so the interval around the mean is
-Student's, with Satterthwaite's degrees of freedom. Where the images' part is large these are many, and the
-interval may be narrower than Student's over the seeds alone, which knows their spread from a few numbers.
+The resamples give the standard error. With few seeds it is uncertain, so the interval is Student's, with
+Satterthwaite's degrees of freedom. Where the images dominate there are many, and the interval may be narrower
+than Student's over the seeds alone, which estimates their spread from a few numbers.
 
-In simulated worlds of three and five seeds it holds the truth in 92 to 96 % of the cases (Student's over
-seeds alone: 63 to 93 %), of two seeds in 89 % where their luck outweighs the images.
+In simulations with three and five seeds it covers the true value in 92 to 96 % of cases (Student's over seeds
+alone: 63 to 93 %), and with two seeds in 89 % where their variation outweighs that of the images.
 """
 
 from functools import cache
@@ -24,11 +23,11 @@ import numpy as np
 from ..core.rng import Rng
 
 DRAWS = 2000
-CHUNK = 100  # draws at a time, for the memory: 8 MB for 10,000 images
+CHUNK = 100  # draws at a time, to limit memory: 8 MB for 10,000 images
 
 
 class TwoLevel(NamedTuple):
-    """In shares of the images."""
+    """An accuracy, or a difference of two, as a fraction of the images."""
 
     mean: float
     sd: float  # standard error
@@ -46,9 +45,9 @@ def two_level(
     """The interval of an accuracy, or of its difference to a baseline's on the same images.
 
     Args:
-        right: (S, N) whether the run of each seed recognised each image; at least two seeds.
-        baseline: (S', N) of the other setting.
-        paired: the seeds of both are the same, in order, and are drawn together.
+        right: (S, N) whether the run of each seed classified each image correctly; at least two seeds.
+        baseline: (S', N) the same of the other setting.
+        paired: the seeds of both are the same, in the same order, and are resampled together.
     """
     from scipy import stats
 
@@ -58,11 +57,11 @@ def two_level(
     elif baseline is not None:
         tables.append(-np.asarray(baseline, float))
     if min(map(len, tables)) < 2:
-        raise ValueError("seeds must be at least 2: one says nothing of how far others would be from it")
+        raise ValueError("seeds must be at least 2: one gives no estimate of their spread")
 
     parts = [_split(table) for table in tables]
     mean = sum(part.mean for part in parts)
-    images = sum(part.images for part in parts)  # both settings see the same ones
+    images = sum(part.images for part in parts)  # the same for both settings
     found, noise = images.var(ddof=1), sum(part.noise for part in parts)
     images = images * np.sqrt(max(0.0, 1 - noise / found)) if found > 0 else images
 
@@ -80,16 +79,16 @@ def two_level(
     if variance <= 0:
         return TwoLevel(float(mean), 0.0, float("nan"), float("nan"))
     df = variance**2 / sum(v**2 / d for v, d in levels)
-    # Not the draws' own quantiles: two seeds have three means, none of them far out.
+    # Not quantiles of the resamples: two seeds have only three different means.
     half = stats.t.isf((1 - confidence) / 2, df) * drawn.std()
     return TwoLevel(float(mean), float(drawn.std()), float(mean - half), float(mean + half))
 
 
 class _Parts(NamedTuple):
     mean: float
-    seeds: np.ndarray  # (S,) their effects, whose plain variance is the unbiased one
-    images: np.ndarray  # (N,) their effects, noise included
-    noise: float  # the variance that the noise gives to an image's effect
+    seeds: np.ndarray  # (S,) effects, scaled so that their variance is unbiased
+    images: np.ndarray  # (N,) effects, including noise
+    noise: float  # variance of the noise in the effect of an image
 
 
 def _split(table: np.ndarray) -> _Parts:
@@ -103,7 +102,7 @@ def _split(table: np.ndarray) -> _Parts:
 
 @cache
 def _counts(N: int, draws: int) -> np.ndarray:
-    """(draws, N) uint8: how often each image is drawn. The same for all rows of a table."""
+    """(draws, N) uint8: how often each image is drawn; the same for all rows of a table."""
     counts = np.empty((draws, N), np.uint8)
     for start in range(0, draws, CHUNK):
         rows = min(CHUNK, draws - start)

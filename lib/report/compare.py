@@ -1,4 +1,4 @@
-"""The rows of a table against its baseline: differences, their p-values, and what so many runs can show."""
+"""Compare the rows of a table with its baseline: differences, p-values, minimal detectable effect."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from .table import Detectable, Difference, TableRow, plain
 
 
 def compare(rows: list[TableRow], paired: bool) -> list[TableRow]:
-    """The rows with their differences to the baseline; the p-values are adjusted over all of them."""
+    """The rows with their differences to the baseline, with p-values adjusted for all of them."""
     home = next(row for row in rows if row.baseline)
     differences = {row.setting: _difference(row, home, paired) for row in rows}
     adjusted = statistics.holm([np.nan if d is None else d.p for d in differences.values()])
-    told = {}
+    found = {}
     for (setting, d), p_holm in zip(differences.items(), map(plain, adjusted), strict=True):
-        told[setting] = d and Difference(
+        found[setting] = d and Difference(
             *(plain(x) for x in (d.mean, d.low, d.high, d.p)), p_holm, _verdict(d, p_holm)
         )
-    return [replace(row, difference=told[row.setting]) for row in rows]
+    return [replace(row, difference=found[row.setting]) for row in rows]
 
 
 def _difference(row: TableRow, home: TableRow, paired: bool) -> statistics.DifferenceTest | None:
@@ -43,7 +43,7 @@ def _verdict(difference: statistics.DifferenceTest, p_holm: float | None) -> str
 
 
 def detectable(rows: Sequence[TableRow]) -> Detectable | None:
-    """At the number of runs that most rows have."""
+    """The minimal detectable effect, at the number of runs that most rows have."""
     home = next((row for row in rows if row.baseline), None)
     others = [row for row in rows if row.difference and row.difference.p is not None]
     if home is None or len(home.values) < 2 or not others:

@@ -1,7 +1,6 @@
-"""Batches of images as a labelled grid, a PNG: what the augmentations do, for the eye.
+"""A labelled grid of images as a PNG, to show augmentations.
 
-Everything is placed by the pixel and enlarged by whole numbers, so that a pixel of an image is a square of
-the picture.
+Images are enlarged by whole factors, so that each of their pixels is a square.
 """
 
 import io
@@ -16,7 +15,7 @@ from torch import Tensor
 from ..core.batch import Batch
 from .style import GREY, INK
 
-CELL = 96  # pixels that the side of an image is enlarged to, as nearly as whole numbers allow
+CELL = 96  # pixels: approximate side of an enlarged image
 MARGIN, GAP, ROW_GAP, LINE = 14, 6, 16, 13  # pixels; LINE is the height of a line of text
 DPI = 100
 
@@ -24,7 +23,7 @@ DPI = 100
 @dataclass(frozen=True)
 class ImageRow:
     name: str
-    detail: str  # stands below the name, smaller
+    detail: str  # written below the name, smaller
     images: list[list[Tensor]]  # by column, then by view: uint8 (3, H, W)
     captions: list[list[list[str]]] | None = None  # the lines under each image
 
@@ -39,22 +38,22 @@ class ImageRow:
 
 
 def row_of(name: str, detail: str, batch: Batch, columns: Tensor, classes: tuple[str, ...] = ()) -> ImageRow:
-    """A row of the grid: in each column one image of the data set, as many times as the batch has views.
+    """A row of the grid: each column shows one image of the data set, in all its views in the batch.
 
     Args:
-        columns: (N,) the images' places in the data set.
-        classes: their names, where targets shall be written under the images.
+        columns: (N,) indices of images in the data set.
+        classes: names of the classes, to write targets under the images.
     """
     x = displayed(batch).cpu()
     places = [(batch.index == image).nonzero()[:, 0].tolist() for image in columns]
     images = [[x[place] for place in views] for views in places]
     y = batch.y.cpu()
-    captions = [[shares(y[place], classes) for place in views] for views in places] if classes else None
+    captions = [[target_text(y[place], classes) for place in views] for views in places] if classes else None
     return ImageRow(name, detail, images, captions)
 
 
 def displayed(batch: Batch) -> Tensor:
-    """(B, 3, H, W) uint8: the pixels as the eye knows them, with the normalisation undone."""
+    """(B, 3, H, W) uint8: the pixels without normalisation."""
     x = batch.x
     if batch.scale:
         x = (x.float() - batch.scale.black) / (batch.scale.white - batch.scale.black) * 255
@@ -62,19 +61,18 @@ def displayed(batch: Batch) -> Tensor:
     return x.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
 
 
-def shares(y: Tensor, classes: tuple[str, ...]) -> list[str]:
-    """A target (K,) in words, a class a line: `cat 0.73`, `dog 0.27`; at most three, and the rest."""
+def target_text(y: Tensor, classes: tuple[str, ...]) -> list[str]:
+    """A target (K,) as lines: `cat 0.73`, `dog 0.27`; at most three, and the rest."""
     ranked = sorted(zip(y.tolist(), classes, strict=True), key=lambda pair: -pair[0])
     if ranked[0][0] > 0.995:
         return [_short(ranked[0][1])]
-    # What smoothing gives to all the classes is no news of any of them.
+    # Omit the probability that label smoothing gives to all classes.
     floor = ranked[-1][0] + 0.005
-    floor = floor if sum(share < floor for share, _ in ranked) > 3 else 0.005
-    told = [pair for pair in ranked[:3] if pair[0] >= floor]
-    rest = sum(share for share, _ in ranked) - sum(share for share, _ in told)
-    return [f"{_short(name)} {share:.2f}" for share, name in told] + (
-        [f"rest {rest:.2f}"] if rest >= 0.005 else []
-    )
+    floor = floor if sum(p < floor for p, _ in ranked) > 3 else 0.005
+    shown = [pair for pair in ranked[:3] if pair[0] >= floor]
+    rest = sum(p for p, _ in ranked) - sum(p for p, _ in shown)
+    lines = [f"{_short(name)} {p:.2f}" for p, name in shown]
+    return [*lines, f"rest {rest:.2f}"] if rest >= 0.005 else lines
 
 
 def _short(name: str, width: int = 12) -> str:
@@ -82,21 +80,19 @@ def _short(name: str, width: int = 12) -> str:
 
 
 def draw_grid(rows: list[ImageRow], title: str = "", colours: int | None = None) -> bytes:
-    """The rows below one another.
+    """The rows as a PNG.
 
     Args:
-        colours: so many in the whole picture, for a smaller file; else all.
-    Returns:
-        The bytes of a PNG.
+        colours: number of colours of the image, for a smaller file; None: all.
     """
-    # matplotlib takes half a second to import, so only who draws pays.
+    # Imported late: matplotlib takes half a second.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.transforms import IdentityTransform
 
-    pictures = [image for row in rows for views in row.images for image in views]
+    images = [image for row in rows for views in row.images for image in views]
     scale = max(1, round(CELL / max(rows[0].images[0][0].shape[1:])))
-    height, width = (max(image.shape[side] for image in pictures) * scale for side in (1, 2))
+    height, width = (max(image.shape[side] for image in images) * scale for side in (1, 2))
     column = max(width, CELL) + GAP
     label = 176 if any(len(row.name) > 9 or len(row.detail) > 12 for row in rows) else 84
     top = MARGIN + (2 * LINE if title else 0)
@@ -106,7 +102,7 @@ def draw_grid(rows: list[ImageRow], title: str = "", colours: int | None = None)
         top + sum(heights) + ROW_GAP * (len(rows) - 1) + MARGIN,
     )
     canvas = np.full((size[1], size[0], 3), 255, np.uint8)
-    # Half a pixel more, lest a quotient that comes out too small cost a whole one.
+    # Half a pixel more, so that rounding cannot lose a whole one.
     figure = Figure(figsize=((size[0] + 0.5) / DPI, (size[1] + 0.5) / DPI), dpi=DPI)
 
     def write(x: float, y: float, text: str, points: float, colour: str = INK, **options) -> None:
@@ -129,22 +125,21 @@ def draw_grid(rows: list[ImageRow], title: str = "", colours: int | None = None)
                     write(centre, y + height + 3 + line * LINE, text, 7.5, ha="center")
         top += row_height + ROW_GAP
 
-    # Text is drawn apart and laid over the canvas: matplotlib would resample what it is given to show.
+    # Text is drawn separately and laid over the canvas: matplotlib would resample the images.
     agg = FigureCanvasAgg(figure)
     agg.draw()
     text = np.asarray(agg.buffer_rgba())[: size[1], : size[0], :3]
-    picture = Image.fromarray(np.minimum(canvas, text))
+    image = Image.fromarray(np.minimum(canvas, text))
+    image = image.quantize(colours, dither=Image.Dither.NONE) if colours else image
     buffer = io.BytesIO()
-    (picture.quantize(colours, dither=Image.Dither.NONE) if colours else picture).save(
-        buffer, format="png", optimize=True
-    )
+    image.save(buffer, format="png", optimize=True)
     return buffer.getvalue()
 
 
 def _paste(
     canvas: np.ndarray, image: Tensor, top: int, left: int, height: int, width: int, scale: int
 ) -> None:
-    """Enlarge an image (3, H, W) and write it into the middle of its cell."""
+    """Enlarge an image (3, H, W) and write it into the centre of its cell."""
     pixels = image.permute(1, 2, 0).numpy().repeat(scale, 0).repeat(scale, 1)
     top += (height - pixels.shape[0]) // 2
     left += (width - pixels.shape[1]) // 2

@@ -1,6 +1,6 @@
-"""Run records, read back: what tables, plots and pages are made of.
+"""Read run records, from which tables, plots and pages are made.
 
-A record that cannot be used is left out, named and counted; it never ends the reading of the others.
+A record that cannot be used is left out and named; the others are still read.
 """
 
 import json
@@ -18,7 +18,7 @@ from ..store.run_folder import RESULT_FORMAT
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run, as its folder tells it."""
+    """One run, as recorded in its folder."""
 
     folder: Path
     result: dict[str, Any]  # result.json
@@ -33,18 +33,18 @@ class RunRecord:
 
     @property
     def setting(self) -> str:
-        """What is learned but for the seed, as eight hexadecimal digits: runs of one setting share it."""
+        """Hash of the configuration without the seed, eight hexadecimal digits."""
         return self.result["config"]
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Dotted keys and values of what differs from the defaults and is learned from, the seed aside."""
+        """Dotted keys and values that differ from the defaults and affect training, without the seed."""
         flat = flatten(self.result["config_diff"])
         return {key: value for key, value in flat if not any(under(key, path) for path in NOT_HASHED)}
 
     @cached_property
     def epochs(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl: one an epoch."""
+        """The rows of metrics.jsonl: one for each epoch."""
         lines = (self.folder / "metrics.jsonl").read_text().splitlines()
         return [json.loads(line) for line in lines]
 
@@ -52,18 +52,18 @@ class RunRecord:
 @dataclass(frozen=True)
 class Records:
     runs: list[RunRecord]
-    left_out: list[tuple[Path, str]]  # a record that cannot be used, and why
+    left_out: list[tuple[Path, str]]  # paths of unusable records, and the reasons
 
 
 def read_records(folders: Iterable[Path]) -> Records:
-    """All records below the folders, in the order of their paths.
+    """All records below the folders, ordered by path.
 
     Raises:
-        BadInput: there is none that can be used.
+        BadInput: there is no usable record.
     """
     folders = list(folders)
     found = (path for folder in folders for path in folder.glob("**/result.json"))
-    paths = sorted({path.resolve(): path for path in found}.values())  # folders may lie in each other
+    paths = sorted({path.resolve(): path for path in found}.values())  # folders may contain each other
     runs, left_out = [], []
     for path in paths:
         try:
@@ -71,9 +71,9 @@ def read_records(folders: Iterable[Path]) -> Records:
         except (OSError, ValueError, KeyError, TypeError) as error:
             left_out.append((path, str(error) if isinstance(error, OSError | ValueError) else repr(error)))
     if not runs:
-        where = " or ".join(map(str, folders))
+        searched = " or ".join(map(str, folders))
         first = f"; {left_out[0][0]} cannot be used: {left_out[0][1]}" if left_out else ""
-        raise BadInput(f"there is no usable result.json below {where}{first}; give folders with runs")
+        raise BadInput(f"there is no usable result.json below {searched}{first}; give folders with runs")
     return Records(runs, left_out)
 
 

@@ -1,4 +1,4 @@
-"""A table as text: Markdown, LaTeX and HTML for the eye; CSV and JSON with all digits for programs."""
+"""A table as text: Markdown, LaTeX and HTML for readers; CSV and JSON with all digits for programs."""
 
 import csv
 import html
@@ -10,7 +10,7 @@ from typing import Any
 
 from .table import Difference, Estimate, Table, TableRow
 from .table_notes import status_text
-from .text import NONE, number, p_value, petaflop
+from .text import NONE, count, number, p_value, petaflop
 
 LATEX = str.maketrans(
     {
@@ -33,24 +33,24 @@ def render(table: Table, form: str) -> str:
 
 
 def cells(table: Table) -> list[list[str]]:
-    """The header, and a line of text a row."""
+    """The header and the rows, as text."""
     columns = _columns(table)
     return [[label for label, _ in columns]] + [[text(row) for _, text in columns] for row in table.rows]
 
 
 def remarks(table: Table) -> list[str]:
-    """What stands below a table: its notes, and what was left out."""
-    left_out = [f"{where}: {why}" for where, why in table.left_out]
-    counted = "1 record is" if len(left_out) == 1 else f"{len(left_out)} records are"
-    return [*table.notes, *([f"{counted} in no mean. {'; '.join(left_out)}."] if left_out else [])]
+    """The notes below a table, and the records that were left out."""
+    left_out = [f"{path}: {why}" for path, why in table.left_out]
+    counted = count(len(left_out), "record")
+    return [*table.notes, *([f"{counted} left out of the means. {'; '.join(left_out)}."] if left_out else [])]
 
 
 def _columns(table: Table) -> list[tuple[str, Callable[[TableRow], str]]]:
-    """Headers, and what stands below them; columns that no row fills are left away."""
+    """Headers, and the text of a row below each; columns that are empty in all rows are omitted."""
     ticks = list(table.rows[0].ticks)
     described = {tuple(row.ticks.values()) for row in table.rows}
     columns: list[tuple[str, Callable[[TableRow], str]]] = []
-    if len(described) < len(table.rows) or not ticks:  # ticks alone would not tell the rows apart
+    if len(described) < len(table.rows) or not ticks:  # ticks alone would not distinguish the rows
         columns.append(("setting", lambda row: row.name))
     columns += [(name, lambda row, name=name: row.ticks[name]) for name in ticks]
     columns += [
@@ -84,14 +84,14 @@ def _columns(table: Table) -> list[tuple[str, Callable[[TableRow], str]]]:
 
 
 def spread(estimate: Estimate | None) -> str:
-    """`73.63 ± 0.43`; of a single run its value."""
+    """`73.63 ± 0.43`; for a single run, its value."""
     if estimate is None:
         return NONE
     return number(estimate.mean) + ("" if estimate.sd is None else f" ± {number(estimate.sd)}")
 
 
 def interval(estimate: Estimate | None) -> str:
-    """`[72.56, 74.71]`, or why there is none."""
+    """`[72.56, 74.71]`, or the reason why there is none."""
     if estimate is None:
         return NONE
     if estimate.low is None:
@@ -130,7 +130,7 @@ def _latex(table: Table) -> str:
 
 
 def _html(table: Table) -> str:
-    """A table and a list of notes, to stand in a page."""
+    """A table and a list of notes, for use in a page."""
 
     def line(tag: str, content: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in content) + "</tr>\n"
@@ -147,7 +147,7 @@ def _json(table: Table) -> str:
 
 
 def _csv(table: Table) -> str:
-    """A line a row, with an empty field where there is no number."""
+    """A line for each row, with an empty field where there is no number."""
     rows = [flat(row, table) for row in table.rows]
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
@@ -157,7 +157,7 @@ def _csv(table: Table) -> str:
 
 
 def flat(row: TableRow, table: Table) -> dict[str, Any]:
-    """A row's numbers, all digits, under names that the rows share."""
+    """The numbers of a row with all digits, under names that all rows share."""
 
     def named(names: str, value: Any) -> dict[str, Any]:
         keys = names.split()

@@ -1,20 +1,19 @@
-"""Whether runs of ours agree with a published number: a verdict that both numbers of runs enter.
+"""Compare our runs with a published number: a verdict that takes both numbers of runs into account.
 
-If both are draws from one distribution of runs, the published number less our mean has the variance
-s^2 (1/n + k/m): n runs of ours with standard deviation s, m of theirs. k is 1 for their mean or single run;
-for a median it is pi/2, its limit for many normal draws (for three runs it is 1.35, for five 1.43, so the
-interval is a little too wide). The number is `consistent` where it lies within
+If all runs come from one distribution, the published number minus our mean has the variance s^2 (1/n + k/m),
+with n runs of ours with standard deviation s and m of theirs. k is 1 for their mean or single run; for a
+median it is pi/2, its limit for many normal draws (for three runs it is 1.35, for five 1.43, so the interval
+is a little too wide). The number is `consistent` if it lies within
 
     mean +- (t(0.975, n - 1) s sqrt(1/n + k/m) + 0.005)
 
-and `differs` otherwise. The last term is the rounding of two decimals. This is a prediction interval, wider
-than that of our mean, in which a single published run need not lie. Their spread is taken to be ours, as no
-table states one.
+and `differs` otherwise. The last term is the rounding to two decimals. This is a prediction interval, wider
+than the confidence interval of our mean, which need not contain a single published run. Their standard
+deviation is assumed to equal ours, because no table states one.
 
-Runs of ours have no spread where there is one, or where all come out equal: `undecided`. A run that diverged
-is none that the table could have meant: `differs`. The best epoch of a table is compared with our best epoch,
-which must have been chosen on the test set as theirs was; only there. What was measured through test-time
-views is compared with ours through the same.
+With a single run, or equal runs, the standard deviation is unknown: `undecided`. If one of our runs diverged,
+the row `differs`. A published best epoch is compared with our best epoch, if that was also chosen on the test
+set. A number with test-time augmentation is compared with ours with the same augmentation.
 """
 
 import math
@@ -38,12 +37,12 @@ MEDIAN = math.pi / 2
 
 @dataclass(frozen=True)
 class Comparison:
-    """A row of a grid beside what has been published of it."""
+    """A row of a grid and its published result."""
 
     row: str
-    command: str  # that runs it
+    command: str  # to run it
     published: PublishedResult | None
-    accuracies: tuple[float, ...]  # of our runs, at the epoch that the published number is of
+    accuracies: tuple[float, ...]  # of our runs, at the epoch of the published number
     diverged: int = 0
 
     @cached_property
@@ -62,7 +61,7 @@ class Comparison:
 
     @property
     def ours(self) -> str:
-        """Our mean with its 95 % interval, and the runs that it is of."""
+        """Our mean with its 95 % interval and number of runs."""
         runs = f"n = {len(self.accuracies)}" + (f", {self.diverged} diverged" if self.diverged else "")
         if not self.accuracies:
             return f"({runs})" if self.diverged else "-"
@@ -72,12 +71,16 @@ class Comparison:
 
 
 def prediction(accuracies: Sequence[float], runs: int, median: bool) -> float | None:
-    """Half the width of the interval, around our mean, in which a number of so many runs is expected.
+    """Half the width of the prediction interval around our mean.
 
+    Args:
+        accuracies: of our runs.
+        runs: the number of runs of the published number.
+        median: whether it is their median.
     Returns:
-        None where our runs have no spread.
+        None if our runs have no spread.
     """
-    from scipy import stats  # half a second, which only who compares should take
+    from scipy import stats  # imported late: it takes half a second
 
     n = len(accuracies)
     if n < 2 or max(accuracies) == min(accuracies):
@@ -88,7 +91,7 @@ def prediction(accuracies: Sequence[float], runs: int, median: bool) -> float | 
 
 
 def complete_runs(runs: Iterable[RunRecord]) -> dict[str, dict[int, RunRecord]]:
-    """The complete runs, by what names their setting and by seed."""
+    """The complete runs, by hash of the setting and by seed."""
     found: dict[str, dict[int, RunRecord]] = {}
     for record in runs:
         if record.status in COMPLETE:
@@ -103,7 +106,11 @@ def comparison_of(
     published: PublishedResult | None,
     runs: dict[str, dict[int, RunRecord]],
 ) -> Comparison:
-    """A row of this configuration, with those of the runs, as `complete_runs` has them, that are of it."""
+    """The comparison of a row of this configuration.
+
+    Args:
+        runs: all complete runs, as from `complete_runs`.
+    """
     mine = runs.get(config.digest(), {}).values()
     accuracies = [accuracy(record, published) for record in mine if record.status == "ok"]
     diverged = sum(record.status == "diverged" for record in mine)
@@ -111,7 +118,7 @@ def comparison_of(
 
 
 def setting_of(record: RunRecord) -> str:
-    """What names its setting today: settings added since the run have their defaults in it."""
+    """The hash of its setting with this version of the code: settings added since have their defaults."""
     try:
         tree = dict(read_yaml(record.folder / "config.yaml"))
         return config_of(tree, str(record.folder)).digest()
@@ -120,7 +127,7 @@ def setting_of(record: RunRecord) -> str:
 
 
 def accuracy(record: RunRecord, published: PublishedResult | None) -> float | None:
-    """The accuracy on the test set that is comparable; None where the best epoch was not chosen there."""
+    """The comparable test accuracy; None if the best epoch was not chosen on the test set."""
     if published and published.views:
         return record.result[f"{published.views}_test_accuracy"]
     if not published or published.at != "best":
@@ -130,7 +137,7 @@ def accuracy(record: RunRecord, published: PublishedResult | None) -> float | No
 
 
 def report(rows: Sequence[Comparison]) -> str:
-    """Markdown: a line for each row, then what is doubtful about the published numbers."""
+    """Markdown: a line for each row, then the doubts about the published numbers."""
     lines = ["| row | published | ours | verdict | command |", "|---|---|---|---|---|"]
     doubts: dict[str, list[str]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""What is read off a run: its headline, other columns on demand, and its accuracy at a budget of compute."""
+"""Numbers of a run: its headline, other columns on demand, and its accuracy at a compute budget."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ ACCURACY = "_test_accuracy"
 
 
 def headline(run: RunRecord) -> float:
-    """The last epoch's accuracy on the test set, in percent."""
+    """Test accuracy of the last epoch, in percent."""
     return run.result["test_accuracy"]
 
 
 def seconds(run: RunRecord) -> float | None:
-    """What training took, evaluation and start aside."""
+    """Seconds of training, without start and evaluation."""
     parts = run.result.get("seconds")
     return _float(parts.get("train")) if isinstance(parts, dict) else None
 
 
 def flops(run: RunRecord) -> float | None:
-    """The floating-point operations of training; older records have none."""
+    """Floating-point operations of training; None in older records."""
     return _float(run.result.get("train_flops")) or None
 
 
@@ -36,18 +36,21 @@ class RunMetric:
 
 
 def run_metric(name: str, runs: Sequence[RunRecord]) -> RunMetric:
-    """A column on demand: `best`, the accuracy of an average or a view (`ema`, `tta_flip`), or a number of
-    the records (`test_top5`, `peak_memory_mb`).
+    """A column on demand: `best`, an accuracy with averaged weights or test-time augmentation (`ema`,
+    `tta_flip`), or a number of the records (`test_top5`, `peak_memory_mb`).
 
     Raises:
-        BadInput: none of the runs has it; the message holds the nearest that they have.
+        BadInput: none of the runs has it; the message suggests similar names.
     """
     key = name.replace("-", "_")
     if key == "best":
         splits = {(run.result.get("best") or {}).get("split", "test") for run in runs}
-        # Where a part of the training images is held out, the best epoch is chosen, and measured, there.
-        told = {"test": "chosen on the test set"}
-        label = ", ".join(["best epoch", *(told.get(s, f"accuracy on {s}") for s in sorted(splits))])
+        # With a held-out part of the training images, the best epoch is chosen and measured there.
+        label = ", ".join(
+            "chosen on the test set" if split == "test" else f"accuracy on {split}"
+            for split in sorted(splits)
+        )
+        label = f"best epoch, {label}"
         return RunMetric(key, label, lambda run: (run.result.get("best") or {}).get("accuracy"))
     known = {k for run in runs for k, v in run.result.items() if _number(v)}
     for candidate in (key + ACCURACY, f"test_{key}", key):
@@ -59,8 +62,9 @@ def run_metric(name: str, runs: Sequence[RunRecord]) -> RunMetric:
 
 
 def accuracy_at(run: RunRecord, flops: float) -> float | None:
-    """The accuracy on the test set when training had cost so many operations, from the evaluated epochs
-    around that point; None where the run does not tell.
+    """The test accuracy after this many operations of training, interpolated between evaluated epochs.
+
+    None if the record does not contain it.
     """
     try:
         spent = accumulate(row.get("flops") or np.nan for row in run.epochs)
@@ -77,10 +81,10 @@ def accuracy_at(run: RunRecord, flops: float) -> float | None:
 
 
 def predictions(run: RunRecord) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) whether each test image was recognised, and (N,) its class.
+    """(N,) whether each test image was classified correctly, and (N,) its class.
 
     Raises:
-        BadInput: they are missing, damaged, or of other weights than the record.
+        BadInput: the file is missing, damaged, or from other weights than the record.
     """
     path = run.folder / "predictions.npz"
     try:
@@ -88,7 +92,7 @@ def predictions(run: RunRecord) -> tuple[np.ndarray, np.ndarray]:
             y = arrays["y"]
             right = arrays["logits"].argmax(1) == y
     except FileNotFoundError:
-        raise BadInput(f"{path} is not there") from None
+        raise BadInput(f"{path} does not exist") from None
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{path} cannot be read ({type(error).__name__})") from error
     if abs(100 * right.mean() - headline(run)) > 0.5 / len(y) * 100:

@@ -1,6 +1,6 @@
-"""What the rows of a table are called: by their folders, by what sets them apart, or by ticks.
+"""Names for the rows of a table: from their folders, from their differences, or as columns of ticks.
 
-A setting is all of a configuration but the seed. Its runs lie in a folder each, `<name>/seed<k>`.
+A setting is a configuration without the seed. Each of its runs has a folder `<name>/seed<k>`.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ TICK, NONE = "✓", "–"
 
 
 def row_names(rows: Mapping[str, Sequence[RunRecord]]) -> dict[str, str]:
-    """A name for each setting, all different: its folder's if that is clear, else what sets it apart.
+    """A unique name for each setting: that of its folder if unique, else its differences to the others.
 
     Args:
         rows: the runs by setting.
@@ -24,43 +24,43 @@ def row_names(rows: Mapping[str, Sequence[RunRecord]]) -> dict[str, str]:
     folders = {setting: folder_name(runs) for setting, runs in rows.items()}
     seen = Counter(folders.values())
     apart = distinctions({setting: runs[0].settings for setting, runs in rows.items()})
-    told = Counter(apart.values())
+    repeated = Counter(apart.values())
     names = {}
     for setting, folder in folders.items():
         if folder and seen[folder] == 1:
             names[setting] = folder
         else:
-            # Equal for all that is written down: defaults have changed between two versions of the code.
-            extra = f" ({setting})" if told[apart[setting]] > 1 else ""
+            # Equal settings with different hashes: defaults changed between versions of the code.
+            extra = f" ({setting})" if repeated[apart[setting]] > 1 else ""
             names[setting] = f"{apart[setting]}{extra}"
     taken = Counter(names.values())
     return {setting: name if taken[name] == 1 else f"{name} ({setting})" for setting, name in names.items()}
 
 
 def folder_name(runs: Sequence[RunRecord]) -> str | None:
-    """The one name of the folders of a setting's runs; None if they have several."""
+    """The common name of the folders of a setting's runs; None if they differ."""
     names = {own_name(run) for run in runs}
     return names.pop() if len(names) == 1 else None
 
 
 def own_name(run: RunRecord) -> str:
-    """The name of the folder that holds the seeds' folders, less the hash at its end."""
+    """The name of the folder that contains the folders of seeds, without the hash at its end."""
     folder = run.folder.resolve()
     name = folder.parent.name if folder.name.startswith("seed") else folder.name
     return name.removesuffix(f"-{run.setting}")
 
 
 def distinctions(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """For each setting what not all of them share: `cutout, mixup.alpha=0.2`."""
+    """For each setting, the values that not all settings share: `cutout, mixup.alpha=0.2`."""
     keys = {key for flat in settings.values() for key in flat}
     shared = {key for key in keys if len({repr(flat.get(key)) for flat in settings.values()}) == 1}
     return {
-        setting: ", ".join(_told(key, value) for key, value in flat.items() if key not in shared) or "plain"
+        setting: ", ".join(_text(key, value) for key, value in flat.items() if key not in shared) or "plain"
         for setting, flat in settings.items()
     }
 
 
-def _told(key: str, value: Any) -> str:
+def _text(key: str, value: Any) -> str:
     section, _, name = key.partition(".")
     if section in SECTIONS and SECTIONS[section].is_tricks:
         return name if value is True else f"no {name}" if value is False else f"{name}={value}"
@@ -68,11 +68,11 @@ def _told(key: str, value: Any) -> str:
 
 
 def tick_columns(names: Sequence[str], rows: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict[str, str]]:
-    """For each setting a cell a name: a tick for a trick that is on, with its options where rows differ in
-    them, and the value of any other setting.
+    """For each setting, a cell for each name: a tick for a trick that is on, with its options if these differ
+    between rows, and the value of anything else.
 
     Raises:
-        BadInput: a name is no setting's; the message holds the nearest.
+        BadInput: a name is unknown; the message suggests similar ones.
     """
     cells: dict[str, dict[str, str]] = {setting: {} for setting in rows}
     for name in names:
@@ -104,7 +104,7 @@ def _is_on(path: tuple[str, ...], run: RunRecord) -> bool:
 
 
 def _value(path: tuple[str, ...], run: RunRecord) -> Any:
-    """A setting's value: as changed, else the default, which may depend on what is chosen."""
+    """The value of an option: as changed, else the default, which may depend on other choices."""
     key = ".".join(path)
     if key in run.settings:
         return run.settings[key]

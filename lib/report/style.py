@@ -1,4 +1,4 @@
-"""How every picture looks, and how it becomes a file: the same drawing gives the same bytes."""
+"""The style of all figures, and their reproducible encoding: the same figure gives the same bytes."""
 
 import functools
 import io
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INK, GREY, PALE = "#1f2328", "#656d76", "#c4c9d0"  # text, what is said aside, and what stands behind
-# Okabe and Ito's colours, which people with any colour vision tell apart, less the yellow that white drowns.
+INK, GREY, PALE = "#1f2328", "#656d76", "#c4c9d0"  # text, secondary text, background
+# Okabe and Ito's colours, safe for colour blindness, without yellow, which is invisible on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 BETTER, WORSE = PALETTE[:2]
-WIDTH = 9.0  # inches: as wide as a README is shown, so that letters have their size there
+WIDTH = 9.0  # inches: the width of a README, where text then has its nominal size
 FORMATS = ("png", "svg")
 
 STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so it is there on every machine
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so it exists on every machine
     "font.size": 10,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -43,17 +43,17 @@ STYLE = {
     "legend.framealpha": 0.9,
     "lines.linewidth": 1.6,
     "figure.facecolor": "white",
-    "svg.hashsalt": "one picture, one file",  # else the names inside an SVG are drawn by chance
-    "svg.fonttype": "path",  # text as shapes: a viewer without the font would let it run over the edge
+    "svg.hashsalt": "one picture, one file",  # otherwise the ids in an SVG are random
+    "svg.fonttype": "path",  # text as shapes: without the font, a viewer would draw it wider or narrower
 }
 
 
 def styled(draw: Callable) -> Callable:
-    """Draw in this style, whatever the user's own matplotlib is set to."""
+    """Decorate a function that draws, to use this style instead of the user's settings of matplotlib."""
 
     @functools.wraps(draw)
     def drawn(*arguments, **options):
-        # matplotlib takes half a second to import, so only who draws pays.
+        # Imported late: matplotlib takes half a second.
         import matplotlib.style
         from cycler import cycler
 
@@ -65,7 +65,7 @@ def styled(draw: Callable) -> Callable:
 
 
 def sheet(height: float, title: str = "", width: float = WIDTH) -> "Figure":
-    """An empty figure of so many inches, which makes room for all that is written on it."""
+    """An empty figure, in inches, with a layout that makes room for all texts."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -92,7 +92,7 @@ def encode(figure: "Figure", kind: str = "png", dpi: int = 150, fonttype: str = 
 
 
 def wrapped(name: str, width: int) -> str:
-    """A name over as many lines as it takes, of about one length, broken behind the signs that join words."""
+    """A name in lines of similar length, broken after characters that join words."""
     parts = re.split(r"(?<=[ _\-+,/:=])(?=\w)", plain(name))
     lines = _filled(parts, width)
     while width > 1 and len(narrower := _filled(parts, width - 1)) == len(lines):
@@ -101,7 +101,7 @@ def wrapped(name: str, width: int) -> str:
 
 
 def _filled(parts: list[str], width: int) -> list[str]:
-    """Lines of as many parts as go into each; a longer part has a line of its own."""
+    """Lines filled with parts up to the width; a longer part has its own line."""
     lines = [""]
     for part in parts:
         if lines[-1] and len(lines[-1] + part.rstrip()) > width:
@@ -111,10 +111,10 @@ def _filled(parts: list[str], width: int) -> list[str]:
 
 
 def folded(text: str, width: int) -> str:
-    """Text over as many lines as it takes, broken at blanks only."""
+    """Text in lines of at most this width, broken only at spaces."""
     return "\n".join(textwrap.wrap(plain(text), width, break_long_words=False, break_on_hyphens=False))
 
 
 def plain(name: str) -> str:
-    """A name as it is: no dollar sign begins a formula."""
+    """A name without formulas: dollar signs are escaped."""
     return name.replace("$", r"\$")

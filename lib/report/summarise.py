@@ -1,7 +1,7 @@
-"""A table of settings from run records, as data: `summarise` gives numbers, lib.report.render draws them.
+"""A table of settings from run records, as data; lib.report.render formats it.
 
-A row is a setting, that is all of a configuration but the seed, over the runs that ended well. A run that
-diverged or was interrupted has no last epoch, so it is in no mean; it is counted in its row.
+A row is a setting (a configuration without the seed) over the runs that ended well. A run that diverged or
+was interrupted has no last epoch, so it is left out of the mean and only counted in its row.
 """
 
 from collections import Counter
@@ -36,32 +36,32 @@ def summarise(
     """The table of these records.
 
     Args:
-        baseline: a row's name, its folder's, or its setting's hash.
-        ticks: settings, by any spelling, that describe the rows.
-        columns: what to show beside the headline, as lib.report.run_metrics.run_metric names them.
-        published: in percent, by the rows' names.
+        baseline: name of a row, of its folder, or hash of its setting.
+        ticks: settings, in any spelling, that describe the rows.
+        columns: additional columns, as lib.report.run_metrics.run_metric names them.
+        published: accuracies in percent, by names of rows.
         paired: take differences seed by seed, on the seeds that both have.
         two_level: add intervals over seeds and test images together, from the runs' predictions.
-        match_compute: compare where training had cost as much as the cheapest run's costs in all.
+        match_compute: compare accuracies at the total training cost of the cheapest run.
     Raises:
-        BadInput: the records are of several data sets, or a name fits no row, column or setting, or several,
-            or the runs lack what is asked for.
+        BadInput: there are several data sets, a name matches no row, column or setting, or several, or the
+            records do not contain what is needed.
     """
     if two_level and match_compute:
-        raise BadInput("two levels need predictions, which are of the last epoch: leave match-compute out")
+        raise BadInput("--two-level uses the predictions of the last epoch: remove --match-compute")
     runs, left_out = usable(records)
     home = _find(baseline, by_setting(runs)) if baseline else None
     chosen = comparable_runs(runs, home)
     names = row_names(chosen.rows)
-    left_out, lacking = left_out + chosen.left_out, []
+    left_out, two_level_notes = left_out + chosen.left_out, []
     ended_well = [run for runs in chosen.rows.values() for run in runs if run.status == "ok"]
     wanted = [run_metric(name, ended_well) for name in columns]
     ticked = tick_columns(ticks, chosen.rows)
     measure, label = headline, HEADLINE
     if match_compute:
         measure, label = _matched(ended_well)
-        untold = [run for run in ended_well if measure(run) is None]
-        left_out += [(str(run.folder), "it does not tell its accuracy at this budget") for run in untold]
+        unknown = [run for run in ended_well if measure(run) is None]
+        left_out += [(str(run.folder), "its record has no accuracy at this budget") for run in unknown]
     published = published or {}
     rows = [
         replace(
@@ -76,7 +76,7 @@ def summarise(
     if home:
         rows = compare(rows, paired)
     if two_level:
-        rows, lacking = over_images(rows, ended_well, paired)
+        rows, two_level_notes = over_images(rows, ended_well, paired)
     rows.sort(key=lambda row: -row.accuracy.mean if row.accuracy else inf)
     table = Table(
         headline=label,
@@ -88,22 +88,22 @@ def summarise(
         detectable=detectable(rows),
         left_out=tuple(left_out),
     )
-    return replace(table, notes=(*notes(table, ended_well, published), *lacking))
+    return replace(table, notes=(*notes(table, ended_well, published), *two_level_notes))
 
 
 def _find(name: str, rows: Mapping[str, Sequence[RunRecord]]) -> str:
-    """The setting that `name` means."""
+    """The setting with this name."""
     names = row_names(rows)
     found = [setting for setting in rows if name in (names[setting], setting)]
     found = found or [s for s, runs in rows.items() if name in map(own_name, runs)]
     if len(found) > 1:
         fitting = ", ".join(f"{names[setting]!r} ({setting})" for setting in found)
         raise BadInput(
-            f"baseline {name!r} fits {len(found)} settings: {fitting}; give the name or hash of one"
+            f"baseline {name!r} matches {len(found)} settings: {fitting}; give the name or hash of one"
         )
     if not found:
         hint = nearest(name, names.values()) or f"the rows are {', '.join(names.values())}"
-        raise BadInput(f"baseline {name!r} is no row: {hint}")
+        raise BadInput(f"there is no row {name!r} for the baseline: {hint}")
     return found[0]
 
 
@@ -129,15 +129,17 @@ def _row(runs: Sequence[RunRecord], measure: Callable, wanted: Sequence[RunMetri
 
 
 def _matched(runs: Sequence[RunRecord]) -> tuple[Callable[[RunRecord], float | None], str]:
-    """Accuracy when training had cost as much as the cheapest run costs in all."""
+    """A measure of accuracy at the total training cost of the cheapest run, and its label."""
     costs = [cost for run in runs if (cost := flops(run))]
     if not costs:
-        raise BadInput("no run says what its training cost (train_flops), so none compare at equal compute")
+        raise BadInput(
+            "no record has the cost of training (train_flops), so runs cannot be compared at equal compute"
+        )
     budget = min(costs)
     label = f"test accuracy after {budget / 1e15:.3g} PFLOP of training, %"
     return lambda run: accuracy_at(run, budget), label
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    """The mean; None unless each run says its number."""
+    """The mean; None if any value is missing."""
     return fmean(values) if values and None not in values else None

@@ -1,7 +1,4 @@
-"""What a table of runs is, as plain numbers: accuracies in percent, differences in percentage points.
-
-None stands for a number that there is not.
-"""
+"""A table of runs as plain numbers: accuracies in percent, differences in points, None if unknown."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +10,7 @@ from . import statistics
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over runs. There is no interval of a single run, nor of runs that are all equal."""
+    """A mean over runs. A single run, or runs that are all equal, have no interval."""
 
     n: int
     mean: float
@@ -24,43 +21,43 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A row less the baseline."""
+    """A row minus the baseline."""
 
     mean: float
     low: float | None = None
     high: float | None = None
-    p: float | None = None  # of this row alone
-    p_holm: float | None = None  # adjusted for all the rows of the table
+    p: float | None = None  # for this row alone
+    p_holm: float | None = None  # adjusted for all rows of the table
     verdict: str = ""
 
 
 @dataclass(frozen=True)
 class Detectable:
-    """The smallest true difference that Welch's test would find in 80 % of such tables."""
+    """The smallest true difference that Welch's test finds in 80 % of such tables."""
 
     n: int  # runs of a row
     baseline_n: int
-    rows: int  # that are tested
-    sd: float  # of the runs, pooled over the rows
-    alone: float  # for a row by itself, in points
-    among: float  # for one of the rows, where its p-value is the first that Holm's procedure looks at
+    rows: int  # number of tested rows
+    sd: float  # standard deviation of runs, pooled over the rows
+    alone: float  # for a single test, in points
+    among: float  # for one of the rows, if it has the smallest p-value, with Holm's correction
 
 
 @dataclass(frozen=True)
 class TableRow:
     name: str
-    setting: str  # hash of the configuration but for the seed
+    setting: str  # hash of the configuration without the seed
     baseline: bool
-    ticks: dict[str, str]  # by the names asked for
-    status: dict[str, int]  # how many runs ended how
-    seeds: tuple[int, ...]  # of the runs that ended well; `values` and `folders` are in their order
+    ticks: dict[str, str]  # texts, by name of the column
+    status: dict[str, int]  # numbers of runs, by how they ended
+    seeds: tuple[int, ...]  # of the runs that ended well; `values` and `folders` have the same order
     values: tuple[float, ...]
     folders: tuple[str, ...]
-    accuracy: Estimate | None  # of the headline; None where no run ended well
+    accuracy: Estimate | None  # None if no run ended well
     difference: Difference | None  # None for the baseline
     columns: dict[str, Estimate]
-    seconds: float | None  # of training, the mean of a run
-    flops: float | None  # of training, the mean of a run
+    seconds: float | None  # of training, mean over runs
+    flops: float | None  # of training, mean over runs
     published: float | None = None
     two_level: Estimate | None = None
     two_level_difference: Difference | None = None
@@ -68,21 +65,22 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    headline: str  # what `accuracy` is
+    headline: str  # label of `accuracy`
     dataset: str
-    baseline: str | None  # the row that the others are compared with
+    baseline: str | None  # name of the row that the others are compared with
     paired: bool  # whether the differences are taken seed by seed
-    rows: tuple[TableRow, ...]  # the best first
-    columns: dict[str, str]  # what the columns on demand are, by name
+    rows: tuple[TableRow, ...]  # best first
+    columns: dict[str, str]  # labels of the columns on demand, by name
     detectable: Detectable | None
-    left_out: tuple[tuple[str, str], ...]  # records that no row counts, and why
-    notes: tuple[str, ...] = ()  # what a reader must know
+    left_out: tuple[tuple[str, str], ...]  # records that are not counted, and the reasons
+    notes: tuple[str, ...] = ()  # shown below
 
 
 def estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean of runs; None of no run."""
+    """The mean of runs, or None if there are none."""
     return Estimate(len(values), *map(plain, statistics.student(values))) if len(values) else None
 
 
 def plain(number: float) -> float | None:
+    """A number, or None for nan."""
     return None if np.isnan(number) else float(number)

@@ -1,4 +1,4 @@
-"""What a reader of a table must know beside its numbers, in sentences."""
+"""The notes below a table: the meaning of its numbers, and what limits them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,17 +7,18 @@ from .table import Table, TableRow
 
 
 def notes(table: Table, runs: Sequence[RunRecord], published: Mapping[str, float]) -> tuple[str, ...]:
-    """The notes of a table over `runs`, those that ended well."""
-    told = [_numbers(table), *_differences(table), *_columns(table), *_runs(table, runs)]
+    """The notes of a table over these runs, all of which ended well."""
+    found = [_numbers(table), *_differences(table), *_columns(table), *_runs(table, runs)]
     if lost := [name for name in published if name not in {row.name for row in table.rows}]:
-        told.append(f"Published values without a row here: {', '.join(lost)}.")
-    return tuple(told)
+        found.append(f"Published values without a row here: {', '.join(lost)}.")
+    return tuple(found)
 
 
 def _numbers(table: Table) -> str:
-    ends = "the last epoch's" if "last epoch" in table.headline else "interpolated between evaluated epochs"
+    last = "last epoch" in table.headline
+    epoch = "that of the last epoch" if last else "interpolated between evaluated epochs"
     return (
-        f"Mean ± standard deviation over n seeds, with Student's 95 % interval; the accuracy is {ends}. "
+        f"Mean ± standard deviation over n seeds, with Student's 95 % interval; the accuracy is {epoch}. "
         "A single run has no interval."
     )
 
@@ -26,50 +27,50 @@ def _differences(table: Table) -> list[str]:
     if table.baseline is None:
         return []
     test = (
-        "taken seed by seed, on the seeds that both have (Student's test of paired differences)"
+        "by Student's paired test, on the seeds that both have"
         if table.paired
-        else "by Welch's test, which allows for unequal spreads"
+        else "by Welch's test, which allows unequal variances"
     )
-    told = [
-        f"Differences to {table.baseline} with their 95 % interval {test}; each interval is of its row "
-        "alone, p is adjusted for all tested rows by Holm's procedure. An interval that holds 0 shows no "
+    found = [
+        f"Differences to {table.baseline} with their 95 % interval {test}. Each interval is for its row "
+        "alone; p is adjusted for all tested rows by Holm's procedure. An interval that contains 0 shows no "
         "detectable difference, which does not mean that there is none."
     ]
-    if found := table.detectable:
-        one_of = f" by itself, or {found.among:.2f} as one of {found.rows} rows" if found.rows > 1 else ""
-        told.append(
-            f"Minimal detectable effect: with {found.n} runs against {found.baseline_n}, whose standard "
-            f"deviation is {found.sd:.2f} (pooled), Welch's test finds a true difference in 80 % of the "
-            f"cases where it is {found.alone:.2f} points{one_of}."
+    if effect := table.detectable:
+        one_of = f" alone, or {effect.among:.2f} as one of {effect.rows} rows" if effect.rows > 1 else ""
+        found.append(
+            f"Minimal detectable effect: with {effect.n} runs against {effect.baseline_n} and a pooled "
+            f"standard deviation of {effect.sd:.2f}, Welch's test has 80 % power for a true difference of "
+            f"{effect.alone:.2f} points{one_of}."
         )
-    return told
+    return found
 
 
 def _columns(table: Table) -> list[str]:
-    told = []
+    found = []
     if "best" in table.columns and "test set" in table.columns["best"]:
-        told.append(
-            "The best epoch was chosen on the test set itself, so its accuracy is too good: no estimate of "
-            "what new images would give."
+        found.append(
+            "The best epoch was chosen on the test set itself, so its accuracy is biased upwards: it does "
+            "not estimate the accuracy on new images."
         )
     if "PFLOP" in table.headline:
-        told.append(
-            "At equal compute a longer training is judged on its way, before its schedule has annealed: a "
-            "run planned for this budget would do better."
+        found.append(
+            "At equal compute a longer training is measured before its schedule has annealed: a run planned "
+            "for this budget would do better."
         )
-    return told
+    return found
 
 
 def _runs(table: Table, runs: Sequence[RunRecord]) -> list[str]:
-    told = []
+    found = []
     if partly := [f"{row.name} ({status_text(row)})" for row in table.rows if set(row.status) - {"ok"}]:
-        told.append(f"The mean is over the runs that ended well only: {'; '.join(partly)}.")
-    for what, key in (("code", "code"), ("device", "device")):
+        found.append(f"The mean is only over the runs that ended well: {'; '.join(partly)}.")
+    for key in ("code", "device"):
         seen = sorted({str(run.result["environment"].get(key)) for run in runs})
         if len(seen) > 1:
-            costs = "; seconds of one are not those of the other" if key == "device" else ""
-            told.append(f"Runs of more than one {what}: {', '.join(seen)}{costs}.")
-    return told
+            costs = "; their seconds do not compare" if key == "device" else ""
+            found.append(f"Runs of more than one {key}: {', '.join(seen)}{costs}.")
+    return found
 
 
 def status_text(row: TableRow) -> str:

@@ -29,16 +29,16 @@ def results_page(
     """The page of these records.
 
     Args:
-        baseline: the row that the others are compared with, in each data set that has it.
+        baseline: the row that the others are compared with, in each data set that contains it.
         paired: whether the differences are taken seed by seed.
     Raises:
-        BadInput: no data set has it.
+        BadInput: no data set contains it.
     """
     content = gather(records, baseline, paired)
     style = _files(STYLES)
     script = f'(() => {{\n"use strict";\n{_files(SCRIPTS)}\n}})();'
     parts = {
-        # Nothing is loaded, and no other script runs, whatever may stand in a record.
+        # Nothing is loaded, and no other script runs, whatever a record contains.
         "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
         "title": join(title),
         "style": style,
@@ -60,7 +60,7 @@ def results_page(
 
 
 def _filter(label: str, name: str, values: list[str]) -> Markup:
-    """A choice of one of the values; hidden where there is nothing to choose from."""
+    """A selector for one of the values; hidden if there are fewer than two."""
     options = (tag("option", value, value=place) for place, value in enumerate(values))
     select = tag("select", tag("option", "any", value=""), *options, name=name)
     return tag("label", f"{label} ", select, hidden=len(values) < 2)
@@ -75,6 +75,6 @@ def _hash(text: str) -> str:
 
 
 def _json(content: object) -> str:
-    """JSON that can stand in a script element: `<` would let a text in it end the element."""
+    """JSON for a script element, which a `<` in a text could end."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,4 +1,4 @@
-"""What the page is made of: a table for each data set, and beside each row the records of its runs."""
+"""The content of the page: a table for each data set, with the records of the runs of each row."""
 
 import os
 from collections import Counter
@@ -24,7 +24,7 @@ class Setting:
 
     @property
     def text(self) -> str:
-        """What the search looks through, in small letters."""
+        """The text that is searched, in lower case."""
         settings = [f"{key}={value}" for key, value in self.runs[0].settings.items()]
         folders = [str(run.folder) for run in self.runs]
         return " ".join([self.row.name, self.row.setting, self.dataset, *settings, *folders]).lower()
@@ -33,9 +33,9 @@ class Setting:
 @dataclass(frozen=True)
 class Content:
     tables: Sequence[Table]  # one for each data set
-    settings: Sequence[Setting]  # of all the tables, the best first
-    left_out: Sequence[tuple[str, str]]  # a record that is in no mean, and why
-    refused: Sequence[str]  # why a data set is without comparisons that were asked for
+    settings: Sequence[Setting]  # of all tables, best first
+    left_out: Sequence[tuple[str, str]]  # a record that is in no mean, and the reason
+    refused: Sequence[str]  # reasons why a data set has no comparison with the baseline
 
     @cached_property
     def runs(self) -> list[RunRecord]:
@@ -59,7 +59,7 @@ class Content:
 
     @cached_property
     def tricks(self) -> list[tuple[str, str | None]]:
-        """In what the settings differ: a trick, as `augment.cutout`, or a choice with its value."""
+        """The differences between settings: a trick, as `augment.cutout`, or a choice with its value."""
         cells: dict[str, set[str]] = {}
         for setting in self.settings:
             for name in self._ticked:
@@ -77,14 +77,14 @@ class Content:
 
     @cached_property
     def labels(self) -> list[str]:
-        """What the tricks are called for short."""
+        """Short names of the tricks."""
         short = [value or name.rpartition(".")[2] for name, value in self.tricks]
         seen = Counter(short)
         whole = [f"{name}={value}" if value else name for name, value in self.tricks]
         return [one if seen[one] == 1 else other for one, other in zip(short, whole, strict=True)]
 
     def on(self, setting: Setting) -> dict[int, str]:
-        """The tricks that a setting has: their places in `tricks`, and what to call them, options and all."""
+        """The tricks of a setting: their places in `tricks`, and their names with options."""
         cells = {place: setting.row.ticks.get(name, NONE) for place, (name, _) in enumerate(self.tricks)}
         return {
             place: " ".join([self.labels[place], "" if value else cells[place].removeprefix(TICK)]).strip()
@@ -94,15 +94,15 @@ class Content:
 
     @cached_property
     def names(self) -> dict[Path, str]:
-        """For each run's folder the path from what all have in common: short, and the same on any machine."""
+        """For each run, the path of its folder from the common root: short, and the same on every machine."""
         paths = {run.folder: run.folder.resolve() for run in self.runs}
         common = os.path.commonpath([path.parent.parent for path in paths.values()])
-        # A path may hold bytes that are no text; an address cannot.
+        # A path may contain bytes that are not text; a URL cannot.
         return {folder: readable(os.path.relpath(path, common)) for folder, path in paths.items()}
 
 
 def readable(text: str) -> str:
-    """Without what UTF-8 cannot say, as half a pair of surrogates in a file's name or in JSON."""
+    """Text without characters that UTF-8 cannot encode, such as a lone surrogate from a file name."""
     return text.encode(errors="replace").decode()
 
 
@@ -110,7 +110,7 @@ def gather(records: Records, baseline: str | None, paired: bool) -> Content:
     """The tables of these records.
 
     Args:
-        baseline: the row that others are compared with, in each data set that has it.
+        baseline: the row that others are compared with, in each data set that contains it.
         paired: whether the differences are taken seed by seed.
     Raises:
         BadInput: no record can be used, or no data set has the baseline.
@@ -140,7 +140,7 @@ def gather(records: Records, baseline: str | None, paired: bool) -> Content:
 
 
 def _candidates(runs: Sequence[RunRecord]) -> list[str]:
-    """The tricks, and the choices but for the model, that any of the runs changes."""
+    """The tricks and choices, except the model, that any of the runs changes."""
     keys = {tuple(key.split(".")[:2]) for run in runs for key in run.settings}
     return sorted(".".join(key) for key in keys if len(key) == 2 and _describes(*key))
 
@@ -149,4 +149,4 @@ def _describes(section: str, name: str) -> bool:
     known = SECTIONS.get(section)
     if known is None or not known.is_tricks:
         return known is not None and known.is_choice and name == "name" and section not in ("model", "data")
-    return name in known.registry.names()  # an older version may have had others
+    return name in known.registry.names()  # an older version may have had other tricks

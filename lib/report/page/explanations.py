@@ -1,4 +1,4 @@
-"""What the page says in words: above, what it is of; below, what its numbers mean and what is left out."""
+"""The texts of the page: a summary, the meaning of the numbers, and the records left out."""
 
 from ..text import count
 from .content import Content
@@ -17,19 +17,19 @@ def lead(content: Content) -> Markup:
 def notes(content: Content) -> Markup:
     by_table = [(table, note) for table in content.tables for note in table.notes]
     several = len(content.tables) > 1
-    said = [
-        # What holds for every table stands once.
+    texts = [
+        # A note that applies to every table is shown once.
         *dict.fromkeys(
             note if not several or _everywhere(note, content) else f"On {table.dataset}: {note}"
             for table, note in by_table
         ),
         *content.refused,
-        "Time is of training alone, on the machine that a run's environment names. PFLOP are 10¹⁵ "
-        "floating-point operations of training, a multiplication and its addition being two; older records "
-        "do not count them.",
+        "Time is the training time only, on the machine in the environment of the run. PFLOP are 10¹⁵ "
+        "floating-point operations of training; a multiplication and its addition count as two. Older "
+        "records have none.",
     ]
     return join(
-        tag("h2", "How to read this"), tag("ul", *(tag("li", text) for text in said)), _left_out(content)
+        tag("h2", "How to read this"), tag("ul", *(tag("li", text) for text in texts)), _left_out(content)
     )
 
 

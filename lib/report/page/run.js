@@ -1,4 +1,4 @@
-// One run, in a dialog; the address after # says which, so that a link opens it and Back closes it.
+// One run, in a dialog. The fragment of the URL names it, so that a link opens it and Back closes it.
 
 const dialog = document.getElementById("run");
 
@@ -8,7 +8,7 @@ function wanted() {
   try {
     return location.hash.startsWith("#run=") ? decodeURIComponent(location.hash.slice(5)) : null;
   } catch {
-    return null; // an address cut short in the middle of a letter
+    return null; // a truncated URL
   }
 }
 
@@ -36,7 +36,7 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Without leave to the clipboard, as in a page from a file in some browsers: the old way.
+    // Some browsers deny a page from a file the clipboard: use the old way.
     const field = el("textarea", { class: "unseen" });
     field.value = text;
     dialog.append(field);
@@ -84,7 +84,7 @@ function show(run, id) {
     el("h3", {}, "Curves"),
     curves(...run.curves),
     el("h3", {}, "Command"),
-    run.command ? commandLine(run.command) : el("p", { class: "soft" }, "The record holds none."),
+    run.command ? commandLine(run.command) : el("p", { class: "soft" }, "The record has none."),
     el("h3", {}, "Differs from the defaults"),
     pairsTable(run.settings, "Settings that differ from the defaults"),
     el("details", {}, el("summary", {}, "Whole configuration"), el("pre", {}, run.config ?? "There is no config.yaml.")),
@@ -112,7 +112,7 @@ dialog.addEventListener("close", () => {
   links().find((one) => one.dataset.run === id)?.focus();
 });
 dialog.addEventListener("click", (event) => {
-  if (event.target === dialog) dialog.close(); // beside it, on the darkened page
+  if (event.target === dialog) dialog.close(); // outside of it
 });
 dialog.addEventListener("keydown", (event) => {
   const label = { ArrowLeft: "Previous run", ArrowRight: "Next run" }[event.key];

@@ -30,21 +30,21 @@ def _run(run: RunRecord, setting: Setting) -> dict[str, Any]:
         "folder": str(run.folder),
         "facts": _facts(run),
         "command": f"python {command}" if command else None,
-        "settings": [[key, _told(value)] for key, value in sorted(run.settings.items())],
+        "settings": [[key, _text(value)] for key, value in sorted(run.settings.items())],
         "config": _config(run),
         "environment": [
-            [key, _told(value)] for key, value in (environment | data).items() if key != "command"
+            [key, _text(value)] for key, value in (environment | data).items() if key != "command"
         ],
     }
 
 
 def _facts(run: RunRecord) -> list[list[str]]:
-    """Names and values: the accuracies first, the headline before the others."""
+    """Names and values: accuracies first, the headline before the others."""
     result = run.result
     keys = sorted(
         (key for key in result if key.endswith("_accuracy")), key=lambda key: key != "test_accuracy"
     )
-    facts = [[_words(key), _percent(result[key])] for key in keys]
+    facts = [[_label(key), _percent(result[key])] for key in keys]
     best = _dict(result.get("best"))
     if "accuracy" in best:
         where = f"best epoch ({best.get('epoch')}, {best.get('split', 'test')} set)"
@@ -73,7 +73,7 @@ def _config(run: RunRecord) -> str | None:
         return None
 
 
-def _words(key: str) -> str:
+def _label(key: str) -> str:
     return key.removesuffix("_accuracy").replace("_", " ") + " accuracy"
 
 
@@ -85,9 +85,9 @@ def _with(text: str, unit: str) -> str:
     return text if text == NONE else f"{text} {unit}"
 
 
-def _told(value: object) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_told(one)}" for key, one in value.items())
+        return ", ".join(f"{key} {_text(one)}" for key, one in value.items())
     return value if isinstance(value, str) else NONE if value is None else json.dumps(value)
 
 

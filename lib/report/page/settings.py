@@ -1,4 +1,4 @@
-"""The table of settings: a body for each, whose first row is the setting and whose others are its runs."""
+"""The table of settings: a body for each, with a row for the setting and one for each of its runs."""
 
 from typing import NamedTuple
 from urllib.parse import quote
@@ -10,14 +10,14 @@ from .content import Content, Setting
 from .figures import anchor
 from .markup import Markup, join, tag
 
-MANY = 12  # tricks that stand as columns of ticks; of more than that, each row has the names of its own
+MANY = 12  # tricks shown as columns of ticks; with more, each row lists the names of its own
 
 
 class Column(NamedTuple):
     label: str
     kind: str  # text or number
-    first: str  # the way it is sorted first
-    note: str = ""  # stands small below the label
+    first: str  # initial sort order
+    note: str = ""  # in small print below the label
 
 
 COLUMNS = (
@@ -32,21 +32,21 @@ COLUMNS = (
     Column("PFLOP", "number", "ascending", "a run"),
     Column("status", "text", "ascending"),
 )
-FIRST = "accuracy"  # the table is sorted by it at first
+FIRST = "accuracy"  # initially sorted column
 
 
 def columns(content: Content) -> list[Column]:
-    """Those of which some setting has something to say."""
+    """The columns with a value for any setting."""
     rows = [setting.row for setting in content.settings]
     differences = [row.difference for row in rows if row.difference]
-    told = {
+    used = {
         "tricks": bool(content.tricks),
         "interval": any(row.accuracy and row.accuracy.low is not None for row in rows),
         "difference": bool(differences),
         "p": any(gap.p_holm is not None for gap in differences),
         "PFLOP": any(row.flops is not None for row in rows),
     }
-    return [column for column in COLUMNS if told.get(column.label, True)]
+    return [column for column in COLUMNS if used.get(column.label, True)]
 
 
 def settings_table(content: Content) -> Markup:
@@ -62,8 +62,8 @@ def settings_table(content: Content) -> Markup:
 
 
 def sort_options(content: Content) -> list[Markup]:
-    """What to sort by where the window is too narrow for headings."""
-    told = {"text": ("A to Z", "Z to A"), "number": ("least first", "greatest first")}
+    """Sort orders, for windows too narrow for headings."""
+    orders = {"text": ("A to Z", "Z to A"), "number": ("lowest first", "highest first")}
     return [
         tag(
             "option",
@@ -72,7 +72,7 @@ def sort_options(content: Content) -> list[Markup]:
             selected=column.label == FIRST and way == column.first,
         )
         for place, column in enumerate(columns(content))
-        for way, words in zip(("ascending", "descending"), told[column.kind], strict=True)
+        for way, words in zip(("ascending", "descending"), orders[column.kind], strict=True)
     ]
 
 
@@ -99,7 +99,7 @@ def _body(place: int, setting: Setting, content: Content, shown: list[Column]) -
     row, on = setting.row, content.on(setting)
     mean, gap = row.accuracy, row.difference
     n = mean.n if mean else 0
-    # For each column what it shows and what it is sorted by.
+    # For each column its content and its sort key.
     cells = {
         "setting": (_name(setting, content), row.name),
         "tricks": (_ticks(on, content), ", ".join(on.values())),
@@ -141,7 +141,7 @@ def _run(run: RunRecord, content: Content, shown: list[Column]) -> Markup:
 
 
 def _cell(column: Column, shown: object, key: object = None) -> Markup:
-    """Sorted by `key`; what is None has no value, and stands last."""
+    """Sorted by `key`; cells without one are last."""
     label = column.label
     if isinstance(shown, str) and column.kind == "number":
         shown = with_minus(shown)
@@ -156,13 +156,13 @@ def _name(setting: Setting, content: Content) -> Markup:
     home = tag("span", "baseline", class_="tag") if row.baseline else None
     model = setting.runs[0].result["model"] if len(content.models) > 1 else None
     data = setting.dataset if len(content.datasets) > 1 else None
-    told = " · ".join(filter(None, (model, data)))
-    small = tag("small", told) if told else None
+    details = " · ".join(filter(None, (model, data)))
+    small = tag("small", details) if details else None
     return tag("div", unfold, tag("div", tag("span", row.name, class_="name"), home, small), class_="first")
 
 
 def _ticks(on: dict[int, str], content: Content) -> Markup:
-    """An item for each trick: so they stand below the headings, or where there are none, as names."""
+    """An item for each trick: below the headings or, without headings, with its name."""
     items = (
         tag("li", tag("span", on[place]), class_="on", title=on[place]) if place in on
         else tag("li", class_="off", aria_hidden="true")

@@ -12,7 +12,7 @@ function sortBy(column, direction) {
   const key = (group) => group.rows[0].cells[column].dataset.sort ?? "";
   const compare = (a, b) => {
     const [x, y] = [key(a), key(b)];
-    // What has no value stands last, whichever way the others are sorted.
+    // Rows without a value are last, in either order.
     if (x === "" || y === "") return (x === "") - (y === "");
     return sign * (number ? x - y : x.localeCompare(y, "en", { numeric: true }));
   };
@@ -65,7 +65,7 @@ function filter() {
 }
 
 controls.addEventListener("input", filter);
-controls.addEventListener("reset", () => setTimeout(filter)); // after the fields have been emptied
+controls.addEventListener("reset", () => setTimeout(filter)); // after the fields are cleared
 controls.addEventListener("submit", (event) => event.preventDefault());
 
 function unfold(group, open) {
@@ -77,7 +77,7 @@ const isOpen = (group) => group.querySelector(".unfold").getAttribute("aria-expa
 
 for (const group of groups) {
   group.addEventListener("click", (event) => {
-    if (event.target.closest("a") || String(getSelection())) return; // a link, or text being marked
+    if (event.target.closest("a") || String(getSelection())) return; // a link, or selected text
     const row = event.target.closest("tr");
     if (row === group.rows[0]) unfold(group, !isOpen(group));
     else row.querySelector("a").click();

@@ -1,1 +1,1 @@
-"""Pictures of many runs: a file for each kind, drawn from records, as matplotlib Figures."""
+"""Plots from run records, as matplotlib figures: one module for each kind."""

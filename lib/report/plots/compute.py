@@ -1,4 +1,4 @@
-"""Accuracy against the operations that training took, and which settings none beats in both."""
+"""Accuracy against training compute, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNITS = {18: "EFLOPs, 10¹⁸", 15: "PFLOPs, 10¹⁵", 12: "TFLOPs, 10¹²", 9: "GFLOPs, 10⁹", 6: "MFLOPs, 10⁶"}
-DECADE = 10  # the dearest over the cheapest, from where on the axis is logarithmic
+DECADE = 10  # ratio of the largest to the smallest cost from which the axis is logarithmic
 
 
 def costed(table: Table) -> tuple[list[TableRow], list[LeftOut]]:
-    """The rows whose runs all tell what their training cost, and the others with the reason.
+    """The rows with a known training cost, and the others with the reason.
 
     Raises:
-        BadInput: none does.
+        BadInput: there are none.
     """
     ended_well = [row for row in table.rows if row.accuracy]
     rows = [row for row in ended_well if row.flops]
-    left_out = [(row.name, "its records do not tell train_flops") for row in ended_well if not row.flops]
+    left_out = [(row.name, "its records have no train_flops") for row in ended_well if not row.flops]
     if not rows:
-        raise BadInput("no row tells what its training cost (train_flops in result.json); newer runs do")
+        raise BadInput("no row has a training cost (train_flops in result.json, which newer runs record)")
     return rows, left_out
 
 
 def pareto(rows: list[TableRow]) -> list[TableRow]:
-    """Those that no other beats in mean accuracy at the same cost or less, the cheapest first."""
+    """The rows that no other exceeds in mean accuracy at the same cost or less, the cheapest first."""
     front: list[TableRow] = []
     for row in sorted(rows, key=lambda row: (row.flops, -row.accuracy.mean)):
         if not front or row.accuracy.mean > front[-1].accuracy.mean:
@@ -43,7 +43,7 @@ def pareto(rows: list[TableRow]) -> list[TableRow]:
 
 @styled
 def draw(rows: list[TableRow], title: str = "") -> Figure:
-    """A point for each row, named, and the Pareto front as a staircase."""
+    """A labelled point for each row, and the Pareto front as a staircase."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = sheet(max(4.4, 2 + 0.19 * len(rows)), title)
@@ -52,7 +52,7 @@ def draw(rows: list[TableRow], title: str = "") -> Figure:
     power = max((power for power in UNITS if most >= 10**power), default=6)
     x = {row.setting: row.flops / 10**power for row in rows}
     front = pareto(rows)
-    taken = []  # left, bottom, right and top of all that names should not cover
+    taken = []  # left, bottom, right and top of areas that names should not cover
     for row in rows:
         at, accuracy = x[row.setting], row.accuracy
         colour = PALETTE[0] if row in front else GREY
@@ -81,12 +81,12 @@ def draw(rows: list[TableRow], title: str = "") -> Figure:
 
 
 def caption(rows: list[TableRow]) -> str:
-    """What bars, marks and lines are, and of how many seeds."""
+    """The meaning of bars, marks and lines, and the number of seeds."""
     counts = sorted({len(row.values) for row in rows})
     n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    said = [f"mean of n = {n} seeds"]
+    parts = [f"mean of n = {n} seeds"]
     if any(row.accuracy.low is not None for row in rows):
-        said.append("bar: 95 % interval")
+        parts.append("bar: 95 % interval")
     if any(row.accuracy.low is None for row in rows):
-        said.append("open: too few runs for an interval")
-    return "; ".join([*said, "blue: the Pareto front of the means; multiply and add count as 2 operations"])
+        parts.append("open: too few runs for an interval")
+    return "; ".join([*parts, "blue: the Pareto front of the means; multiply and add count as 2 operations"])

@@ -1,4 +1,4 @@
-"""Names that stand beside what they name, and neither on one another nor on the data."""
+"""Place labels next to lines and points, without covering each other or the data."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-SIZE = 9  # points, of the letters
-HEIGHT = 1.4  # of a line of text, in letters' sizes
-WIDE = 28  # letters, from where on a name goes on below
+SIZE = 9  # points
+HEIGHT = 1.4  # of a line of text, in font sizes
+WIDE = 28  # characters: longer names are wrapped
 
 
 def spread(wanted: list[float], heights: list[float]) -> list[float]:
-    """Places within 0 and 1, as near to the wanted ones as can be without overlap, in the same order.
+    """Places between 0 and 1, as close to the wanted ones as possible without overlap, in the same order.
 
-    Least squares, by pooling neighbours that are in each other's way: a pool is moved as one.
+    Least squares by pooling neighbours that overlap (isotonic regression).
 
     Args:
-        wanted: the middles of the labels, in any order.
-        heights: what each takes up; where they have no room, they stick out on top.
+        wanted: centres of the labels, in any order.
+        heights: of the labels; if there is no room for all, they extend beyond the top.
     """
     order = sorted(range(len(wanted)), key=lambda k: wanted[k])
-    # Less what all the labels below take up, places may be equal but not in the wrong order.
+    # Minus the heights of all labels below, places must not decrease.
     below, offsets = 0.0, []
     for k in order:
         offsets.append(below + heights[k] / 2)
         below += heights[k]
-    pools: list[list[float]] = []  # each the sum of what its labels want, and how many they are
+    pools: list[list[float]] = []  # each the sum of the wanted places, and the number of labels
     for k, offset in zip(order, offsets, strict=True):
         pools.append([wanted[k] - offset, 1])
         while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
@@ -48,14 +48,14 @@ def spread(wanted: list[float], heights: list[float]) -> list[float]:
 
 
 def name_ends(panel: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write names right of a panel, each as high as the line that ends there, as far as there is room.
+    """Write names to the right of a panel, each at the height of the end of its line if there is room.
 
     Args:
         ends: x and y of a line's last point, the name, and the line's colour.
     """
     figure = panel.figure
-    figure.get_layout_engine().execute(figure)  # how high the panel is, is known only then
-    letter = SIZE / 72 * figure.dpi / panel.bbox.height  # in heights of the panel
+    figure.get_layout_engine().execute(figure)  # only now is the height of the panel known
+    letter = SIZE / 72 * figure.dpi / panel.bbox.height  # as a fraction of the height of the panel
     names = [wrapped(name, WIDE) for _, _, name, _ in ends]
     inside = panel.transScale + panel.transLimits
     wanted = [inside.transform((x, y))[1] for x, y, _, _ in ends]
@@ -66,15 +66,15 @@ def name_ends(panel: Axes, ends: list[tuple[float, float, str, str]]) -> None:
 
 
 def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list[tuple[float, ...]]) -> None:
-    """Write names beside their points: each where it covers least, those of the highest points first.
+    """Write names next to points, where they cover as little as possible, those of the highest points first.
 
     Args:
         points: x, y and the name.
-        taken: left, bottom, right and top of what is to be left free: bars of errors, lines.
+        taken: left, bottom, right and top of areas to keep free: error bars, lines.
     """
     figure = panel.figure
     figure.get_layout_engine().execute(figure)
-    scale = figure.dpi / 72  # pixels a point
+    scale = figure.dpi / 72  # pixels per point
     bars = []
     for one, other in ((box[:2], box[2:]) for box in taken):
         (left, bottom), (right, top) = panel.transData.transform([one, other])
@@ -89,7 +89,7 @@ def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list
         at = panel.transData.transform((x, y))
         best = None
         for steps, side in product(range(40), (1, -1)):
-            # Right and left of the point, then ever further up and down.
+            # Right and left of the point, then further and further up and down.
             rise = (steps + 1) // 2 * (1 if steps % 2 else -1) * SIZE * 0.6 * scale
             for push in (9, 20):
                 left = at[0] + side * push * scale - (wide if side < 0 else 0)
@@ -109,20 +109,20 @@ def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list
 def _lead(
     panel: Axes, point: tuple[float, float], name: tuple[float, float], where: str, colour: str
 ) -> None:
-    """A thin line from a name to its point."""
+    """Draw a thin line from a name to its point."""
     style = {"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3, "patchA": None}
     panel.annotate("", point, xytext=name, textcoords=where, annotation_clip=False, arrowprops=style)
 
 
 def _shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """The area of two boxes (left, bottom, right, top) that both cover."""
+    """The area of the overlap of two boxes (left, bottom, right, top)."""
     wide = min(one[2], other[2]) - max(one[0], other[0])
     high = min(one[3], other[3]) - max(one[1], other[1])
     return max(0.0, wide) * max(0.0, high)
 
 
 def _outside(place: tuple[float, ...], box: Bbox) -> float:
-    """How far a label reaches over the sides of a panel."""
+    """The cost of a label that extends beyond the panel."""
     left, bottom, right, top = place
     return 1000 * sum(
         max(0.0, over) for over in (box.x0 - left, box.y0 - bottom, right - box.x1, top - box.y1)

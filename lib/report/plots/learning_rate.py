@@ -1,4 +1,4 @@
-"""The learning rate over the epochs; settings with the same one share a line."""
+"""The learning rate over the epochs; settings with the same schedule share a line."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from .lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, grid_rows
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-RATE = "learning rate"
+LABEL = "learning rate"
 
 
 @styled
 def draw(settings: Settings, title: str = "") -> Figure:
-    """A line for each course that the rate takes."""
-    lines = courses(settings)
+    """A line for each schedule."""
+    lines = schedules(settings)
     if len(lines) <= TOGETHER:
-        # Nearly all end at zero, so what stands at their ends would tell nothing apart.
+        # Nearly all end at zero, so names at their ends would overlap: use a legend.
         names = [folded(line.name, 110) for line in lines]
         above = 0.2 * sum(1 + name.count("\n") for name in names)
         figure = sheet(3.2 + above, title)
         panel = figure.subplots()
-        draw_together(panel, lines, RATE, named=False)
+        draw_together(panel, lines, LABEL, named=False)
         panel.set_ylim(bottom=0)
         figure.legend(panel.lines, names, loc="outside upper left", frameon=False)
     else:
         figure = sheet(0.6 + HEIGHT * grid_rows(lines), title)
-        draw_apart(figure, lines, RATE)
+        draw_apart(figure, lines, LABEL)
     footnote(figure, "at the last step of each epoch")
     return figure
 
 
-def courses(settings: Settings) -> list[Line]:
-    """The different courses, each under the names of all settings that take it."""
-    # Of an interrupted run there is less; the first that came furthest shows all.
+def schedules(settings: Settings) -> list[Line]:
+    """The different schedules, with the names of all settings that use each."""
+    # An interrupted run shows less; use the first of the longest runs.
     longest = {name: max(runs, key=lambda run: len(run.epochs)) for name, runs in settings.items()}
     named: dict[tuple, list[str]] = {}
     for name, run in longest.items():
