@@ -15,8 +15,8 @@ docs/library.md has an example of every kind. Nothing here imports torch until i
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .core import registry  # not its `models`: the package lib/models would take that name
 from .core.errors import BadInput
-from .core.registry import models
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,14 +48,14 @@ def create_model(
         BadInput: there is no such model; the message holds the nearest names.
         ValueError: an option has a value out of its bounds.
     """
-    return models[name].build(
+    return registry.models[name].build(
         num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options
     )
 
 
 def list_models(pattern: str = "*") -> list[str]:
     """The names of the models that match a shell pattern, such as `wrn*`."""
-    return [entry.name for entry in models.entries(pattern)]
+    return [entry.name for entry in registry.models.entries(pattern)]
 
 
 def __getattr__(name: str) -> Any:
