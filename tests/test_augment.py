@@ -53,7 +53,7 @@ def test_the_input_batch_is_not_modified(name):
     before = copy.deepcopy(batch)
     out = build(name).apply(batch, Rng(0, name))
     assert same(batch, before)
-    # What comes out may share memory with what came in only where it is the very same.
+    # The output may use the memory of the input only where it equals it.
     assert out.x.data_ptr() != batch.x.data_ptr() or torch.equal(out.x, before.x)
 
 
@@ -85,7 +85,7 @@ def test_equal_images_of_a_batch_are_augmented_differently(name):
 
 @pytest.mark.parametrize("name", MIXES)
 def test_a_mix_draws_its_weights_once_per_batch(name):
-    # Every image a class of its own: rows with all their partners distinct hold the same weights.
+    # One class per image: rows whose partners are all distinct hold the same weights.
     batch = batch_of(torch.zeros(64, 3, 32, 32), torch.eye(64))
     for seed in range(10):
         weights = build(name).apply(batch, Rng(seed, name)).y.sort(descending=True).values

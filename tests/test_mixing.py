@@ -27,7 +27,7 @@ either = pytest.mark.parametrize("per_sample", [False, True])
 
 
 def mixed_weights(name: str, per_sample: bool, **options) -> list[Tensor]:
-    """The weights of the labels in many mixed images, each image a class of its own."""
+    """The weights of the labels in many mixed images, with one class per image."""
     count, seeds = (64, 20) if per_sample else (24, 500)
     batch = batch_of(torch.zeros(count, 1, SIDE, SIDE), torch.eye(count))
     mix = build(name, per_sample=per_sample, **options)
@@ -245,8 +245,8 @@ def test_the_label_of_cutmix_is_the_clipped_area_of_the_box():
     x = torch.arange(8.0)[:, None, None, None].expand(8, 1, 20, 12)
     for seed in range(50):
         out = build("cutmix").apply(batch_of(x, torch.eye(8)), Rng(seed, "cutmix"))
-        shares = torch.stack([(out.x == image).float().mean((1, 2, 3)) for image in range(8)], 1)
-        torch.testing.assert_close(out.y, shares)
+        fractions = torch.stack([(out.x == image).float().mean((1, 2, 3)) for image in range(8)], 1)
+        torch.testing.assert_close(out.y, fractions)
 
 
 def test_ricap_patches_four_crops_whose_areas_are_their_weights():
@@ -256,8 +256,8 @@ def test_ricap_patches_four_crops_whose_areas_are_their_weights():
     for seed in range(400):
         out = build("ricap").apply(batch_of(x.double(), torch.eye(8).double()), Rng(seed, "ricap"))
         source = out.x[:, 0].long() // 1000
-        shares = F.one_hot(source, 8).double().mean((1, 2))
-        torch.testing.assert_close(out.y, shares)
+        fractions = F.one_hot(source, 8).double().mean((1, 2))
+        torch.testing.assert_close(out.y, fractions)
         # Within a patch the place in the source moves with the place in the image.
         place = out.x[:, 0].long() % 1000
         moved = torch.stack([place // W - torch.arange(H)[:, None], place % W - torch.arange(W)])
@@ -270,9 +270,9 @@ def test_ricap_patches_four_crops_whose_areas_are_their_weights():
     for found, size in ((rows, H), (columns, W)):
         # Rounding puts a seam at pixel n for n - 0.5 to n + 0.5; one at either side of the image is not seen.
         edges = np.array([0.5, *np.arange(size / 4, size, size / 4) + 0.5, size - 0.5])
-        shares = np.diff(stats.beta(0.3, 0.3).cdf(edges / size))
+        probs = np.diff(stats.beta(0.3, 0.3).cdf(edges / size))
         counts = np.histogram([seam for seam in found if seam], edges)[0]
-        expected = [*shares, 1 - shares.sum()]
+        expected = [*probs, 1 - probs.sum()]
         assert stats.chisquare([*counts, found.count(0)], np.array(expected) * len(found)).pvalue > 1e-3
 
 

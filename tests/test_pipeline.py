@@ -6,7 +6,6 @@ from itertools import permutations
 
 import pytest
 import torch
-from scipy import stats
 
 from lib.augment.pipeline import Mix, Normalize, Step, pipeline
 from lib.config.cli import parse
@@ -15,6 +14,7 @@ from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from tests.helpers.batches import batch_of, build, example, images, names_of, same
+from tests.helpers.distributions import fits, has_fraction
 
 ALL = augmentations.names()
 MIXES = names_of(Stage.MIX)
@@ -95,23 +95,22 @@ class Marked(Mix):
 
 
 @pytest.mark.parametrize(
-    ("probs", "shares"),
+    ("probs", "expected"),
     [
-        ((0.3, 0.2), (0.5, 0.3, 0.2)),  # the first share is that of the batches left as they are
+        ((0.3, 0.2), (0.5, 0.3, 0.2)),  # the first is the fraction of unmixed batches
         ((1.0, 0.5), (0.0, 2 / 3, 1 / 3)),
         ((1.0, 1.0, 1.0), (0.0, 1 / 3, 1 / 3, 1 / 3)),
         ((0.25,), (0.75, 0.25)),
         ((1.0,), (0.0, 1.0)),
     ],
 )
-def test_mixes_are_drawn_with_their_probabilities_or_as_weights_if_these_exceed_one(probs, shares):
+def test_mixes_are_drawn_with_their_probabilities_or_as_weights_if_these_exceed_one(probs, expected):
     steps = [Step(f"m{mark}", Stage.MIX, Marked(mark, prob)) for mark, prob in enumerate(probs, start=1)]
     prepare, batch = pipeline(steps), batch_of(torch.zeros(1, 1, 1, 1))
     drawn = Counter(int(prepare(batch, Rng(seed)).x) for seed in range(3000))
-    assert set(drawn) == {mark for mark, share in enumerate(shares) if share}
-    expected = [3000 * share for share in shares if share]
-    counts = [drawn[mark] for mark, share in enumerate(shares) if share]
-    assert len(counts) == 1 or stats.chisquare(counts, expected).pvalue > 1e-3
+    assert set(drawn) == {mark for mark, fraction in enumerate(expected) if fraction}
+    counts = [drawn[mark] for mark, fraction in enumerate(expected) if fraction]
+    assert fits(counts, [fraction for fraction in expected if fraction])
 
 
 def test_a_pipeline_without_augmentations_is_the_identity():
@@ -162,7 +161,7 @@ def test_an_inactive_mix_is_not_drawn_and_does_not_change_the_probability_of_oth
     assert drawn(9)[0] == 0
     nothing, first, second = drawn(10)
     assert first == 0
-    assert stats.binomtest(second, nothing + second, 0.5).pvalue > 1e-3
+    assert has_fraction(second, nothing + second, 0.5)
 
 
 @pytest.mark.parametrize(

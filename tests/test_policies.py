@@ -45,9 +45,9 @@ def test_the_25_pairs_of_autoaugment_are_those_of_torchvision(which):
     pairs = theirs.AutoAugment()._get_policies(theirs.AutoAugmentPolicy(which))
     assert len(number) == len(pairs) == 25
     for i, pair in enumerate(pairs):
-        for k, (operation, share, magnitude) in enumerate(pair):
+        for k, (operation, p, magnitude) in enumerate(pair):
             assert NAMES[number[i, k]] == torchvisions(operation)
-            assert prob[i, k] == share
+            assert prob[i, k] == p
             assert level[i, k] == (magnitude or 0)
 
 
@@ -141,11 +141,11 @@ def test_pairs_are_equally_likely_and_operations_have_their_probabilities_and_si
     number, prob, _ = autoaugment._table(which, "paper")
     expected: Counter[tuple[int, int]] = Counter()
     for first, second, p, q in torch.cat((number, prob), 1).tolist():
-        for one, share in ((first, p), (0, 1 - p)):
-            for other, of_it in ((second, q), (0, 1 - q)):
-                expected[int(one), int(other)] += share * of_it / 25
+        for one, of_one in ((first, p), (0, 1 - p)):
+            for other, of_other in ((second, q), (0, 1 - q)):
+                expected[int(one), int(other)] += of_one * of_other / 25
     found = Counter(map(tuple, drawn.operation.tolist()))
-    likely = [key for key, share in expected.items() if share > 0]
+    likely = [key for key, fraction in expected.items() if fraction > 0]
     assert set(found) <= set(likely)
     assert fits([found[key] for key in likely], [expected[key] for key in likely])
     for name, (*_, signed) in autoaugment.PAPER.items():
@@ -179,8 +179,8 @@ def test_the_strengths_of_trivialaugment_are_equally_likely_and_go_both_ways():
     degrees = drawn.magnitude[drawn.operation == NUMBER["rotate"]]
     steps = Counter((degrees / 135 * 30).round().int().tolist())
     assert set(steps) == set(range(-30, 31))
-    shares = [(2 if step == 0 else 1) / 62 for step in sorted(steps)]
-    assert fits([steps[step] for step in sorted(steps)], shares)
+    probs = [(2 if step == 0 else 1) / 62 for step in sorted(steps)]
+    assert fits([steps[step] for step in sorted(steps)], probs)
 
 
 def test_pairs_of_fast_autoaugment_are_equally_likely_and_applied_with_their_probabilities():
@@ -231,7 +231,7 @@ def by_hand(image: Image.Image, name: str, m: float, place: list[float] | None, 
         return getattr(ImageEnhance, name.capitalize())(image).enhance(m)
     if name == "cut_square":
         side = m * W
-        left, top = (int(max(0, share * size - side / 2)) for share, size in ((place[1], W), (place[0], H)))
+        left, top = (int(max(0, centre * size - side / 2)) for centre, size in ((place[1], W), (place[0], H)))
         image = image.copy()
         ImageDraw.Draw(image).rectangle((left, top, int(left + side), int(top + side)), grey)
         return image

@@ -24,7 +24,7 @@ Border = Literal["zero", "reflect"]
 @dataclass(frozen=True)
 class Crop(Augmentation):
     padding: Count = 4  # pixels added on every side before the crop
-    mode: Border = "zero"  # what they hold: black, or the mirrored border
+    mode: Border = "zero"  # their pixels: black, or the mirrored border
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         return batch.replace(x=shifted(batch.x, self.padding, self.mode, rng))

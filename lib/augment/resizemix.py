@@ -1,4 +1,4 @@
-"""ResizeMix (Qin et al. 2020, arXiv:2012.11101, section 3): paste another image, whole but smaller."""
+"""ResizeMix (Qin et al. 2020, arXiv:2012.11101): paste another image, whole but smaller."""
 
 from dataclasses import dataclass
 

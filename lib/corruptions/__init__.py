@@ -1,6 +1,6 @@
 """Corruptions of test images, to measure robustness.
 
-The fifteen of Hendrycks & Dietterich 2019 (arXiv:1903.12261, section 3), each in five severities, with the
+The fifteen of Hendrycks & Dietterich 2019 (arXiv:1903.12261), each in five severities, with the
 parameters of CIFAR-10-C. They are computed on the device from a seed, so they have the style of CIFAR-10-C
 and not its pixels. Frost is a procedural texture instead of photographs, and values are rounded, where
 CIFAR-10-C truncates them.

@@ -13,6 +13,8 @@ def is_uniform(values, low: float = 0, high: float = 1) -> bool:
 def fits(counts, probabilities) -> bool:
     """Whether counts agree with the probabilities of their categories."""
     total = sum(counts)
+    if len(counts) == 1:  # nothing is left to vary
+        return list(probabilities) == [1]
     return stats.chisquare(counts, [total * p for p in probabilities]).pvalue > LEVEL
 
 

@@ -20,7 +20,7 @@ def crops(image: np.ndarray, padding: int, mode: str) -> dict[bytes, tuple[int, 
 
 
 def cutouts(height: int, width: int, size: int) -> dict[bytes, list[tuple[int, int]]]:
-    """What may stay of an image of ones, with the centres of the square that leave it."""
+    """Every image of ones after cutout, with the centres of the square that make it."""
     found: dict[bytes, list[tuple[int, int]]] = {}
     for row in range(height):
         for column in range(width):
@@ -81,12 +81,12 @@ def moving_average(start: float, values: list[float], decay: float, warmup: bool
 
 
 def resizemix_weight(draw: np.random.Generator, side: int, low: float, high: float) -> float:
-    """The weight of an image's own label after Qin et al. 2020, section 3: 1 - tau^2, in whole pixels."""
+    """The weight of an image's own label after Qin et al. 2020: 1 - tau^2, in whole pixels."""
     return 1 - (round(side * draw.uniform(low, high)) / side) ** 2
 
 
 def crop_paste_weight(draw: np.random.Generator, side: int, alpha: float) -> float:
-    """The weight of an image's own label beside a whole box of the drawn area, in whole pixels."""
+    """The weight of an image's own label if a box of the drawn area, in whole pixels, is not clipped."""
     return 1 - (round(side * math.sqrt(1 - draw.beta(alpha, alpha))) / side) ** 2
 
 
