@@ -1,6 +1,6 @@
-"""`python -m scripts.keep RUNS FOLDER`: copy the records of complete runs, without checkpoints and pictures.
+"""`python -m scripts.keep RUNS FOLDER`: copy the records of complete runs, without checkpoints and figures.
 
-What lies below RUNS lies in the same place below FOLDER; docs/records.md tells what a record is.
+FOLDER gets the same structure as RUNS; docs/records.md describes records.
 """
 
 import argparse
@@ -18,7 +18,7 @@ FILES = ("config.yaml", "config_diff.yaml", "metrics.jsonl", "result.json")
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, help="a folder with runs")
-    parser.add_argument("folder", type=Path, help="where their records are kept")
+    parser.add_argument("folder", type=Path, help="destination of the records")
     options = parser.parse_args(argv)
     return exit_code(keep, options.runs, options.folder)
 
@@ -30,9 +30,9 @@ def keep(runs: Path, folder: Path) -> None:
     complete = [run for run in records.runs if run.status in COMPLETE]
     for run in complete:
         target = folder / run.folder.relative_to(runs)
-        theirs = target / "result.json"
-        if theirs.exists() and theirs.read_bytes() != (run.folder / "result.json").read_bytes():
-            raise BadInput(f"{target} holds the record of another run; give another folder or move it away")
+        existing = target / "result.json"
+        if existing.exists() and existing.read_bytes() != (run.folder / "result.json").read_bytes():
+            raise BadInput(f"{target} contains another run; give another folder or move it away")
     for run in complete:
         target = folder / run.folder.relative_to(runs)
         target.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""`python -m scripts.page FOLDER... -o page/`: the runs below the folders as a page for any browser.
+"""`python -m scripts.page FOLDER... -o page/`: a page of the runs below folders, for any browser.
 
 The page is one file, `index.html`, and needs no network and no server.
 """
@@ -17,14 +17,14 @@ def main(argv: list[str]) -> int:
         "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("page"), help="folder of the page")
-    parser.add_argument("--baseline", metavar="ROW", help="the setting that the others are compared with")
+    parser.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
     parser.add_argument("--paired", action="store_true", help="take the differences seed by seed")
-    parser.add_argument("--title", default="Results", help="stands above the page")
+    parser.add_argument("--title", default="Results", help="title of the page")
     return exit_code(_write, parser.parse_args(argv))
 
 
 def _write(options: argparse.Namespace) -> None:
-    # What makes the page takes seconds to import, which `--help` should not.
+    # Imported late: this takes a second, which `--help` does not need.
     from lib.report.page import results_page
     from lib.report.records import read_records
     from lib.report.text import count

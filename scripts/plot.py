@@ -1,7 +1,7 @@
-"""`python -m scripts.plot KIND FOLDER...`: a picture of the runs below folders, from their records.
+"""`python -m scripts.plot KIND FOLDER...`: a plot of the runs below folders, from their records.
 
-A setting is a row of `scripts.table`, over its seeds, and has the same numbers here. What is left out is
-told. The same records give the same file, byte by byte.
+A setting is a row of `scripts.table` and has the same numbers. Records left out are printed. The same records
+give the same bytes.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from typing import Any
 from lib.core.errors import BadInput, exit_code
 from lib.core.files import write_atomic
 
-Drawn = tuple[Any, list[tuple[str, str]]]  # a figure, and what was left out of it, with reasons
+Drawn = tuple[Any, list[tuple[str, str]]]  # a figure, and what was left out with the reasons
 
 
 def main(argv: list[str]) -> int:
@@ -28,12 +28,12 @@ def main(argv: list[str]) -> int:
         kind.add_argument(
             "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
         )
-        kind.add_argument("-o", "--output", type=Path, help=f"a .png or .svg; {name}.png if not given")
-        kind.add_argument("--title", default="", help="stands above the picture")
+        kind.add_argument("-o", "--output", type=Path, help=f"a .png or .svg; default: {name}.png")
+        kind.add_argument("--title", default="", help="title of the figure")
         if draw in COMPARED:
             kind.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
         if draw is forest:
-            kind.add_argument("--paired", action="store_true", help="differences seed by seed")
+            kind.add_argument("--paired", action="store_true", help="take differences seed by seed")
     return exit_code(_plot, parser.parse_args(argv))
 
 
@@ -46,13 +46,13 @@ def _plot(options: argparse.Namespace) -> None:
         raise BadInput(f"--output must end in {' or '.join(f'.{f}' for f in FORMATS)}, got {str(output)!r}")
     figure, left_out = KINDS[options.kind](options)
     write_atomic(output, encode(figure, form))
-    for what, why in left_out:
-        print(f"left out: {what}: {why}")
-    print(f"picture: {output}")
+    for name, why in left_out:
+        print(f"left out: {name}: {why}")
+    print(f"figure: {output}")
 
 
 def curves(options: argparse.Namespace) -> Drawn:
-    """training loss and test accuracy over the epochs; a line a setting, with a band over its seeds"""
+    """training loss and test accuracy over the epochs, with a band over the seeds"""
     from lib.report.plots import curves
     from lib.report.plots.epochs import settings_of
     from lib.report.records import read_records
@@ -77,7 +77,7 @@ def forest(options: argparse.Namespace) -> Drawn:
 
 
 def compute(options: argparse.Namespace) -> Drawn:
-    """accuracy against the operations of training, with the Pareto front"""
+    """accuracy against training compute, with the Pareto front"""
     from lib.report.plots import compute
     from lib.report.records import read_records
     from lib.report.summarise import summarise
@@ -98,14 +98,14 @@ def rate(options: argparse.Namespace) -> Drawn:
 
 
 def confusion(options: argparse.Namespace) -> Drawn:
-    """which classes one run takes for which, from its predictions.npz"""
+    """confusion matrix of one run, from its predictions.npz"""
     from lib.report.plots import confusion
     from lib.report.records import read_records
 
     runs = read_records(options.folders).runs
     if len(runs) > 1:
-        held = ", ".join(str(run.folder) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")
-        raise BadInput(f"confusion is of one run, but these are {len(runs)}: {held}; give the folder of one")
+        found = ", ".join(str(run.folder) for run in runs[:3]) + (", ..." if len(runs) > 3 else "")
+        raise BadInput(f"confusion needs one run, but there are {len(runs)}: {found}; give the folder of one")
     return confusion.draw(runs[0], options.title), []
 
 

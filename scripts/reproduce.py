@@ -1,7 +1,7 @@
-"""`python -m scripts.reproduce TABLE [FOLDER...]`: published numbers beside those of our runs, and a verdict.
+"""`python -m scripts.reproduce TABLE [FOLDER...]`: compare published numbers with our runs.
 
-What agrees and what differs is decided as `lib/report/reproduce.py` says. A row marked with * has a published
-number that is no clean measurement of its setting; why stands below the table.
+`lib/report/reproduce.py` describes the test. The published number of a row marked with * does not measure its
+setting; the reason follows the table.
 """
 
 import argparse
@@ -15,27 +15,27 @@ from lib.report.published import read_published
 from lib.report.records import RunRecord, read_records
 from lib.report.reproduce import comparison_of, complete_runs, report
 
-USUAL = (Path("runs"), Path("results"))  # where runs lie
+DEFAULT_FOLDERS = (Path("runs"), Path("results"))
 
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("table", help="its name; scripts/run.sh lists them")
-    parser.add_argument("folders", nargs="*", type=Path, help="runs to compare; else runs and results")
-    asked = parser.parse_args(argv)
-    return exit_code(lambda: print(reproduced(asked.table, asked.folders)))
+    parser.add_argument("folders", nargs="*", type=Path, help="runs to compare; default: runs and results")
+    options = parser.parse_args(argv)
+    return exit_code(lambda: print(reproduced(options.table, options.folders)))
 
 
 def reproduced(name: str, folders: Sequence[Path]) -> str:
     """The report on a table.
 
     Raises:
-        BadInput: there is no such grid, nothing has been published of it, or the folders hold no runs.
+        BadInput: there is no such grid, it has no published table, or the folders contain no runs.
     """
     grid, table = find_grid(name), read_published().get(name)
     if table is None:
-        raise BadInput(f"nothing is published of {name}: it is a grid of our own; see scripts.table")
+        raise BadInput(f"there is nothing published for {name}; use scripts.table")
     published = {result.id: result for result in table.rows}
     runs = complete_runs(_runs(folders))
     rows = [
@@ -59,7 +59,7 @@ def _runs(folders: Sequence[Path]) -> list[RunRecord]:
     if folders:
         return read_records(folders).runs
     try:
-        return read_records([folder for folder in USUAL if folder.is_dir()]).runs
+        return read_records([folder for folder in DEFAULT_FOLDERS if folder.is_dir()]).runs
     except BadInput:  # nothing has been run yet
         return []
 

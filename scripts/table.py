@@ -1,7 +1,7 @@
 """`python -m scripts.table FOLDER... --baseline ROW`: a table of the runs below folders, from their records.
 
-A row is a setting over its seeds. Notes of what the numbers are, and of what was left out, stand below; with
-`--format csv` they go to the standard error.
+A row is a setting over its seeds. Notes on the numbers and on records left out follow; with `--format csv`
+they go to standard error.
 """
 
 import argparse
@@ -20,10 +20,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rows", default="", metavar="A,B", help="describe rows by ticks for these settings")
     parser.add_argument("--columns", default="", metavar="A,B", help="more columns: best, ema, tta_flip...")
     parser.add_argument("--format", default="md", help="md, csv, json, latex or html")
-    parser.add_argument("--paired", action="store_true", help="differences seed by seed")
-    parser.add_argument("--two-level", action="store_true", help="intervals over seeds and test images too")
+    parser.add_argument("--paired", action="store_true", help="take differences seed by seed")
+    parser.add_argument("--two-level", action="store_true", help="add intervals over seeds and test images")
     parser.add_argument("--match-compute", action="store_true", help="accuracies at equal training FLOP")
-    parser.add_argument("--published", metavar="TABLE", help="beside those of a table of scripts/run.sh")
+    parser.add_argument("--published", metavar="TABLE", help="compare with a table of scripts/run.sh")
     return exit_code(_table, parser.parse_args(argv))
 
 

@@ -85,7 +85,7 @@ def test_every_kind_draws_the_same_png_and_svg_each_time(kind, runs, tmp_path, c
             assert main([kind, str(folder), *baseline, "-o", str(tmp_path / name)]) == 0
             assert dict(rcParams) == before
         files.append((tmp_path / name).read_bytes())
-    assert capsys.readouterr().out.startswith("picture: ")
+    assert capsys.readouterr().out.startswith("figure: ")
     with Image.open(io.BytesIO(files[0])) as picture:
         assert picture.format == "PNG" and picture.width > 800 and not picture.text
     assert ElementTree.fromstring(files[1]).tag.endswith("svg")
@@ -299,7 +299,7 @@ def test_the_confusion_of_a_run_is_counted_from_its_predictions(runs):
         ("forest runs/none --baseline none", "nothing can be compared with the baseline 'none'"),
         ("curves runs -o p.pdf", "--output must end in .png or .svg, got 'p.pdf'"),
         ("confusion runs/none/seed1", "runs/none/seed1/predictions.npz does not exist"),
-        ("confusion runs", "confusion is of one run, but these are 9"),
+        ("confusion runs", "confusion needs one run, but there are 9"),
         ("compute old", "no row has a training cost (train_flops"),
         ("curves unread", "metrics.jsonl cannot be read (FileNotFoundError)"),
         ("rate unread", "metrics.jsonl cannot be read (FileNotFoundError)"),

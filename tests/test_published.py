@@ -249,7 +249,7 @@ def test_a_table_that_is_not_there_is_refused_with_the_nearest_and_one_of_our_ow
     with pytest.raises(BadInput, match=r"no table 'pprp_aug_gird': did you mean pprp_aug_grid"):
         find_grid("pprp_aug_gird")
     own = next(name for name in grid_names() if name not in TABLES)
-    with pytest.raises(BadInput, match="nothing is published"):
+    with pytest.raises(BadInput, match="nothing published for"):
         reproduced(own, [])
 
 
