@@ -1,6 +1,6 @@
 """A run that is killed, stopped or moved on ends where the run that was left alone ends, bit for bit.
 
-Runs are forked from this process, because importing torch anew takes longer than the whole training.
+Runs are forked from this process, because importing torch again takes longer than the whole training.
 """
 
 import contextlib
@@ -8,12 +8,10 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -22,6 +20,8 @@ import lib.run.fit
 import lib.store.checkpoint
 import train
 from tests.helpers.bits import bits
+from tests.helpers.processes import Patch, at_step, run_train, start_train, wait
+from tests.helpers.resume import learned, metrics_of
 from tests.helpers.runs import TINY
 
 # Everything that has a state or draws random numbers, and an end within an epoch: steps 4, 8 and 10.
@@ -29,54 +29,15 @@ TRICKS = (
     "--epochs 2.5 --sam --mixup --cutout 4 --ema --label-smoothing --accumulate 2 --precision bf16 "
     "--warmup 1 --proxy-model wrn_10_1 --proxy-every 2"
 )
-TIMES = tuple(f"seconds_{part}" for part in ("start", "train", "data", "select", "evaluate"))
-TIMES += ("images_per_second", "peak_memory_mb")
-
-Patch = Callable[[], None]  # done in the child, before it trains
 
 
-def start(line: str, patch: Patch = lambda: None) -> int:
-    """Starts `train.py --config tiny.yaml` with the words of `line`, and gives its process id."""
-    if pid := os.fork():
-        return pid
-    code = 70  # the program itself never ends with it
-    try:
-        sys.stdout = sys.stderr = open("output.txt", "a", buffering=1)  # noqa: SIM115  (until the process ends)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        patch()
-        code = train.main(["--config", "tiny.yaml", *line.split()])
-    finally:
-        os._exit(code)
-
-
-def end(pid: int) -> int:
-    """Waits; gives the exit code, or minus the number of the signal that ended the process."""
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def go(line: str, patch: Patch = lambda: None) -> int:
-    return end(start(line, patch))
-
-
-def at_step(number: int, does: Patch) -> Patch:
-    """Does something when training comes to this step."""
-    step = lib.run.fit.train_step
-
-    def watched(run, n):
-        if n == number:
-            does()
-        return step(run, n)
-
-    return lambda: setattr(lib.run.fit, "train_step", watched)
-
-
-def at_write(name: str, does: Callable[[str], None]) -> Patch:
-    """Does something with the partial file before it is renamed to `name`."""
+def at_write(name: str, action: Callable[[str], None]) -> Patch:
+    """A patch that calls `action` with the partial file before it is renamed to `name`."""
     rename = os.replace
 
     def watched(source, target):
         if Path(target).name == name:
-            does(source)
+            action(source)
         rename(source, target)
 
     return lambda: setattr(os, "replace", watched)
@@ -92,26 +53,8 @@ def die_half_written(partial: str) -> None:
 
 
 def before_checkpoint() -> None:
-    """Die with the metrics of the epoch on disk, and its checkpoint not begun."""
+    """Die after the metrics of the epoch are written, and before its checkpoint."""
     lib.store.checkpoint.save = die
-
-
-def metrics(folder: str) -> list[dict]:
-    rows = [json.loads(line) for line in Path(folder, "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
-
-
-def learned(folder: str) -> dict:
-    """All that a run has learned and measured, the times aside."""
-    state = lib.store.checkpoint.load(Path(folder, "last.pt"))
-    del state["code"]  # it changes when a file is edited while the tests run
-    result = json.loads(Path(folder, "result.json").read_text())
-    del state["config"]["run"], result["config_diff"]["run"]  # where and how, not what
-    for key in ("seconds", "environment", *TIMES):
-        result.pop(key, None)
-    with np.load(Path(folder, "predictions.npz")) as arrays:
-        predictions = dict(arrays)
-    return {"state": bits(state), "result": result, "metrics": metrics(folder), "logits": bits(predictions)}
 
 
 def snapshot(folder: str) -> dict:
@@ -131,9 +74,9 @@ def assert_same(found: dict, expected: dict) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict:
-    """What the run learns that nobody disturbs.
+    """What the run learns without interruption.
 
-    It is trained in this process, so all that training imports is there before the first fork.
+    It is trained in this process, so that everything is imported before the first fork.
     """
     with contextlib.chdir(tmp_path_factory.mktemp("undisturbed")):
         Path("tiny.yaml").write_text(TINY)
@@ -141,14 +84,14 @@ def undisturbed(tmp_path_factory) -> dict:
         return learned("run")
 
 
-def test_a_run_learns_what_is_to_be_compared(undisturbed):
+def test_the_uninterrupted_run_has_everything_that_is_compared(undisturbed):
     assert undisturbed["state"]["step"] == 10
     assert [row["step"] for row in undisturbed["metrics"]] == [4, 8, 10]
     assert {"test_loss", "ema_test_loss", "train_loss", "lr"} <= undisturbed["metrics"][-1].keys()
     assert undisturbed["state"]["averages"]["ema"] != undisturbed["state"]["model"]
 
 
-def test_a_run_killed_at_its_worst_moments_ends_the_same(tiny, undisturbed):
+def test_a_run_killed_at_the_worst_moments_ends_with_the_same_bits(tiny, undisturbed):
     command = f"{TRICKS} --output-dir run"
     for patch, steps, epochs in (
         (at_step(5, die), 4, 1),  # within an epoch
@@ -156,88 +99,88 @@ def test_a_run_killed_at_its_worst_moments_ends_the_same(tiny, undisturbed):
         (before_checkpoint, 4, 2),  # between the metrics and the checkpoint
         (at_write("result.json", die), 10, 3),  # after the last step, before the result
     ):
-        assert go(command, patch) == -signal.SIGKILL, Path("output.txt").read_text()
+        assert run_train(command, patch) == -signal.SIGKILL, Path("output.txt").read_text()
         assert lib.store.checkpoint.load(Path("run/last.pt"))["step"] == steps
-        assert len(metrics("run")) == epochs
-    assert go(command) == 0
+        assert len(metrics_of("run")) == epochs
+    assert run_train(command) == 0
     assert_same(learned("run"), undisturbed)
 
 
 @pytest.mark.slow
-def test_a_run_killed_twenty_times_at_random_ends_the_same(tiny, undisturbed):
+def test_a_run_killed_twenty_times_at_random_ends_with_the_same_bits(tiny, undisturbed):
     moments, kills, run = random.Random(0), 0, 0
     while kills < 20:
         run += 1
         code = None
         while code != 0:
-            began, wait = time.monotonic(), moments.uniform(0.1, 2.0)
-            pid = start(f"{TRICKS} --output-dir run{run}")
-            while time.monotonic() < began + wait and kills < 20:
+            began, pause = time.monotonic(), moments.uniform(0.1, 2.0)
+            pid = start_train(f"{TRICKS} --output-dir run{run}")
+            while time.monotonic() < began + pause and kills < 20:
                 time.sleep(0.001)
             if kills < 20:
                 os.kill(pid, signal.SIGKILL)  # of a child that has ended but was not waited for: no effect
-            code = end(pid)
+            code = wait(pid)
             assert code in (0, -signal.SIGKILL), Path("output.txt").read_text()
             kills += code != 0
         assert_same(learned(f"run{run}"), undisturbed)
 
 
-def test_a_changed_network_resumes_too(tiny):
+def test_a_network_with_surgery_resumes_with_the_same_bits(tiny):
     surgery = "--stochastic-depth --ghost-batchnorm 4 --squeeze-excite --blurpool --weight-standardization"
     command = f"--sam --ema {surgery} --surgery.dropout --init kaiming,zero_gamma --output-dir"
-    assert go(f"{command} whole") == 0
-    assert go(f"{command} run", at_step(5, die)) == -signal.SIGKILL
-    assert go(f"{command} run") == 0
+    assert run_train(f"{command} whole") == 0
+    assert run_train(f"{command} run", at_step(5, die)) == -signal.SIGKILL
+    assert run_train(f"{command} run") == 0
     assert "resuming run at step 4" in Path("run/log.txt").read_text()
     assert_same(learned("run"), learned("whole"))
 
 
-def test_another_seed_learns_something_else(tiny, undisturbed):
+def test_another_seed_gives_other_weights(tiny, undisturbed):
     # Or all the comparisons here would say nothing.
-    assert go(f"{TRICKS} --output-dir run --seed 1") == 0
+    assert run_train(f"{TRICKS} --output-dir run --seed 1") == 0
     assert learned("run")["state"]["model"] != undisturbed["state"]["model"]
 
 
 def test_ctrl_c_leaves_a_folder_that_resumes(tiny, undisturbed):
     command = f"{TRICKS} --output-dir run"
-    assert go(command, at_step(6, lambda: os.kill(os.getpid(), signal.SIGINT))) == 130
+    assert run_train(command, at_step(6, lambda: os.kill(os.getpid(), signal.SIGINT))) == 130
     assert "the same command resumes" in Path("output.txt").read_text()
     assert json.loads(Path("run/result.json").read_text())["status"] == "interrupted"
-    assert go(command) == 0
+    assert run_train(command) == 0
     assert "resuming run at step 4 of 10" in Path("run/log.txt").read_text()
     assert epochs_in_the_log("run") == ["1", "2", "3"]
     assert_same(learned("run"), undisturbed)
 
 
-def test_a_run_without_enough_memory_says_so_and_goes_on_from_its_checkpoint(tiny, undisturbed):
+def test_a_run_that_is_out_of_memory_resumes_from_its_checkpoint(tiny, undisturbed):
     def too_large():
         raise torch.OutOfMemoryError("tried to allocate")
 
     command = f"{TRICKS} --output-dir run"
-    assert go(command, at_step(6, too_large)) == 2
+    assert run_train(command, at_step(6, too_large)) == 2
     assert json.loads(Path("run/result.json").read_text())["status"] == "out of memory"
-    assert go(command) == 0
+    assert run_train(command) == 0
     assert_same(learned("run"), undisturbed)
 
 
-def test_settings_of_how_a_run_is_carried_out_may_change_in_between(tiny, undisturbed):
-    assert go(f"{TRICKS} --output-dir run", at_step(5, die)) == -signal.SIGKILL
+def test_the_folder_and_the_run_settings_may_change_before_resuming(tiny, undisturbed):
+    assert run_train(f"{TRICKS} --output-dir run", at_step(5, die)) == -signal.SIGKILL
     os.rename("run", "moved")
-    assert go(f"{TRICKS} --output-dir moved --save-every 2") == 0
+    assert run_train(f"{TRICKS} --output-dir moved --save-every 2") == 0
     assert "resuming moved at step 4" in Path("moved/log.txt").read_text()
     assert_same(learned("moved"), undisturbed)
 
 
-def test_rare_checkpoints_cost_epochs_and_nothing_else(tiny, undisturbed):
+def test_with_rare_checkpoints_a_killed_run_repeats_epochs_and_ends_the_same(tiny, undisturbed):
     command = f"{TRICKS} --output-dir run --save-every 2"
-    assert go(command, at_step(6, die)) == -signal.SIGKILL
-    assert len(metrics("run")) == 1 and not Path("run/last.pt").exists()
-    assert go(command, at_step(9, die)) == -signal.SIGKILL
-    assert go(command) == 0
+    assert run_train(command, at_step(6, die)) == -signal.SIGKILL
+    assert len(metrics_of("run")) == 1 and not Path("run/last.pt").exists()
+    assert run_train(command, at_step(9, die)) == -signal.SIGKILL
+    assert run_train(command) == 0
     assert_same(learned("run"), undisturbed)
 
 
-def test_a_complete_run_says_so_and_changes_nothing(tiny, capsys):
+def test_the_command_of_a_complete_run_changes_nothing(tiny, capsys):
     command = ["--config", tiny, "--output-dir", "run"]
     assert train.main(command) == 0
     before = snapshot("run")
@@ -248,7 +191,7 @@ def test_a_complete_run_says_so_and_changes_nothing(tiny, capsys):
         assert snapshot("run") == before
 
 
-def test_a_setting_that_is_added_later_makes_no_other_run(tiny, capsys):
+def test_a_setting_that_is_missing_in_an_older_config_has_its_default(tiny, capsys):
     command = ["--config", tiny, "--output-dir", "run"]
     assert train.main(command) == 0
     held = yaml.safe_load(Path("run/config.yaml").read_text())
@@ -261,7 +204,7 @@ def test_a_setting_that_is_added_later_makes_no_other_run(tiny, capsys):
     assert "another configuration" in capsys.readouterr().err
 
 
-def test_a_diverged_run_is_recorded_and_keeps_the_good_checkpoint(tiny, capsys):
+def test_a_diverged_run_is_recorded_and_keeps_its_last_finite_checkpoint(tiny, capsys):
     # The rate is 0.1 in the first epoch and 1e29 in the second.
     command = ["--config", tiny, "--output-dir", "run", "--milestones", "1", "--gamma", "1e30"]
     assert train.main(command) == 1
@@ -272,7 +215,7 @@ def test_a_diverged_run_is_recorded_and_keeps_the_good_checkpoint(tiny, capsys):
     state = lib.store.checkpoint.load(Path("run/last.pt"))
     assert state["step"] == 4
     assert all(tensor.isfinite().all() for tensor in state["model"].values())
-    assert [row["epoch"] for row in metrics("run")] == [1]
+    assert [row["epoch"] for row in metrics_of("run")] == [1]
 
     before = snapshot("run")
     assert "diverged: loss" in capsys.readouterr().out
@@ -281,7 +224,7 @@ def test_a_diverged_run_is_recorded_and_keeps_the_good_checkpoint(tiny, capsys):
     assert snapshot("run") == before
 
 
-def test_weights_that_are_no_numbers_are_not_saved_though_the_last_loss_was_one(tiny, monkeypatch):
+def test_weights_that_are_not_finite_are_not_saved_even_if_the_last_loss_was(tiny, monkeypatch):
     step = lib.run.fit.train_step
 
     def overflow(run, number):
@@ -296,7 +239,7 @@ def test_weights_that_are_no_numbers_are_not_saved_though_the_last_loss_was_one(
     assert json.loads(Path("run/result.json").read_text())["step"] == 7
 
 
-def test_initial_weights_bring_neither_step_nor_optimizer(tiny, monkeypatch):
+def test_init_from_loads_the_weights_without_step_and_optimizer_state(tiny, monkeypatch):
     assert train.main(["--config", tiny, "--output-dir", "first"]) == 0
     weights = lib.store.checkpoint.load(Path("first/last.pt"))["model"]
     seen = []

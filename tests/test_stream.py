@@ -14,8 +14,6 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from test_dist import go as go_together
-from test_resume import at_step, end, go, learned, start
 from torchvision import transforms
 
 import lib.run.fit
@@ -32,6 +30,8 @@ from lib.data.streamed import Streamed
 from lib.engine.evaluate import evaluate, refresh_statistics
 from lib.factory import build, build_data, build_dataset
 from lib.loader import Loader
+from tests.helpers.processes import at_step, run_distributed, run_train, start_train, wait
+from tests.helpers.resume import learned
 
 CLASSES, TRAIN, TEST = 3, 14, 5  # images of a class: no number that a batch divides
 
@@ -138,18 +138,18 @@ def test_a_run_learns_the_same_streamed_or_not_and_after_a_worker_was_killed(ima
     monkeypatch.chdir(tmp_path)
     tiny = config_of(images, "--workers 2 --epochs 2.5 --val 9 --mixup --ema --tensorboard false").tree()
     Path("tiny.yaml").write_text(yaml.safe_dump(tiny))
-    assert go("--stream false --output-dir kept") == 0
+    assert run_train("--stream false --output-dir kept") == 0
 
     def kill_a_worker():
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
         time.sleep(60)  # the run ends at once, and not when it next needs an image
 
-    assert go("--stream true --output-dir run", at_step(7, kill_a_worker)) == 2
+    assert run_train("--stream true --output-dir run", at_step(7, kill_a_worker)) == 2
     said = Path("output.txt").read_text()
     assert "Traceback" not in said
     assert "error: a worker that reads images died" in said and "Killed" in said and "resumes" in said
     assert json.loads(Path("run/result.json").read_text())["status"] == "interrupted"
-    assert go("--stream true --output-dir run") == 0
+    assert run_train("--stream true --output-dir run") == 0
     assert "resuming run at step 4" in Path("output.txt").read_text()
     expected, found = learned("kept"), learned("run")
     for outcome in (expected, found):
@@ -167,7 +167,7 @@ def run_in_a_group(line: str, when=lambda: None) -> int:
         os.setsid()
         when()
 
-    return start(line, patch)
+    return start_train(line, patch)
 
 
 def all_gone(group: int) -> bool:
@@ -192,7 +192,7 @@ def test_ctrl_c_and_the_end_of_a_job_leave_no_process(images, tmp_path, monkeypa
         time.sleep(60)
 
     group = run_in_a_group("--output-dir run", at_step(7, stop))
-    assert end(group) == 130
+    assert wait(group) == 130
     assert all_gone(group)
     said = Path("output.txt").read_text()
     assert "interrupted; the same command resumes" in said and "Traceback" not in said
@@ -211,7 +211,7 @@ def test_an_image_that_cannot_be_read_is_named_in_one_line(own, monkeypatch, dam
 
     # An epoch has five batches, so that of step 5 is read, if it is at all, after it is broken.
     group = run_in_a_group("", at_step(0, break_it))
-    assert end(group) == 2
+    assert wait(group) == 2
     assert all_gone(group)
     errors = [line for line in Path("output.txt").read_text().splitlines() if not line.startswith("epoch")]
     assert len(errors) == 1
@@ -255,7 +255,7 @@ def test_several_processes_each_read_their_share_of_a_batch(images, tmp_path, mo
 
         lib.run.fit.train_step = compared
 
-    assert go_together(processes, "", watch) == [0] * processes
+    assert run_distributed(processes, "", watch) == [0] * processes
     share = -(-8 // processes)
     for rank in range(processes):
         assert Path(f"read{rank}").read_text().splitlines() == [f"{share} True"] * kept.steps_per_epoch

@@ -140,6 +140,8 @@ class InitFacts(Facts):
 @dataclass(frozen=True, kw_only=True)
 class WrapperFacts(Facts):
     order: WrapperOrder
+    # Whether it scales up a small difference of gradients, and the rounding of low precision with it.
+    amplifies_rounding: bool = False
 
     @property
     def perturbs(self) -> bool:

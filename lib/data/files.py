@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..core.dist import Lost
+from ..core.dist import ProcessLost
 from ..core.errors import BadInput
 from ..core.rng import Rng
 from .decoding import CenterCrop, decode
@@ -60,7 +60,7 @@ class Files:
             crop: what is cut out of each image; by default what evaluation sees.
         Raises:
             BadInput: an image cannot be read.
-            Lost: a worker process has died.
+            ProcessLost: a worker process has died.
         """
         parts = (part.cpu() if isinstance(part, Tensor) else part for part in parts)
         places = (self.places[part].tolist() for part in parts)  # tensors would be sent as open files
@@ -134,7 +134,7 @@ def _init_worker(number: int) -> None:
 
 @cache
 def _watch_workers() -> None:
-    """End the run with `Lost` as soon as a worker dies.
+    """End the run with `ProcessLost` as soon as a worker dies.
 
     DataLoader's own handler of SIGCHLD raises a RuntimeError wherever the main process is.
     """
@@ -155,8 +155,8 @@ def _raising_lost(watch: Callable[[int, FrameType | None], None]) -> Callable[[i
     return handler
 
 
-def _lost(error: RuntimeError) -> Lost:
+def _lost(error: RuntimeError) -> ProcessLost:
     reason = str(error).strip().rstrip(".")
-    return Lost(
+    return ProcessLost(
         f"a worker that reads images died ({reason}); the same command resumes at the last checkpoint"
     )

@@ -48,7 +48,7 @@ class Streamed:
 
         Raises:
             BadInput: an image cannot be read.
-            Lost: a worker process has died.
+            ProcessLost: a worker process has died.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:

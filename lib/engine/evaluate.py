@@ -60,7 +60,7 @@ def evaluate(
             logits.append(model(x).float())
     for module, training in modes.items():
         module.training = training
-    logits, y = torch.cat(world.interleaved(logits, split.y.device)), split.y
+    logits, y = torch.cat(world.gather_interleaved(logits, split.y.device)), split.y
     return Evaluation(
         logits=logits.cpu(),
         y=y.cpu(),

@@ -45,7 +45,7 @@ def build(
     check_world(config, world)
     set_deterministic(train.deterministic)
 
-    dataset = dataset or world.in_turn(lambda: build_dataset(config))
+    dataset = dataset or world.local_main_first(lambda: build_dataset(config))
     data, splits = build_data(config, dataset, device, world)
     total = in_steps(train.epochs, data.steps_per_epoch)
     views = build_views(config)

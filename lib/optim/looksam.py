@@ -18,7 +18,12 @@ from ..core.registry import wrappers
 from .sam import SAM
 
 
-@wrappers.register("looksam", order=WrapperOrder.PERTURB, paper="Liu et al. 2022, arXiv:2203.02714")
+@wrappers.register(
+    "looksam",
+    order=WrapperOrder.PERTURB,
+    paper="Liu et al. 2022, arXiv:2203.02714",
+    amplifies_rounding=True,  # the part that is kept is scaled up to the length of a gradient
+)
 class LookSAM(SAM):
     """SAM that perturbs only every few steps and reuses the result in between. Arguments as of SAM."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..config.schema import Config
-from ..core.dist import Lost
+from ..core.dist import ProcessLost
 from ..engine.log import Log, Scalars
 from ..engine.lr import current_lr
 from ..engine.step import Run, train_step
@@ -68,7 +68,7 @@ def fit(
             began = time.perf_counter()
     except Diverged as error:
         return record.finish("diverged", {"step": error.step, "lr": error.lr, "loss": str(error.loss)})
-    except (KeyboardInterrupt, Lost):
+    except (KeyboardInterrupt, ProcessLost):
         record.finish("interrupted", {})
         raise
     except torch.OutOfMemoryError:
@@ -132,7 +132,7 @@ def _finite(run: Run) -> bool:
 
 def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[str, float]:
     flops = sum(learning.cost.read() for learning in run.learners)
-    flops, peaks = zip(*run.world.gather((flops, _peak_memory(device))), strict=True)
+    flops, peaks = zip(*run.world.gather_objects((flops, _peak_memory(device))), strict=True)
     parts = {"data": 0.0, **run.clock.read()}
     return {
         "seconds_train": seconds,

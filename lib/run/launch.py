@@ -24,7 +24,7 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
         from ..factory import build_device
 
         # They meet before the first of them looks into the folder: what it finds there holds for all.
-        dist.join(build_device(config.run.device, world))
+        dist.init_process_group(build_device(config.run.device, world))
     if (code := world.on_main(lambda: _complete(config))) is not None:
         return code
 

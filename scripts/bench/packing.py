@@ -30,9 +30,8 @@ from torch import Tensor
 from lib.config.cli import parse
 from lib.config.schema import Config
 from lib.core.errors import BadInput, exit_code, require
-from lib.data.base import Dataset
 from lib.engine.step import Run, train_step
-from lib.factory import build, build_dataset, build_device
+from lib.factory import build, build_device
 from lib.grid.local import cpu_count
 from scripts.bench import page as benchmark_page
 from scripts.bench.vmapped import vmapped
@@ -67,15 +66,14 @@ def bench(argv: list[str]) -> None:
     # Neither threads nor CUDA may be at work in this process: all that is measured is forked off.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    dataset = build_dataset(config_of(options, 0))
     ((kind, machine),) = in_processes(lambda: about(options.device, threads))
     runs = options.runs or (10 if kind == "cuda" else cpu_count())
     share = max(1, (threads if kind == "cpu" else cpu_count()) // runs)
     seeds = range(runs)
     ways: dict[str, Callable[[], Taken]] = {
-        "one after another": lambda: in_turn(options, dataset, threads, runs),
-        "at once, a process each": lambda: at_once(options, dataset, share, seeds),
-        "at once, by vmap": lambda: together(options, dataset, threads, seeds),
+        "one after another": lambda: in_turn(options, threads, runs),
+        "at once, a process each": lambda: at_once(options, share, seeds),
+        "at once, by vmap": lambda: together(options, threads, seeds),
     }
     if kind == "cuda":
         ways["at once, a process each, MPS"] = lambda: with_mps(ways["at once, a process each"])
@@ -149,10 +147,10 @@ def config_of(options: argparse.Namespace, seed: int, line: str = "") -> Config:
     return parse(words.split()).config()
 
 
-def built(options: argparse.Namespace, dataset: Dataset, threads: int, seed: int) -> Run:
+def built(options: argparse.Namespace, threads: int, seed: int) -> Run:
     torch.set_num_threads(threads)
     config = config_of(options, seed)
-    return build(config, build_device(config.run.device), lambda line: None, dataset=dataset)
+    return build(config, build_device(config.run.device), lambda line: None)
 
 
 def timed(step: Callable[[int], Tensor], steps: int, ready: Callable[[], None]) -> Taken:
@@ -167,20 +165,20 @@ def timed(step: Callable[[int], Tensor], steps: int, ready: Callable[[], None]) 
     return {"begin": wall, "end": end, "processor": time.process_time() - processor}
 
 
-def in_turn(options: argparse.Namespace, dataset: Dataset, threads: int, runs: int) -> Taken:
+def in_turn(options: argparse.Namespace, threads: int, runs: int) -> Taken:
     def work() -> Taken:
-        run = built(options, dataset, threads, 0)
+        run = built(options, threads, 0)
         return timed(lambda number: train_step(run, number), options.steps, lambda: None)
 
     one = a_step(in_processes(work), options)
     return {name: runs * seconds for name, seconds in one.items()}
 
 
-def at_once(options: argparse.Namespace, dataset: Dataset, share: int, seeds: range) -> Taken:
+def at_once(options: argparse.Namespace, share: int, seeds: range) -> Taken:
     start = get_context("fork").Barrier(len(seeds), timeout=600)
 
     def work(seed: int) -> Taken:
-        run = built(options, dataset, share, seed)
+        run = built(options, share, seed)
         return timed(lambda number: train_step(run, number), options.steps, start.wait)
 
     return a_step(in_processes(*(lambda seed=seed: work(seed) for seed in seeds)), options)
@@ -201,9 +199,9 @@ def with_mps(way: Callable[[], Taken]) -> Taken:
                 del os.environ[name]
 
 
-def together(options: argparse.Namespace, dataset: Dataset, threads: int, seeds: range) -> Taken:
+def together(options: argparse.Namespace, threads: int, seeds: range) -> Taken:
     def work() -> Taken:
-        step, _ = vmapped([built(options, dataset, threads, seed) for seed in seeds])
+        step, _ = vmapped([built(options, threads, seed) for seed in seeds])
         return timed(step, options.steps, lambda: None)
 
     return a_step(in_processes(work), options)

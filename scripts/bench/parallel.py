@@ -45,7 +45,7 @@ def bench(argv: list[str]) -> int:
     except ValueError as error:
         raise BadInput(str(error)) from error
     device = build_device(options.device, world)
-    dist.join(device)
+    dist.init_process_group(device)
     threads = torch.get_num_threads()
     rows = []
     for name in options.models.split(","):
@@ -74,7 +74,7 @@ def duel(
                 torch.set_num_threads(threads * world.size)
             seconds["one"].append(timed(alone, step))
             torch.set_num_threads(threads)
-        world.gather(None)  # the others wait, and leave the cores to the first
+        world.gather_objects(None)  # the others wait, and leave the cores to the first
         seconds["all"].append(timed(together, step))
     one, all_of_them = (statistics.median(taken[WARM:] or [0.0]) for taken in seconds.values())
     return one, all_of_them
