@@ -94,7 +94,7 @@ def test_a_switch_does_not_swallow_the_setting_that_follows():
 
 
 def test_negative_and_scientific_numbers_are_values():
-    assert config("--schedule cosine --schedule.end -1e-3").chosen["schedule"].options["end"] == -0.001
+    assert config("--schedule htd --schedule.lower -1e-3").chosen["schedule"].options["lower"] == -0.001
     assert config("--epochs 1e2").train.epochs == 100
 
 
