@@ -1,11 +1,14 @@
 """Fixtures that all tests share, and the division of slow tests into parts."""
 
+import warnings
 import zlib
 from pathlib import Path
 
 import pytest
 import torch
 
+import train
+from tests.helpers.refusals import files, one_line
 from tests.helpers.runs import TINY
 
 
@@ -42,3 +45,21 @@ def tiny(tmp_path: Path, monkeypatch) -> str:
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(TINY)
     return "tiny.yaml"
+
+
+@pytest.fixture
+def refused(tiny, capfd, tmp_path):
+    """A function that runs a command line on the tiny configuration, and expects it to be refused.
+
+    It must print one line that has all `parts`. By capfd, stderr includes that of C++ and of other threads.
+    """
+
+    def run(line: str, *parts: str, changes: bool = False) -> None:
+        before = files(tmp_path)
+        with warnings.catch_warnings(record=True) as warned:  # a warning would be a second line
+            code = train.main(["--config", tiny, *line.split()])
+        assert not warned
+        one_line(code, capfd.readouterr().err, *parts)
+        assert changes or files(tmp_path) == before
+
+    return run
