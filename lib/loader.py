@@ -1,8 +1,8 @@
-"""The loader by itself: the batches that train.py trains on, for a training loop of your own.
+"""The public API of the data: the batches of train.py for your own training loop, and trained runs.
 
-The images lie whole on the device, or come from the files of a streamed folder, and are augmented there a
-batch at a time. Everything random is a function of the seed, the epoch and the place in it, and never of what
-was asked before. docs/loader.md is the guide, and examples/own_loop.py the first thing to read.
+The images are on the device, or are read from the files of a streamed folder, and are augmented on the device
+a batch at a time. A batch is a function of the seed, the epoch and its place in the epoch. docs/loader.md is
+the guide, and examples/own_loop.py a short program.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,26 +31,26 @@ __all__ = ["Images", "Loader", "TrainedRun", "evaluate", "load", "predict"]
 
 
 class Loader:
-    """The training batches of a data set, and the images to evaluate on.
+    """The training batches of a data set, and the images for evaluation.
 
     Args:
-        data: the data set, as `--dataset` names it.
-        batch_size: images a batch.
-        augment: names of augmentations, or a mapping of names to their settings, as in a YAML file: these and
-            no others. None is what train.py does by itself: the data set's own.
-        epochs: the length of the training, for augmentations that follow it.
-        drop_last: leave out what does not fill a batch, as train.py does; other images in every epoch.
-        seed: of everything random.
+        data: name of the data set, as in `--dataset`.
+        batch_size: images per batch.
+        augment: names of augmentations, or a mapping of names to their settings, as in a YAML file. By default
+            those that train.py uses for the data set.
+        epochs: the length of the training, for augmentations that depend on it.
+        drop_last: leave out the last incomplete batch, as train.py does; other images in every epoch.
+        seed: of all random numbers.
         device: auto, cpu, cuda, cuda:<number> or mps.
-        root: where data lie or are put; else $DATA_DIR, else ./data.
-        options: the data set's own options, and the settings of the section `data`, such as `val=0.1`.
+        root: the folder of the data sets; by default $DATA_DIR, else ./data.
+        options: options of the data set, and settings of the section `data`, such as `val=0.1`.
     Attributes:
-        train, test, val: the `Images`; val is None where nothing is held out.
-        classes, shape: the classes' names, and (C, H, W) of an image.
-        device: where all of it lies.
+        train, test, val: the `Images`; val is None if nothing is held out.
+        classes, shape: the names of the classes, and (C, H, W) of an image.
+        device: of images and batches.
     Raises:
-        BadInput: a name is unknown, a value is wrong, the data cannot be had, or an augmentation cannot take
-            images of this shape.
+        BadInput: a name is unknown, a value is wrong, the data set is not available, or an augmentation does
+            not support the shape of the images.
     """
 
     def __init__(
@@ -92,19 +92,19 @@ class Loader:
         return f"Loader({self.name}: {size}, {describe(ordered(self._steps))})"
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         whole, rest = divmod(len(self._subset.kept), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of epoch `number`, from 0. Which images it has is settled by this call.
+        """The batches of epoch `number`, from 0. Later calls of `keep` and `weigh` do not change them.
 
-        A batch has x (B, C, H, W) float32, normalised; y (B, K) probabilities; and index (B,), the images'
-        places in `train`; all on the device. B is the batch size, and H and W are the images', unless an
-        augmentation makes several views of an image, or another size.
+        A batch has x (B, C, H, W) float32, normalised; y (B, K) probabilities; and index (B,), the indices of
+        the images in `train`; all on the device. B is the batch size, and H and W are those of the images,
+        unless an augmentation makes several views of an image, or another size.
 
         Raises:
-            ValueError: the number is no whole one from 0.
+            ValueError: the number is negative or not an integer.
         """
         require(number >= 0 and number == int(number), "number", "a whole number from 0", number)
         number, steps, size = int(number), len(self), self.batch_size
@@ -114,38 +114,37 @@ class Loader:
         return (self._batch(batch, number * steps + place) for place, batch in enumerate(batches))
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """(B, K) logits to (B,): cross-entropy, with what augmentations that make views add to it."""
+        """The loss (B,) of logits (B, K): cross-entropy, and terms of augmentations that compare views."""
         return self._loss(logits, batch)
 
     def keep(self, images: Any) -> None:
-        """From the next call of `epoch` on, train on these images only; None is all of them.
+        """Train on these images only, from the next call of `epoch` on; None is all images.
 
-        An epoch is then that of a training set which holds no others.
+        An epoch is then that of a training set with only these images.
 
         Args:
-            images: a mask (N,) of bools over `train`, or places in it.
+            images: a mask (N,) of bools over `train`, or indices into it.
         Raises:
-            ValueError: it is neither, names an image twice, leaves too few for a batch, or none that weighs.
+            ValueError: it is neither, has an index twice, or too few images or no weight above 0 are left.
         """
         least = self.batch_size if self.drop_last else 1
         self._subset = self._subset.keeping(images, least)
 
     def weigh(self, weights: Any) -> None:
-        """From the next call of `epoch` on, draw the images in proportion to their weights; None is equally.
+        """Draw the images in proportion to weights, from the next call of `epoch` on; None is equal weights.
 
-        An epoch stays as long as it is. An image is in it so often as is its share, rounded down or up:
-        `lib.data.selection` has the rule.
+        The length of an epoch does not change; `lib.data.subset` has the rule.
 
         Args:
-            weights: (N,) numbers from 0, over `train`; 0 leaves an image out.
+            weights: (N,) numbers of at least 0, over `train`; 0 leaves an image out.
         Raises:
-            ValueError: they are not, or are 0 for all images that are kept.
+            ValueError: they are not, or all are 0 on the images that are kept.
         """
         self._subset = self._subset.weighing(weights)
 
     @torch.no_grad()
     def _batch(self, batch: Batch, step: int) -> Batch:
-        """The finished batch; its random numbers are those of train.py's `step`."""
+        """The finished batch, with the random numbers of that step of train.py."""
         return self._prepare(batch, Rng(self.seed, step, 0))
 
 
@@ -154,7 +153,7 @@ def _layer(section: str, settings: Mapping[str, Any]) -> Layer:
 
 
 def _switched(data: str, augment: Iterable[str] | Mapping[str, Any]) -> list[Layer]:
-    """What switches the data set's own augmentations off, and those on that are named."""
+    """The settings that switch the data set's default augmentations off, and the given ones on."""
     names = [augment] if isinstance(augment, str) else augment
     require(isinstance(names, Iterable), "augment", "names, or a mapping of names to settings", augment)
     asked = names if isinstance(names, Mapping) else dict.fromkeys(names, True)

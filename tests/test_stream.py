@@ -342,7 +342,7 @@ def test_a_set_that_would_take_over_a_quarter_of_the_memory_is_streamed_and_it_i
             assert isinstance(build_dataset(config_of(images, line)).train, Files) is expected
     notes = []
     build(config_of(images, "--workers 1"), torch.device("cpu"), notes.append)
-    assert any("read as they are needed, by 1 processes" in note for note in notes)
+    assert any("streamed, by 1 worker processes" in note for note in notes)
 
 
 def test_the_memory_of_this_machine_is_known():

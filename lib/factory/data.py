@@ -1,4 +1,4 @@
-"""The data of a run: what is trained on, what is evaluated, and how pixels are normalised."""
+"""The data of a run: training batches, splits to evaluate, and the normalization of pixels."""
 
 import math
 from functools import partial
@@ -17,17 +17,18 @@ from ..data.long_tail import long_tailed
 from ..data.resident import Resident
 from ..data.streamed import Streamed
 
-SAMPLE = 5_000 * 3 * 32 * 32  # numbers in the images that initial weights may depend on
+SAMPLE = 5_000 * 3 * 32 * 32  # values in the images for initial weights that depend on data
 
 
 def build_dataset(config: Config) -> Dataset:
+    """The data set, in memory or as a list of files."""
     return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
 
 
 def build_data(
     config: Config, dataset: Dataset, device: torch.device, world: World = SINGLE
 ) -> tuple[Resident | Streamed, dict[str, Split | Files]]:
-    """The training batches, and what is evaluated: test, and val where a part of train is held out."""
+    """The training batches, and the splits to evaluate: test, and val if a part of train is held out."""
     part, splits = build_splits(config, dataset)
     streamed = isinstance(part, Files)
     if streamed and config.evaluate.corruptions:
@@ -49,25 +50,25 @@ def build_data(
 
 
 def streaming(config: Config, dataset: Dataset) -> list[str]:
-    """What the user should know where nobody has said that images are to be streamed, but they are."""
+    """A note if images are streamed although the user did not choose so."""
     options = config.chosen["data"].options
     if not isinstance(dataset.train, Files) or options["stream"]:
         return []
     size = (len(dataset.train) + len(dataset.test)) * math.prod(dataset.train.shape) / 1e9
     return [
-        f"the images are read as they are needed, by {options['workers']} processes (--data.workers): "
-        f"in memory all would take {size:.2g} GB"
+        f"the images are streamed, by {options['workers']} worker processes (--data.workers), because all in "
+        f"memory would take {size:.2g} GB"
     ]
 
 
 def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Split]]:
-    """The images to train on, and those to evaluate: the test part, and one that is held out if so asked."""
+    """The images to train on, and the splits to evaluate: test, and val if a part of train is held out."""
     part, held_out = training_part(config, dataset.train, len(dataset.classes))
     return part, ({"val": held_out} if config.data.val else {}) | {"test": dataset.test}
 
 
 def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:
-    """What is trained on, thinned out and with its wrong labels, and what is held out, which has neither."""
+    """The images to train on, and those held out, to which fraction, imbalance and noise do not apply."""
     data, mistaken = config.data, config.chosen["data"].entry.facts.mistaken
     with where("data"):
         part, held_out = hold_out(split, data.val, num_classes)
@@ -78,7 +79,7 @@ def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split
 
 
 def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
-    """The map of the NORMALIZE stage, with the data set's own statistics or the older ones."""
+    """The map of the NORMALIZE stage, with the statistics of the data set or those of older projects."""
     mean, std = dataset.mean, dataset.std
     if config.data.normalize == "legacy":
         entry = config.chosen["data"].entry
@@ -90,7 +91,7 @@ def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> N
 
 
 def training_sample(config: Config, dataset: Dataset, part: Split) -> Tensor:
-    """Normalised training images from all over the set, as many as have the pixels of 5,000 of CIFAR."""
+    """Normalised training images, evenly spaced: as many as have the pixels of 5,000 images of CIFAR."""
     count = min(len(part), max(1, SAMPLE // math.prod(part.shape)))
     (x,) = part.read([slice(None, len(part) // count * count, len(part) // count)])
     return build_normalize(config, dataset, x.device).pixels(x).cpu()
