@@ -11,6 +11,29 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+# A training loop of a user: nothing of ours but the parts.
+LOOP = """
+import torch, {package}
+from {package}.augment.cutmix import CutMix
+from {package}.optim.ema import EMA
+from {package}.optim.sam import SAM
+
+model = {package}.create_model("resnet20", num_classes=10)
+optimizer, average = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05), EMA(model)
+x, y = CutMix()(torch.randn(8, 3, 32, 32), torch.arange(8), num_classes=10, seed=0)
+
+def closure():
+    optimizer.zero_grad()
+    loss = torch.nn.functional.cross_entropy(model(x), y)
+    loss.backward()
+    return loss
+
+before = [p.clone() for p in model.parameters()]
+print(float(optimizer.step(closure)))
+average.update(model)
+assert any((a != b).any() for a, b in zip(before, model.parameters()))
+"""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
@@ -50,6 +73,15 @@ def test_the_wheel_holds_the_files_of_the_checkout(installed):
     found = {str(p.relative_to(installed / "cifar_zoo")) for p in (installed / "cifar_zoo").rglob("*.*")}
     assert expected <= found
     assert {p.name for p in installed.iterdir() if not p.name.endswith(".dist-info")} == {"cifar_zoo"}
+
+
+def test_a_loop_of_plain_pytorch_gives_the_same_installed_and_in_the_checkout(installed, tmp_path):
+    seeded = "import torch; torch.manual_seed(0)\n" + LOOP
+    outputs = [
+        run(path, tmp_path, "-c", seeded.format(package=package))
+        for path, package in ((installed, "cifar_zoo"), (ROOT, "lib"))
+    ]
+    assert outputs[0] == outputs[1] != ""
 
 
 def test_the_console_command_trains_from_an_empty_folder(installed, tmp_path):
