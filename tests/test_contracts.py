@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import torch
+import torch.nn.functional as F
 from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -212,6 +213,7 @@ def supplied(kind: str) -> dict[str, Any]:
         "wrapper": {"base": torch.optim.SGD(model.parameters(), lr=0.1), "model": model, "total": 40},
         "average": {"model": model, "steps_per_epoch": 10, "total": 40},
         "view": {"model": model},
+        "distillation": {"base": F.cross_entropy, "epochs": 10.0},
         "selection": {"learner": lambda name: None},
     }.get(kind, {})
 
