@@ -1,4 +1,4 @@
-"""The cost of training, against counts by hand."""
+"""The cost of training against counts by hand."""
 
 import pytest
 import torch
@@ -20,8 +20,8 @@ def test_a_forward_pass_costs_the_multiplications_of_its_layers():
     assert count_macs(network(), (3, 8, 8)) == CONV + DENSE
 
 
-def test_the_backward_pass_of_the_first_layer_has_no_gradient_of_the_image():
-    # For each layer the gradient of its weights, and that of its input but for the first.
+def test_the_backward_pass_computes_no_gradient_of_the_image():
+    # Each layer computes the gradient of its weights and, except for the first, of its input.
     assert count_training(network(), (3, 8, 8)) == 2 * (2 * CONV + 3 * DENSE)
 
 
@@ -32,7 +32,7 @@ def test_frozen_weights_cost_no_gradient():
     assert count_training(frozen, (3, 8, 8)) == 2 * (CONV + 2 * DENSE)
 
 
-def test_counting_leaves_the_network_as_it_was():
+def test_counting_does_not_change_the_network():
     model = network().eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     count_training(model, (3, 8, 8))
@@ -40,7 +40,7 @@ def test_counting_leaves_the_network_as_it_was():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_run_pays_for_each_pass_and_once_for_each_look_of_a_teacher():
+def test_the_cost_includes_each_training_pass_and_the_forward_pass_of_the_teachers():
     student, teacher = network(), nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
     cost = Cost(student, [teacher])
     images = torch.zeros(6, 3, 8, 8)

@@ -1,4 +1,4 @@
-"""Initial weights: their statistics against the papers' formulas, and what a network does with them."""
+"""Initialisations against the formulas of their papers, alone and in a network."""
 
 import math
 
@@ -38,18 +38,18 @@ def initialise(name: str, model: nn.Module, images: Tensor | None = None, **opti
 
 
 def smooth_images(count: int = 300) -> Tensor:
-    """Neighbours are alike, as in photographs, and channels too."""
+    """Images with correlated neighbours and channels, as in photographs."""
     noise = torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     return F.avg_pool2d(noise, 3, 1, 1) + 0.3 * noise + noise.mean(1, keepdim=True)
 
 
 def layers() -> list[nn.Module]:
-    """A wide convolution, one with groups, one by channel, and a linear layer."""
+    """A wide, a grouped and a depthwise convolution, and a linear layer."""
     return [nn.Conv2d(64, 96, 3), nn.Conv2d(64, 128, 3, groups=4), nn.Conv2d(512, 512, 5, groups=512),
             nn.Linear(300, 200)]  # fmt: skip
 
 
-# inputs of an output, and outputs of an input, of these layers
+# fan in and fan out of these layers
 FANS = [(64 * 9, 96 * 9), (16 * 9, 32 * 9), (25, 25), (300, 200)]
 
 
@@ -74,7 +74,7 @@ def test_drawn_weights_have_the_variance_of_the_formula(name, options, variance,
         assert not layer.bias.any()
 
 
-def test_papers_distributions_are_the_defaults():
+def test_the_distributions_of_the_papers_are_the_defaults():
     config = config_of(**{"init.xavier": True})
     assert config.tricks["init"]["xavier"].options == {"distribution": "uniform"}
     config = config_of(**{"init.kaiming": True})
@@ -97,7 +97,7 @@ def test_orthogonal_weights_are_orthonormal(gain):
      (nn.Conv2d(6, 6, 3, padding=2, dilation=2, groups=6), 6), (nn.Conv2d(6, 6, 3, padding="same"), 6)],
     ids=str,
 )  # fmt: skip
-def test_dirac_convolutions_pass_their_input_on(layer, passed):
+def test_dirac_convolutions_copy_their_input(layer, passed):
     before = layer.weight.clone()
     initialise("dirac", nn.Sequential(layer))
     x = torch.randn(2, 6, 7, 7)
@@ -105,7 +105,7 @@ def test_dirac_convolutions_pass_their_input_on(layer, passed):
     assert torch.equal(layer.weight[passed:], before[passed:])
 
 
-def test_dirac_leaves_alone_what_cannot_pass_its_input():
+def test_dirac_refuses_convolutions_that_cannot_copy_their_input():
     left = [nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3, 2, 1), nn.Conv2d(3, 3, 1),
             nn.Conv2d(3, 3, 2)]  # fmt: skip
     for layer in left:
@@ -113,7 +113,7 @@ def test_dirac_leaves_alone_what_cannot_pass_its_input():
             initialise("dirac", nn.Sequential(layer))
 
 
-def test_zero_gamma_makes_the_blocks_of_a_residual_network_identities_that_learn():
+def test_zero_gamma_makes_residual_blocks_identities_that_can_learn():
     net = network(**{"init.zero_gamma": True, "model.shortcut": "B"})
     for block in net.stages:
         x = torch.randn(4, block.residual[0].in_channels, 8, 8)
@@ -146,7 +146,7 @@ def test_zero_gamma_makes_the_blocks_of_a_residual_network_identities_that_learn
     ],
     ids=str,
 )
-def test_what_cannot_be_initialised_so_is_refused(settings, reason):
+def test_an_initialisation_that_does_not_apply_is_refused_with_its_reason(settings, reason):
     with pytest.raises(BadInput, match=reason):
         network(**settings)
 
@@ -201,7 +201,7 @@ def test_whitening_reads_the_normalised_training_images_and_may_freeze():
 
 
 @pytest.mark.parametrize("name", initialisations.names())
-def test_two_builds_are_equal_bit_for_bit_and_the_seed_matters_where_weights_are_drawn(name):
+def test_the_seed_determines_the_weights_bit_for_bit(name):
     def weights(seed: int, *more: str) -> Tensor:
         settings = {f"init.{each}": True for each in (name, *more)}
         run = build(config_of(**settings, **{"train.seed": seed}), CPU, note=pytest.fail)
@@ -216,7 +216,7 @@ def test_two_builds_are_equal_bit_for_bit_and_the_seed_matters_where_weights_are
 
 
 @pytest.mark.parametrize("name", DRAWS)
-def test_what_is_drawn_is_then_written_over_whatever_the_order_of_the_flags(name):
+def test_drawn_weights_are_overwritten_whatever_the_order_of_the_flags(name):
     one = network(**{f"init.{n}": True for n in (name, "dirac", "whitening", "zero_gamma")})
     other = network(**{f"init.{n}": True for n in ("zero_gamma", "whitening", "dirac", name)})
     for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
@@ -227,7 +227,7 @@ def test_what_is_drawn_is_then_written_over_whatever_the_order_of_the_flags(name
     torch.testing.assert_close(one.stem[0].weight[:8], -one.stem[0].weight[8:])
 
 
-def test_it_is_spelled_as_a_choice_too():
+def test_an_initialisation_can_be_chosen_by_name():
     def chosen(line: str) -> dict:
         tricks = parse(line.split()).config().tricks["init"]
         return {name: choice.options for name, choice in tricks.items()}
@@ -241,7 +241,7 @@ def test_it_is_spelled_as_a_choice_too():
         chosen("--init kaimin")
 
 
-def test_weights_that_a_run_starts_from_are_said_to_replace_the_initial_ones(tmp_path):
+def test_initial_weights_that_a_checkpoint_replaces_are_reported(tmp_path):
     from lib.store import checkpoint
 
     run = build(config_of(), CPU, note=pytest.fail)

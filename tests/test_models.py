@@ -22,13 +22,13 @@ from tests.helpers.model_references import build, close, images
 
 
 def function_of(entry: Entry) -> tuple[Callable, dict]:
-    """What builds the model, and what its name has bound."""
+    """The function that builds the model, and the arguments that its name has bound."""
     build = models.function(entry.form)
     return (build.func, build.keywords) if isinstance(build, partial) else (build, {})
 
 
 def is_heavy(entry: Entry) -> bool:
-    """Over 20 M parameters or 1 G multiply-accumulates, or so many layers that the calls take seconds."""
+    """Over 20 M parameters or 1 G multiply-accumulates, or over 300 layers, which take seconds to call."""
     many_layers = function_of(entry)[1].get("depth", 0) > 300
     return (entry.facts.params or 0) > 20e6 or COUNTED.get(entry.name, 0) > 1e9 or many_layers
 
@@ -41,7 +41,7 @@ MARKED = [pytest.param(n, marks=pytest.mark.slow if is_heavy(models[n]) else ())
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """On such small batches threads gain little, and on a busy machine they mostly wait for each other."""
+    """On such small batches threads gain little, and on a busy machine they wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -50,15 +50,16 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=MARKED)
 def fresh(request) -> tuple[str, nn.Module]:
-    """A name and its model; never changed by a test, so that it is built once."""
+    """A name and its model, built once; tests must not change it."""
     return request.param, build(request.param)
 
 
 @pytest.fixture(scope="module")
-def settled(fresh) -> nn.Module:
-    """The model in evaluation, with the statistics of a batch: the first ones let deep networks overflow.
+def evaluated(fresh) -> nn.Module:
+    """The model in evaluation with the statistics of a batch; deep networks overflow with initial ones.
 
-    In float64: a thousand layers make 1e-3 of float32's rounding, which would hide a mistake of that size.
+    In float64: over a thousand layers the rounding of float32 grows to 1e-3, which would hide errors of that
+    size.
     """
     model = copy.deepcopy(fresh[1]).train()
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -100,7 +101,7 @@ def test_the_parameter_count_is_the_published_one(name):
         model = models[name].build(num_classes=10, in_channels=3, image_size=32)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     published = models[name].facts.params
-    rounding = 0.03 if isinstance(published, float) else 0  # a paper's figure has two digits
+    rounding = 0.03 if isinstance(published, float) else 0  # papers round to two digits
     assert abs(count - published) <= rounding * published
 
 
@@ -109,42 +110,42 @@ def test_every_alias_is_the_same_model(name):
     assert all(models[alias] == models[name] for alias in models[name].aliases)
 
 
-def test_a_training_step_is_finite_and_reaches_every_parameter(step):
+def test_a_training_step_is_finite_and_gives_every_parameter_a_gradient(step):
     loss, gradients = step
     assert loss.isfinite()
     assert [name for name, gradient in gradients.items() if gradient is None] == []
     assert [name for name, gradient in gradients.items() if not gradient.isfinite().all()] == []
 
 
-def test_a_second_step_after_the_same_seed_has_the_same_gradient(fresh, step):
-    # A closure is called twice by SAM, which must meet the same noise again.
+def test_a_second_step_with_the_same_seed_has_the_same_gradient(fresh, step):
+    # SAM calls a closure twice, with the same noise.
     _, gradients = step_of(copy.deepcopy(fresh[1]).train())
     assert all(torch.equal(gradient, gradients[name]) for name, gradient in step[1].items())
 
 
-def test_under_autocast_a_step_is_finite_and_no_layer_is_fed_float32(fresh):
+def test_under_autocast_a_step_is_finite_and_no_layer_gets_float32(fresh):
     model = copy.deepcopy(fresh[1]).train()
-    fed = []
+    dtypes = []
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.LayerNorm):
-            module.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0].dtype))
+            module.register_forward_pre_hook(lambda _, inputs: dtypes.append(inputs[0].dtype))
     loss = training_loss(model, low_precision=True)
     loss.backward()
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
-    assert set(fed[1:]) <= {torch.bfloat16}  # the first is fed the images
+    assert set(dtypes[1:]) <= {torch.bfloat16}  # the first layer gets the images
 
 
-def test_an_image_has_the_same_logits_alone_and_in_a_batch(settled):
+def test_an_image_has_the_same_logits_alone_and_in_a_batch(evaluated):
     x = images(3).double()
     with torch.no_grad():
-        batch, alone = settled(x), settled(x[:1])
+        batch, alone = evaluated(x), evaluated(x[:1])
     assert batch.shape == (3, 10)
     close(alone, batch[:1], 1e-9)
 
 
-def test_channels_last_gives_the_same_logits_and_reaches_every_convolution(settled):
-    model = copy.deepcopy(settled).to(memory_format=torch.channels_last)
+def test_channels_last_gives_the_same_logits_and_reaches_every_convolution(evaluated):
+    model = copy.deepcopy(evaluated).to(memory_format=torch.channels_last)
     kept = []
 
     def look(_, inputs: tuple[Tensor]) -> None:
@@ -155,36 +156,36 @@ def test_channels_last_gives_the_same_logits_and_reaches_every_convolution(settl
             module.register_forward_pre_hook(look)
     x = images().double()
     with torch.no_grad():
-        got, want = model(x.to(memory_format=torch.channels_last)), settled(x)
+        got, want = model(x.to(memory_format=torch.channels_last)), evaluated(x)
     close(got, want, 1e-9)
     assert all(kept)
 
 
 @pytest.mark.parametrize(("classes", "channels", "size"), [(10, 1, 28), (100, 3, 64)])
-def test_other_image_sizes_channels_and_classes_fit(fresh, classes, channels, size):
+def test_other_image_sizes_channels_and_classes_work(fresh, classes, channels, size):
     model = build(fresh[0], classes, channels, size).eval()
     with torch.no_grad():
         assert model(images(1, channels, size)).shape == (1, classes)
 
 
-def test_a_saved_state_brings_back_the_same_logits(settled):
+def test_a_loaded_state_dict_gives_the_same_logits(evaluated):
     file = io.BytesIO()
-    torch.save(settled.state_dict(), file)
-    other = copy.deepcopy(settled)
+    torch.save(evaluated.state_dict(), file)
+    other = copy.deepcopy(evaluated)
     for tensor in other.state_dict().values():
         tensor.zero_()
     other.load_state_dict(torch.load(io.BytesIO(file.getvalue()), weights_only=True))
     x = images().double()
     with torch.no_grad():
-        assert torch.equal(other(x), settled(x))
+        assert torch.equal(other(x), evaluated(x))
 
 
-def test_one_seed_builds_one_model(fresh):
+def test_the_same_seed_builds_the_same_weights(fresh):
     again = build(fresh[0]).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in fresh[1].state_dict().items())
 
 
-# Options, on the smallest model of each function that has them.
+# Options, with the smallest model of each function.
 
 
 def options() -> list[tuple[str, str, object]]:
@@ -213,12 +214,12 @@ def test_every_setting_of_an_option_trains(name, option, value):
 
 
 @pytest.mark.parametrize(("name", "option", "kind"), options())
-def test_a_wrong_setting_is_refused_by_name(name, option, kind):
+def test_an_invalid_setting_is_refused_by_name(name, option, kind):
     kind, _ = split(alternatives(kind)[0])
     wrong = {int: -1, float: -1.0, tuple: (True,)}.get(get_origin(kind) or kind)
     wrong = "nonsense" if get_origin(kind) is Literal else wrong
     if wrong is None:
-        pytest.skip("every value of this type is right")
+        pytest.skip("every value of this type is valid")
     with torch.device("meta"), pytest.raises(ValueError, match=f"^{option} ") as refusal:
         models[name].build(**{option: wrong})
     assert f"got {wrong!r}" in str(refusal.value)
@@ -232,8 +233,8 @@ def test_every_option_has_a_default_and_a_help_line(entry):
 # Names with placeholders.
 
 
-def test_a_wide_resnet_of_any_depth_and_width_is_known():
-    # 3 units of width 16: the plan of a pre-activation ResNet-8, whose first unit needs no projection.
+def test_a_name_builds_a_wide_resnet_of_any_depth_and_width():
+    # Three units of width 16, as in a pre-activation ResNet-8; the first unit needs no projection.
     model = models["wrn_10_1"].build()
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert len(convolutions) == 1 + 6 + 2
@@ -241,13 +242,13 @@ def test_a_wide_resnet_of_any_depth_and_width_is_known():
         models["wrn_29_10"].build()
 
 
-def test_a_pyramidnet_of_any_depth_and_alpha_is_known():
+def test_a_name_builds_a_pyramidnet_of_any_depth_and_alpha():
     basic, bottleneck = models["pyramidnet20_a12"].build(), models["pyramidnet29_a12_bottleneck"].build()
     assert basic.head.in_features == 16 + 12
     assert bottleneck.head.in_features == 4 * (16 + 12)
 
 
-def test_every_timm_model_is_known_and_told_the_image_size():
+def test_a_timm_model_is_built_for_the_image_size_and_channels():
     vit = build("timm/vit_tiny_patch16_224", 7, 1, 28, patch_size=4, drop_path_rate=0.1)
     assert vit(images(2, 1, 28)).shape == (2, 7)
     assert vit.patch_embed.grid_size == (7, 7)
@@ -261,10 +262,10 @@ def test_every_timm_model_is_known_and_told_the_image_size():
         ("resnet50d", 32),  # three 3x3, of which the first has stride 2
         ("convnext_tiny", 16),  # patches of 4
         ("vit_tiny_patch16_224", 8),
-        ("swin_tiny_patch4_window7_224", 8),  # its windows know the size of their maps
+        ("swin_tiny_patch4_window7_224", 8),  # its windows depend on the size of their maps
     ],
 )
-def test_the_first_layer_of_a_timm_model_keeps_enough_of_a_small_image(name, grid):
+def test_the_first_layer_of_a_timm_model_keeps_a_large_enough_map(name, grid):
     sizes = []
     model = build(f"timm/{name}")
     first = next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d))
@@ -277,11 +278,11 @@ def test_the_original_stem_of_a_timm_model_is_an_option():
     assert build("timm/resnet18", stem="original").conv1.kernel_size == (7, 7)
 
 
-def test_an_option_that_a_timm_model_lacks_is_refused():
+def test_an_option_that_a_timm_model_does_not_have_is_refused():
     with pytest.raises(ValueError, match="patch_size is not an option of timm's resnet10t, got 4"):
         models["timm/resnet10t"].build(patch_size=4)
 
 
-def test_an_unknown_timm_name_is_answered_with_the_nearest():
+def test_an_unknown_timm_name_is_refused_with_the_nearest_names():
     with pytest.raises(BadInput, match="resnet50"):
         models["timm/resnet5O"].build()

@@ -1,4 +1,4 @@
-"""Residual attention, BoTNet, CCT, CeiT and CvT against others' code, plain forms and closed forms."""
+"""Residual attention, BoTNet, CCT, CeiT and CvT against other libraries and reference implementations."""
 
 import math
 
@@ -14,11 +14,11 @@ from lib.models.ceit import LocalFeedForward
 from lib.models.cvt import Projection
 from tests.helpers.model_references import Weights, build, close, copy_by_shape, images, scramble
 
-# Plain forms, which use up the tensors of a network in their order.
+# Reference implementations, which consume the tensors of a network in order.
 
 
 class Tokens(Weights):
-    """The same for networks of tokens (B, N, D), of whose layers some have biases."""
+    """The same for networks of tokens (B, N, D), with biases in some layers."""
 
     def take(self) -> Tensor:
         return self.left.pop(0)
@@ -106,7 +106,7 @@ def ceit(network: nn.Module, x: Tensor) -> Tensor:
 def cvt(network: nn.Module, x: Tensor) -> Tensor:
     w = Tokens(network)
     class_token = w.take()
-    embeddings = [[w.take() for _ in range(4)] for _ in range(3)]  # they stand before all layers
+    embeddings = [[w.take() for _ in range(4)] for _ in range(3)]  # they precede all layers
     for stage, (width, heads, layers) in enumerate(((64, 1, 1), (192, 3, 2), (384, 6, 10))):
         weight, bias, scale, shift = embeddings[stage]
         x = tokens_of(F.conv2d(x, weight, bias, stride=1 if stage == 0 else 2, padding=weight.shape[-1] // 2))
@@ -159,7 +159,7 @@ def residual_attention(network: nn.Module, x: Tensor, modules: int) -> Tensor:
 # Whole networks.
 
 
-def test_residual_attention_equals_its_plain_form():
+def test_residual_attention_equals_its_reference():
     model = scramble(build("attention56"))
     with torch.no_grad():
         close(model(images()), residual_attention(model, images(), modules=1))
@@ -173,19 +173,19 @@ def test_residual_attention_equals_its_plain_form():
         ("cct_2_3x2_32_sine", 2, 2, 2, True),
     ],
 )
-def test_cct_equals_its_plain_form(name, layers, heads, convolutions, sine):
+def test_cct_equals_its_reference(name, layers, heads, convolutions, sine):
     model = scramble(build(name))
     with torch.no_grad():
         close(model(images()), cct(model, images(), layers, heads, convolutions, sine))
 
 
-def test_ceit_equals_its_plain_form():
+def test_ceit_equals_its_reference():
     model = scramble(build("ceit_32"))
     with torch.no_grad():
         close(model(images()), ceit(model, images()))
 
 
-def test_cvt_equals_its_plain_form():
+def test_cvt_equals_its_reference():
     model = scramble(build("cvt"))
     with torch.no_grad():
         close(model(images()), cvt(model, images()))
@@ -210,10 +210,10 @@ def test_botnet_equals_a_resnet50_of_torchvision_with_the_attention_of_timm(last
         close(model(images()), reference(images()))
 
 
-# What is special in them.
+# Their special parts.
 
 
-def test_the_logits_of_relative_positions_are_those_of_a_loop_over_pixels():
+def test_the_logits_of_relative_positions_equal_a_loop_over_pixels():
     size, width = 3, 2
     attention = RelativeAttention(4 * width, size)
     q = torch.randn(2, 4, size * size, width)
@@ -229,7 +229,7 @@ def test_the_logits_of_relative_positions_are_those_of_a_loop_over_pixels():
 
 
 def test_attention_with_relative_positions_equals_that_of_timm():
-    # As drawn, not scrambled: in a scrambled network the softmax saturates, and positions hardly count.
+    # Not scrambled: in a scrambled network the softmax saturates, and positions hardly matter.
     from timm.layers.bottleneck_attn import BottleneckAttn
 
     attention = RelativeAttention(64, 5)
@@ -240,7 +240,7 @@ def test_attention_with_relative_positions_equals_that_of_timm():
         close(attention(x), reference(x))
 
 
-def test_pooling_the_sequence_is_a_mean_with_softmax_weights():
+def test_sequence_pooling_is_a_mean_with_softmax_weights():
     pool = SequencePool(3)
     x = torch.randn(2, 5, 3)
     score = ((x * pool.score.weight).sum(-1) + pool.score.bias).detach()
@@ -273,7 +273,7 @@ def test_fixed_positions_are_sines_and_cosines_and_are_not_trained():
     assert torch.equal(model.position, sine_positions(64, 128))
 
 
-def test_a_convolutional_projection_reads_the_neighbours_and_passes_the_class_token_by():
+def test_a_convolutional_projection_reads_neighbours_and_skips_the_class_token():
     projection = Projection(2, stride=2).eval()
     image = torch.arange(32.0).view(1, 2, 4, 4)
     token = torch.tensor([[[7.0, -7.0]]])
@@ -289,7 +289,7 @@ def test_a_convolutional_projection_reads_the_neighbours_and_passes_the_class_to
     torch.testing.assert_close(got, want[None])
 
 
-def test_a_class_token_of_ceit_passes_by_the_convolutions_of_an_mlp():
+def test_the_class_token_of_ceit_skips_the_convolutions_of_an_mlp():
     feed_forward = LocalFeedForward().eval()
     x = torch.randn(2, 1 + 16, 192)
     other = x.clone()
@@ -301,7 +301,7 @@ def test_a_class_token_of_ceit_passes_by_the_convolutions_of_an_mlp():
     assert changed == {0, 1, 2, 4, 5, 6, 8, 9, 10}  # the 3x3 pixels around number 5 of 4x4
 
 
-def test_an_attention_mask_of_a_half_is_a_trunk_and_a_half():
+def test_an_attention_mask_of_one_half_scales_the_trunk_by_one_and_a_half():
     module = AttentionModule(16, mask_depth=2).eval()
     x = torch.randn(2, 16, 8, 8)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The older and the fastest networks: equal to those of other libraries or to plain forms, and their laws."""
+"""The oldest and the fastest networks against other libraries, reference implementations and closed forms."""
 
 import math
 
@@ -16,7 +16,7 @@ from lib.models.rir import add_identity
 from scripts.bench.counterparts import COUNTERPARTS
 from tests.helpers.model_references import Weights, build, close, copy_by_shape, images, scramble
 
-# Equal to the models of other libraries, once these have the stem and the strides of small images.
+# Other libraries, with the stem and the strides for small images.
 
 
 @pytest.mark.parametrize("name", ["alexnet", "squeezenet", "googlenet", "dla34"])
@@ -30,7 +30,7 @@ def test_equals_the_model_of_another_library(name):
 # LeNet.
 
 
-def test_lenet_equals_its_plain_form():
+def test_lenet_equals_its_reference():
     model, x = scramble(build("lenet")), images()
     tensors = list(model.parameters())
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_lenet_equals_its_plain_form():
         close(model(x), want)
 
 
-def test_lenet_refuses_images_that_its_convolutions_would_use_up():
+def test_lenet_refuses_images_that_are_too_small():
     with pytest.raises(ValueError, match=r"image_size must be at least 16.*, got 15"):
         models["lenet"].build(image_size=15)
     assert build("lenet", image_size=16)(images(size=16)).shape == (2, 10)
@@ -53,7 +53,7 @@ def test_lenet_refuses_images_that_its_convolutions_would_use_up():
 # ToyNet.
 
 
-def test_toynet_has_the_depth_kernel_and_width_it_is_told():
+def test_toynet_has_the_given_depth_kernel_and_width():
     model = build("toynet", depth=2, kernel=5, width=4)
     convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
     assert [c.weight.shape[0] for c in convolutions] == [4, 4, 8, 8, 16, 16, 32, 32]
@@ -66,7 +66,7 @@ def test_toynet_has_the_depth_kernel_and_width_it_is_told():
 # Stochastic depth.
 
 
-def test_stochastic_depth_in_evaluation_is_the_resnet_of_its_depth():
+def test_stochastic_depth_in_evaluation_equals_the_resnet():
     for name in ("resnet18", "resnet110"):
         plain, dropping = scramble(build(name)), build(f"stochastic_depth_{name}").eval()
         dropping.load_state_dict(plain.state_dict())
@@ -75,13 +75,13 @@ def test_stochastic_depth_in_evaluation_is_the_resnet_of_its_depth():
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("resnet34", 16), ("resnet110", 54)])
-def test_survival_falls_linearly_to_that_of_the_last_block(name, blocks):
+def test_the_survival_probability_falls_linearly_to_that_of_the_last_block(name, blocks):
     model = build(f"stochastic_depth_{name}", survival=0.8)
     survivals = [1 - m.rate for m in model.modules() if isinstance(m, DropPath)]
     assert survivals == pytest.approx([1 - 0.2 * block / blocks for block in range(1, blocks + 1)])
 
 
-def test_a_dropped_image_passes_a_block_by_its_shortcut_alone():
+def test_a_dropped_image_passes_only_through_the_shortcut():
     block = build("stochastic_depth_resnet18").stages[-1].eval()
     x = images(16, 512, 4).relu()
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_a_dropped_image_passes_a_block_by_its_shortcut_alone():
 # ResNet in ResNet.
 
 
-def test_the_identity_of_rir_passes_the_residual_stream_and_nothing_else():
+def test_the_identity_of_rir_copies_only_the_residual_stream():
     x = images(2, 8, 6)
     for outputs, stride in ((8, 1), (16, 2)):
         convolution = nn.Conv2d(8, outputs, 3, stride, padding=1, bias=False)
@@ -107,7 +107,7 @@ def test_the_identity_of_rir_passes_the_residual_stream_and_nothing_else():
         assert not out[:, 4:].any()
 
 
-def test_every_layer_of_rir_starts_with_the_shortcut_of_its_residual_stream():
+def test_every_layer_of_rir_is_initialised_with_the_identity_of_its_residual_stream():
     for block in build("rir").stages:
         for layer in (block.residual[0], block.residual[3]):
             diagonal = layer.weight[:, :, 1, 1].diagonal()
@@ -120,7 +120,7 @@ def test_every_layer_of_rir_starts_with_the_shortcut_of_its_residual_stream():
 
 
 def airbench(network: nn.Module, x: Tensor, convolutions: int) -> Tensor:
-    """As the recipe describes it, with nothing but functions."""
+    """The recipe, written with functions only."""
     w = Weights(network)
 
     def norm(x: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def test_airbench_has_the_published_size_and_cost(name, parameters, megaflops):
     assert round(counter.get_total_flops() / 1e6, 1) == megaflops
 
 
-def test_airbench_trains_neither_the_whitening_nor_the_scale_of_a_norm():
+def test_airbench_freezes_the_whitening_and_the_scales_of_norms():
     model = build("airbench96")
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     norms = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
@@ -173,14 +173,14 @@ def test_whitening_starts_as_a_rotation_of_the_patches_and_its_negative():
     assert torch.equal(filters[12:], -filters[:12])
 
 
-def test_a_partial_identity_passes_its_inputs_on():
+def test_a_partial_identity_copies_its_inputs():
     x = images(2, 4, 5)
     out = partial_identity(4, 6)(x)
     assert torch.equal(out[:, :4], x)
     assert out[:, 4:].abs().min() > 0
 
 
-def test_airbench_starts_as_its_recipe_says():
+def test_airbench_is_initialised_as_in_its_recipes():
     sgd, muon = build("airbench94"), build("airbench94", start="muon")
     assert not sgd.whiten.bias.any() and muon.whiten.bias.all()
     assert muon.head.weight.std().item() == pytest.approx(1)
@@ -191,7 +191,7 @@ def test_airbench_starts_as_its_recipe_says():
 
 
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "googlenet", "squeezenet1_0"])
-def test_the_stem_of_imagenet_becomes_a_small_one(name):
+def test_an_imagenet_stem_of_torchvision_becomes_a_small_one(name):
     import torchvision
 
     with torch.device("meta"):
@@ -205,7 +205,7 @@ def test_the_stem_of_imagenet_becomes_a_small_one(name):
     assert poolings[0] == poolings[1] - 1
 
 
-def test_another_stem_of_torchvision_changes_only_its_channels():
+def test_any_other_stem_of_torchvision_changes_only_its_channels():
     import torchvision
 
     with torch.device("meta"):
@@ -217,14 +217,14 @@ def test_another_stem_of_torchvision_changes_only_its_channels():
             assert {name: tuple(t.shape) for name, t in network.state_dict().items()} == shapes
 
 
-def test_the_resnet_of_torchvision_equals_this_projects():
+def test_the_resnet_of_torchvision_equals_ours():
     model, reference = scramble(build("resnet18")), build("torchvision/resnet18").eval()
     copy_by_shape(model, reference)
     with torch.no_grad():
         close(model(images()), reference(images()))
 
 
-def test_a_torchvision_model_fits_other_images_and_is_told_their_size():
+def test_a_torchvision_model_is_built_for_the_image_size_and_channels():
     assert build("torchvision/squeezenet1_0", 7, 1, 28)(images(2, 1, 28)).shape == (2, 7)
     with torch.device("meta"):
         assert models["torchvision/vit_b_16"].build(image_size=64).image_size == 64
@@ -245,8 +245,8 @@ def test_images_too_small_for_a_torchvision_model_are_refused():
         models["torchvision/alexnet"].build(image_size=32)
 
 
-def test_an_unknown_torchvision_name_is_answered_with_the_nearest():
+def test_an_unknown_torchvision_name_is_refused_with_the_nearest_names():
     with pytest.raises(BadInput, match="resnet50"):
         models["torchvision/resnet5O"].build()
-    with pytest.raises(BadInput, match="fasterrcnn"):  # known to torchvision, but it does not classify
+    with pytest.raises(BadInput, match="fasterrcnn"):  # torchvision has it, but it does not classify
         models["torchvision/fasterrcnn_resnet50_fpn"].build()

@@ -1,4 +1,4 @@
-"""DenseNet: equal to networks that others wrote, and the same whether its layers run once or twice."""
+"""DenseNet against other libraries, and checkpointing against storing all activations."""
 
 import pytest
 import torch
@@ -35,15 +35,15 @@ def test_densenet_without_bottlenecks_equals_its_reference():
         close(model(images()), densenet(model, images(), layers=6))
 
 
-def test_a_densenet_of_any_depth_and_growth_is_known():
-    # Transitions keep all channels without bottlenecks, and half of them with.
+def test_a_name_builds_a_densenet_of_any_depth_and_growth():
+    # Transitions keep all channels without bottlenecks, and half of them with bottlenecks.
     assert build("densenet_13_5").head.in_features == 16 + 3 * 3 * 5
     assert build("densenet_bc_22_6").head.in_features == ((12 + 18) // 2 + 18) // 2 + 18
     with pytest.raises(ValueError, match="depth must be 6n \\+ 4 with n >= 1, got 25"):
         build("densenet_bc_25_6")
 
 
-# The layers computed once more on the way back, on small networks.
+# Checkpointing, on small networks.
 
 NAMES = pytest.mark.parametrize("name", ["densenet_bc_28_6", "densenet_16_6"])
 
@@ -66,7 +66,7 @@ def gradients(model: nn.Module) -> list[Tensor]:
 def test_checkpointing_changes_no_gradient_and_no_statistic(name, dropout):
     plain, again = pair(name, dropout=dropout)
     for model in (plain, again):
-        for _ in range(2):  # the second step normalises what the first has left
+        for _ in range(2):  # the second step uses the statistics of the first
             model.zero_grad()
             loss_of(model).backward()
     assert torch.equal(loss_of(plain), loss_of(again))
@@ -76,7 +76,7 @@ def test_checkpointing_changes_no_gradient_and_no_statistic(name, dropout):
         assert torch.equal(got, want)
 
 
-def test_checkpointing_draws_nothing_from_the_generator_on_the_way_back():
+def test_checkpointing_leaves_the_generator_unchanged_in_the_backward_pass():
     plain, again = pair("densenet_bc_28_6", dropout=0.2)
     after = []
     for model in (plain, again):
@@ -88,7 +88,7 @@ def test_checkpointing_draws_nothing_from_the_generator_on_the_way_back():
 @pytest.mark.slow
 def test_checkpointing_changes_nothing_in_a_compiled_network_either():
     plain, again = pair("densenet_bc_16_6")
-    again.compile(backend="aot_eager")  # all of the graph work, and none of the code generation
+    again.compile(backend="aot_eager")  # the graph work without code generation
     for model in (plain, again):
         loss_of(model).backward()
     for got, want in zip(gradients(again), gradients(plain), strict=True):
@@ -107,7 +107,7 @@ def test_a_checkpointed_graph_can_be_run_backward_twice():
         close(got, want, 1e-5)
 
 
-def test_checkpointing_has_the_gradient_of_evaluation_too():
+def test_checkpointing_has_the_same_gradient_in_evaluation():
     plain, again = pair("densenet_bc_28_6")
     x = images().requires_grad_()
     (want,) = torch.autograd.grad(scramble(plain)(x).sum(), x)
@@ -115,13 +115,13 @@ def test_checkpointing_has_the_gradient_of_evaluation_too():
     close(got, want, 1e-5)
 
 
-def kept(model: nn.Module) -> int:
-    """Numbers that the graph of a step keeps, besides the parameters."""
+def stored(model: nn.Module) -> int:
+    """The number of values that the graph of a step stores, without the parameters."""
     sizes = {p.untyped_storage().data_ptr(): 0 for p in model.parameters()}
     held = []
 
     def look(tensor: Tensor) -> Tensor:
-        held.append(tensor)  # alive until the end, or its storage might be another's meanwhile
+        held.append(tensor)  # kept alive, so that its storage is not reused
         sizes.setdefault(tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes() // 4)
         return tensor
 
@@ -131,9 +131,9 @@ def kept(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("form", ["densenet_bc_{}_6", "densenet_{}_6"])
-def test_with_checkpointing_what_is_kept_grows_linearly_with_the_layers(form):
+def test_with_checkpointing_stored_activations_grow_linearly_with_the_layers(form):
     def growths(**options) -> tuple[int, int]:
-        a, b, c = (kept(build(form.format(depth), **options)) for depth in (16, 28, 40))
+        a, b, c = (stored(build(form.format(depth), **options)) for depth in (16, 28, 40))
         return b - a, c - b
 
     linear, quadratic = growths(checkpointing=True), growths()

@@ -1,4 +1,4 @@
-"""Inception, Xception and DPN: equal to networks that others wrote, with the same strides and weights."""
+"""Inception, Xception and DPN against other libraries, with the same strides and weights."""
 
 from functools import partial
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from tests.helpers.model_references import build, close, copy_by_shape, images, 
     "name", ["inceptionv3", "inceptionv4", "inception_resnet_v2", "xception", "dpn26", "dpn92"]
 )
 def test_equals_the_model_of_another_library(name, monkeypatch):
-    # Pooling at the border counts the pixels there are, as in the authors' Inception-v3.
+    # Average pooling ignores the padding, as in the authors' Inception-v3.
     average = partial(F.avg_pool2d, count_include_pad=False)
     functions = SimpleNamespace(avg_pool2d=average, max_pool2d=F.max_pool2d, relu=F.relu)
     monkeypatch.setattr(torchvision.models.inception, "F", functions)
@@ -45,7 +45,7 @@ def test_equals_the_model_of_another_library(name, monkeypatch):
         ("dpn92", [32, 16, 8, 4]),
     ],
 )
-def test_the_grids_at_32_pixels_are_those_of_the_documentation(name, grids):
+def test_the_map_sizes_at_32_pixels_are_as_documented(name, grids):
     seen = []
     with torch.device("meta"):
         model, x = models[name].build(), torch.empty(2, 3, 32, 32)
@@ -57,14 +57,14 @@ def test_the_grids_at_32_pixels_are_those_of_the_documentation(name, grids):
 
 
 @pytest.mark.parametrize("name", ["inceptionv3", "inceptionv4", "inception_resnet_v2"])
-def test_inception_refuses_images_that_its_reductions_would_use_up(name):
+def test_inception_refuses_images_that_are_too_small(name):
     with torch.device("meta"):
         assert models[name].build(image_size=7)(torch.empty(2, 3, 7, 7)).shape == (2, 10)
         with pytest.raises(ValueError, match="image_size must be at least 7, got 6"):
             models[name].build(image_size=6)
 
 
-def test_pooling_at_the_border_counts_only_pixels():
+def test_average_pooling_ignores_the_padding():
     pool = pooled(2, 2)[0]
     torch.testing.assert_close(pool(torch.ones(1, 2, 5, 5)), torch.ones(1, 2, 5, 5))
 
@@ -80,7 +80,7 @@ def dense_path(unit: DualPathUnit, x: Tensor) -> Tensor:
     return unit(x)[:, unit.residual :]
 
 
-def test_a_dual_path_unit_hands_the_dense_path_on_and_appends_to_it():
+def test_a_dual_path_unit_keeps_the_dense_path_and_appends_to_it():
     unit = DualPathUnit(64 + 24, 32, residual=64, growth=8, stride=1, first=False).eval()
     x = images(2, 64 + 24, 4)
     with torch.no_grad():

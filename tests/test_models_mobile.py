@@ -1,4 +1,4 @@
-"""The networks made of cheap convolutions, against other libraries, published tables and closed forms."""
+"""Mobile networks against other libraries, published tables and closed forms."""
 
 import pytest
 import torch
@@ -39,7 +39,7 @@ def test_equals_the_model_of_another_library(name):
         ("regnet", 2),
     ],
 )
-def test_32_pixels_become_features_of_the_documented_size(name, side):
+def test_the_feature_size_at_32_pixels_is_as_documented(name, side):
     model, seen = build(name).eval(), []
     last = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
     last.register_forward_hook(lambda *args: seen.append(args[-1].shape[-2:]))
@@ -53,7 +53,7 @@ def test_32_pixels_become_features_of_the_documented_size(name, side):
 
 @pytest.mark.parametrize("format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("groups", [2, 3])
-def test_the_shuffle_deals_the_groups_out_in_turn_and_keeps_the_memory_format(groups, format):
+def test_the_shuffle_interleaves_the_groups_and_keeps_the_memory_format(groups, format):
     x = torch.arange(24.0).view(1, 24, 1, 1).repeat(2, 1, 3, 5).contiguous(memory_format=format)
     out = shufflenet.shuffle(x, groups)
     size = 24 // groups
@@ -108,9 +108,9 @@ def test_squeeze_excite_scales_each_channel_by_its_gate(module, activation):
         close(out, image * scale.view(6, 1, 1), 1e-6)
 
 
-def test_the_drop_rates_of_efficientnet_grow_linearly_where_there_is_a_residual():
+def test_the_drop_rates_of_efficientnet_residuals_grow_linearly():
     rates = [m.rate for m in build("efficientnet_b0", drop_path=0.3).modules() if isinstance(m, DropPath)]
-    # Of the 16 units, those that neither start a stage nor change the width: 2 4 6 7 9 10 12 13 14, from 0.
+    # The units, of 16, that neither start a stage nor change the width: 2 4 6 7 9 10 12 13 14, from 0.
     assert rates == pytest.approx([0.3 * unit / 15 for unit in (2, 4, 6, 7, 9, 10, 12, 13, 14)])
 
 
@@ -127,8 +127,9 @@ def test_the_quantised_widths_are_those_of_timm(name):
     assert regnet.quantised_widths(c.depth, c.w0, c.wa, c.wm, c.group_size) == widths
 
 
-# NASNet, from the tables that its authors published: the ops of each pair, and the states that they read.
-# State 0 is the last output, 1 the one before; each pair of ops adds a state, and the output has those left.
+# NASNet, from the tables of its authors: the operations of each pair, the states that they read, and the
+# states of the output. State 0 is the previous output and state 1 the one before; each pair of operations
+# adds a state.
 
 NORMAL = (
     "sep5 sep3 sep5 sep3 avg none avg avg sep3 none",
@@ -192,7 +193,7 @@ def test_nasnet_equals_the_published_tables(name, plan):
         close(got, w.classify(now.relu()), 1e-9)
 
 
-def test_a_nasnet_cell_without_its_ops_holds_its_inputs():
+def test_a_nasnet_cell_with_all_operations_dropped_contains_its_inputs():
     cell = nasnet.NormalCell(8, 8, 4, halves_before=False, stride=1, drop_path=1 - 1e-9).train()
     before, now = torch.randn(2, 8, 5, 5), torch.randn(2, 8, 5, 5)
     out = cell(before, now).unflatten(1, (6, 4))
@@ -201,6 +202,6 @@ def test_a_nasnet_cell_without_its_ops_holds_its_inputs():
     torch.testing.assert_close(out, torch.stack([before, nothing, nothing, before, nothing, now], 1))
 
 
-def test_nasnet_drops_ops_more_often_in_later_cells():
+def test_the_drop_rates_of_nasnet_grow_linearly():
     rates = [m.rate for m in build("nasnet", drop_path=0.4).modules() if isinstance(m, DropPath)]
     assert rates == pytest.approx([0.4 * (i + 1) / 20 for i in range(20)])

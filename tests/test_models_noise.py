@@ -1,4 +1,4 @@
-"""The laws of Shake-Shake, ShakeDrop and stochastic depth."""
+"""Distributions and gradients of Shake-Shake, ShakeDrop and stochastic depth."""
 
 from functools import partial
 
@@ -10,7 +10,7 @@ from lib.models.layers import DropPath
 from lib.models.pyramidnet import ShakeDrop
 from lib.models.shake_shake import ShakeShake
 
-WEIGHED = 20_000  # images: the mean of so many draws is within 4 / sqrt(20000) = 0.03 of the expectation
+DRAWS = 20_000  # images: their mean is within 4 / sqrt(20000) = 0.03 of the expectation
 
 
 def shake(x: Tensor, mix: ShakeShake) -> Tensor:
@@ -29,9 +29,9 @@ def set_training(noise, training: bool) -> None:
 
 
 @pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
-def test_the_mean_of_training_draws_is_the_evaluation(noise):
+def test_the_mean_over_training_draws_equals_evaluation(noise):
     torch.manual_seed(0)
-    x = torch.ones(WEIGHED, 1, 1, 1)
+    x = torch.ones(DRAWS, 1, 1, 1)
     set_training(noise, True)
     draws = noise(x)
     set_training(noise, False)
@@ -40,7 +40,7 @@ def test_the_mean_of_training_draws_is_the_evaluation(noise):
 
 
 @pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
-def test_an_image_has_one_draw_and_another_image_another(noise):
+def test_each_image_has_one_draw_of_its_own(noise):
     torch.manual_seed(0)
     set_training(noise, True)
     draws = noise(torch.ones(16, 3, 4, 4))
@@ -49,7 +49,7 @@ def test_an_image_has_one_draw_and_another_image_another(noise):
 
 
 @pytest.mark.parametrize("noise", NOISE.values(), ids=NOISE)
-def test_noise_keeps_the_low_precision_and_saves_no_activation(noise):
+def test_noise_keeps_low_precision_and_stores_no_activation(noise):
     saved = []
     set_training(noise, True)
     x = torch.ones(4, 8, 8, 8, dtype=torch.bfloat16, requires_grad=True)
@@ -69,7 +69,7 @@ def shaken(forward: str, backward: str, level: str) -> tuple[Tensor, Tensor, Ten
     return out.detach()[:, 0, 0, 0], a.grad[:, 0, 0, 0], b.grad[:, 0, 0, 0]
 
 
-def test_shake_shake_mixes_the_gradient_by_a_fresh_coefficient():
+def test_shake_shake_mixes_the_gradient_with_an_independent_coefficient():
     alpha, beta, rest = shaken("shake", "shake", "image")
     torch.testing.assert_close(beta + rest, torch.ones(64))
     for coefficient in (alpha, beta):
@@ -78,7 +78,7 @@ def test_shake_shake_mixes_the_gradient_by_a_fresh_coefficient():
     assert torch.corrcoef(torch.stack([alpha, beta]))[0, 1].abs() < 0.5
 
 
-def test_shake_shake_keeps_or_evens_the_coefficient_where_asked():
+def test_the_keep_and_even_modes_of_shake_shake_fix_the_coefficient():
     alpha, beta, _ = shaken("shake", "keep", "image")
     assert torch.equal(alpha, beta)
     alpha, beta, _ = shaken("even", "shake", "image")
@@ -89,9 +89,9 @@ def test_shake_shake_keeps_or_evens_the_coefficient_where_asked():
     assert len(alpha.unique()) == len(beta.unique()) == 1 and alpha[0] != beta[0]
 
 
-def test_shakedrop_passes_by_its_gate_and_otherwise_scales_each_way_by_its_own_draw():
+def test_shakedrop_is_the_identity_or_scales_forward_and_backward_by_separate_draws():
     torch.manual_seed(0)
-    x = torch.ones(WEIGHED, 1, 1, 1, requires_grad=True)
+    x = torch.ones(DRAWS, 1, 1, 1, requires_grad=True)
     out = ShakeDrop(0.7, "image")(x)
     out.sum().backward()
     forward, backward = out.detach().flatten(), x.grad.flatten()
@@ -103,15 +103,15 @@ def test_shakedrop_passes_by_its_gate_and_otherwise_scales_each_way_by_its_own_d
     assert 0 <= beta.min() < 0.05 and 0.95 < beta.max() <= 1 and abs(beta.mean() - 0.5) < 0.03
 
 
-def test_shakedrop_with_one_gate_a_batch_passes_all_images_or_none():
+def test_shakedrop_with_one_gate_per_batch_keeps_all_images_or_none():
     torch.manual_seed(0)
     drop = ShakeDrop(0.5, "batch")
-    shares = {(drop(torch.ones(32, 1, 1, 1)) == 1).float().mean().item() for _ in range(20)}
-    assert shares == {0.0, 1.0}
+    fractions = {(drop(torch.ones(32, 1, 1, 1)) == 1).float().mean().item() for _ in range(20)}
+    assert fractions == {0.0, 1.0}
 
 
 def test_drop_path_drops_at_its_rate_and_scales_what_it_keeps():
     torch.manual_seed(0)
-    out = DropPath(0.2)(torch.ones(WEIGHED, 1))
+    out = DropPath(0.2)(torch.ones(DRAWS, 1))
     assert set(out.unique().tolist()) == {0.0, 1.25}
     assert abs((out == 0).float().mean() - 0.2) < 0.03

@@ -1,4 +1,4 @@
-"""Equal to networks that others wrote, or that are written out plainly, with the same weights."""
+"""ResNets and ViTs equal other libraries or reference implementations with the same weights."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""ResNeXt, SE-ResNet and their gates: equal to timm's with the same weights, or to plain forms of them."""
+"""ResNeXt, SE-ResNet and their gates: against timm and reference implementations."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.helpers.model_references import Weights, build, close, images, scramb
 
 
 def copy_less_ones(source: nn.Module, target: nn.Module) -> None:
-    """Like `copy_by_shape`, where 1x1 convolutions take the weights of dense layers."""
+    """Like `copy_by_shape`, but 1x1 convolutions can take the weights of dense layers."""
     left = [t for t in source.state_dict().values() if t.is_floating_point()]
     for tensor in target.state_dict().values():
         if tensor.is_floating_point():
@@ -51,7 +51,7 @@ def test_equals_the_network_of_timm(name, options, other):
         close(model(images()), reference(images()))
 
 
-# Pre-activation SE-ResNets, written out.
+# Pre-activation SE-ResNets.
 
 
 def squeeze_excite(w: Weights, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def squeeze_excite(w: Weights, x: Tensor) -> Tensor:
 
 
 def se_preact_resnet(network: nn.Module, x: Tensor, stages: int, blocks: int, cifar: bool) -> Tensor:
-    """Basic units; the projection's weights stand before those of its unit."""
+    """Basic units; the weights of the projection precede those of its unit."""
     w = Weights(network)
     x = w.conv(x) if cifar else w.norm(w.conv(x)).relu()
     for unit in range(stages * blocks):
@@ -85,7 +85,7 @@ def test_preact_se_resnet_equals_its_reference(name, stages, blocks):
         close(model(x), se_preact_resnet(model, x, stages, blocks, cifar=stages == 3), 1e-9)
 
 
-# Gates, each alone.
+# Gates.
 
 
 def gate_of(kind: str) -> nn.Module:
@@ -97,8 +97,8 @@ def features(channels: int = 32, size: int = 8) -> Tensor:
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("se", 0.5), ("ge", 0.5), ("cbam", 0.25)])
-def test_a_gate_with_zero_weights_is_half_open(kind, expected):
-    # A gate is a sigmoid; CBAM has two, one after the other.
+def test_a_gate_with_zero_weights_halves_its_input(kind, expected):
+    # A gate is a sigmoid; CBAM has two in sequence.
     gate = gate_of(kind)
     with torch.no_grad():
         for parameter in gate.parameters():
@@ -107,10 +107,10 @@ def test_a_gate_with_zero_weights_is_half_open(kind, expected):
 
 
 @pytest.mark.parametrize("kind", ["se", "ge", "cbam"])
-def test_a_gate_wide_open_is_the_identity(kind):
+def test_a_saturated_gate_is_the_identity(kind):
     gate = gate_of(kind)
     if kind == "ge":
-        # It has no bias at its end: a large one behind the first sum opens it through positive weights.
+        # It has no last bias: a large bias after the first sum saturates it through positive weights.
         gate.norm.bias.data.fill_(100)
         for layer in (gate.mlp[0], gate.mlp[2]):
             layer.weight.data.fill_(1)
@@ -180,7 +180,7 @@ def test_the_small_kernel_sees_one_pixel_and_the_large_one_nine():
 
 
 @pytest.mark.parametrize("kind", ["se", "cbam", "ge", "sk"])
-def test_gates_leave_the_blocks_in_low_precision_and_channels_last(kind):
+def test_gates_keep_low_precision_and_channels_last(kind):
     # On a small network: those of the registered sizes are too slow for the default run.
     model = build(f"{kind}_resnext29_16x64d", **SMALL).to(memory_format=torch.channels_last)
     seen = []
@@ -200,7 +200,7 @@ def test_gates_leave_the_blocks_in_low_precision_and_channels_last(kind):
 
 
 @pytest.mark.parametrize("pooling", ["A", "B", "C", "D"])
-def test_pyramid_pooling_lays_the_maxima_of_each_window_side_by_side(pooling):
+def test_pyramid_pooling_concatenates_the_maxima_of_each_window(pooling):
     windows = {"A": [3], "B": [5], "C": [7], "D": [3, 5, 7]}[pooling]
     unit, x = scramble(PyramidPooling(32, WINDOWS[pooling])), features()
     with torch.no_grad():

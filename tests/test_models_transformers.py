@@ -1,4 +1,4 @@
-"""Transformers of the second generation and their kin: against timm, slow oracles and closed forms."""
+"""ConViT, ConvNeXt, MobileViT, PoolFormer, Swin, CoAtNet and VAN against timm, loops and closed forms."""
 
 import math
 from collections.abc import Callable
@@ -106,7 +106,7 @@ def heads_of(x: Tensor, heads: int) -> Tensor:
 def slow_attention(
     attention: nn.Module, x: Tensor, sees: Callable[[tuple, tuple], bool], side: int
 ) -> Tensor:
-    """Query by query, over the keys that it sees; `side` is of the square that the table of biases is for."""
+    """Attention query by query; `sees` selects its keys, `side` is the square of the bias table."""
     S, heads = x.shape[0], attention.heads
     places = [(i, j) for i in range(S) for j in range(S)]
     q, k, v = (heads_of(part, heads) for part in attention.qkv(x).chunk(3, dim=-1))
@@ -127,7 +127,7 @@ def slow_attention(
 
 @torch.no_grad()
 @pytest.mark.parametrize(("side", "shifted"), [(8, False), (8, True), (7, False), (7, True), (3, True)])
-def test_swin_tokens_see_those_of_their_window_and_no_filling(side, shifted):
+def test_swin_tokens_attend_within_their_window_and_not_to_padding(side, shifted):
     attention = module(lambda: WindowAttention(12, heads=2, side=side, window=4, shifted=shifted))
     x = images(1, 12, side).double().permute(0, 2, 3, 1)
     window = min(side, 4)
@@ -147,7 +147,7 @@ def test_coatnet_attention_adds_the_bias_of_the_relative_position():
 
 
 @torch.no_grad()
-def test_coatnet_attention_sees_8x8_then_4x4_pixels():
+def test_coatnet_attention_has_8x8_then_4x4_pixels():
     model, seen = build("coatnet_0", widths=(8, 8, 8, 32, 32)).eval(), []
     for layer in model.modules():
         if isinstance(layer, RelativeAttention):
@@ -157,7 +157,7 @@ def test_coatnet_attention_sees_8x8_then_4x4_pixels():
 
 
 @torch.no_grad()
-def test_a_convit_layer_starts_as_the_average_of_near_pixels():
+def test_a_convit_layer_is_initialised_as_an_average_of_nearby_pixels():
     attention = GatedPositionalAttention(width=9, heads=9, side=5)
     attention.position.bias.zero_()
     attention.start_as_convolution()
@@ -166,7 +166,7 @@ def test_a_convit_layer_starts_as_the_average_of_near_pixels():
     attention.project.bias.zero_()
     x = images(1, 9, 5).flatten(2).transpose(1, 2)
     got = attention(x).view(5, 5, 9)
-    for head in range(9):  # a channel each, here
+    for head in range(9):  # one channel per head
         centre = head // 3 - 1, head % 3 - 1  # to the right, and down
         weights = torch.tensor(
             [-float((i - 2 - centre[1]) ** 2 + (j - 2 - centre[0]) ** 2) for i in range(5) for j in range(5)]
@@ -175,7 +175,7 @@ def test_a_convit_layer_starts_as_the_average_of_near_pixels():
 
 
 @torch.no_grad()
-def test_a_convit_gate_mixes_both_attentions():
+def test_a_convit_gate_mixes_content_and_positional_attention():
     attention = module(lambda: GatedPositionalAttention(width=8, heads=2, side=3))
     x = images(1, 8, 3).double().flatten(2).transpose(1, 2)[0]  # (N, D)
     q, k = (heads_of(part, 2) for part in attention.qk(x).chunk(2, dim=-1))
@@ -188,13 +188,13 @@ def test_a_convit_gate_mixes_both_attentions():
 
 
 @torch.no_grad()
-def test_a_mobilevit_pixel_sees_its_own_place_in_all_patches():
+def test_a_mobilevit_pixel_attends_to_its_position_in_all_patches():
     block = MobileViTBlock(8, width=8, depth=1, dropout=0.0).eval()
     block.local, block.narrow = nn.Identity(), nn.Identity()
     block.fuse = nn.Identity()
     x = images(1, 8, 6)
     changed = x.clone()
-    changed[:, 0, 1, 4] += 1  # one channel, for a norm hides what all have; an odd row, an even column
+    changed[:, 0, 1, 4] += 1  # one channel, as a norm cancels a shift of all; an odd row, an even column
     moved = (block(changed) - block(x))[0, 8:].abs().amax(0) > 1e-6
     want = torch.zeros(6, 6, dtype=torch.bool)
     want[1::2, 0::2] = True
@@ -202,7 +202,7 @@ def test_a_mobilevit_pixel_sees_its_own_place_in_all_patches():
 
 
 @torch.no_grad()
-def test_van_attention_equals_its_loops():
+def test_van_attention_equals_a_loop_over_pixels():
     attention = module(lambda: LargeKernelAttention(2))
     x = images(1, 2, 9).double()
 
@@ -225,7 +225,7 @@ def test_van_attention_equals_its_loops():
     close(attention(x), x * (mixed + attention.mix.bias[:, None, None]), 1e-9)
 
 
-def test_poolformer_pooling_leaves_nothing_of_a_constant_even_at_the_border():
+def test_poolformer_pooling_maps_constants_to_zero_up_to_the_border():
     assert torch.equal(Pooling()(torch.full((1, 2, 4, 4), 3.0)), torch.zeros(1, 2, 4, 4))
 
 
@@ -247,7 +247,7 @@ SMALL = [
 
 
 def types_in_norms(name: str, options: dict, device: str) -> set[torch.dtype]:
-    """What norms are fed under autocast: the residual stream, mostly."""
+    """The dtypes of the inputs of norms under autocast."""
     model = build(name, **options).to(device, memory_format=torch.channels_last)
     fed = []
     for layer in model.modules():
@@ -261,8 +261,8 @@ def types_in_norms(name: str, options: dict, device: str) -> set[torch.dtype]:
 
 
 @pytest.mark.parametrize(("name", "options"), SMALL)
-def test_norms_that_give_float32_leave_the_residual_stream_in_low_precision(name, options, monkeypatch):
-    # As on a GPU, whose autocast normalises to float32; a CPU's does not.
+def test_norms_with_float32_outputs_keep_the_residual_stream_in_low_precision(name, options, monkeypatch):
+    # Autocast on a GPU normalises in float32; on a CPU it does not.
     layer_norm = F.layer_norm
     monkeypatch.setattr(F, "layer_norm", lambda x, *args, **kwargs: layer_norm(x.float(), *args, **kwargs))
     assert types_in_norms(name, options, "cpu") == {torch.bfloat16}

@@ -1,4 +1,4 @@
-"""What the tests of models share: how to build one, and slow, obvious forms of the networks."""
+"""Build and compare models; slow, obvious reference implementations of networks."""
 
 import torch
 import torch.nn.functional as F
@@ -21,12 +21,12 @@ def images(count: int = 2, channels: int = 3, size: int = 32) -> Tensor:
 
 
 def close(got: Tensor, want: Tensor, tolerance: float = 1e-4) -> None:
-    """Equal up to rounding, measured against the largest logit."""
+    """Assert equality up to rounding, relative to the largest logit."""
     torch.testing.assert_close(got, want, rtol=0, atol=tolerance * want.abs().max().item())
 
 
 def scramble(network: nn.Module, seed: int = 0) -> nn.Module:
-    """Move every weight and statistic off its first value, so that a misplaced BatchNorm is seen."""
+    """Perturb every weight and statistic, so that a misplaced BatchNorm changes the output."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in network.state_dict().items():
@@ -39,7 +39,7 @@ def scramble(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def copy_by_shape(source: nn.Module, target: nn.Module) -> None:
-    """Give each tensor of `target` the first unused one of `source` with its shape, in the order of both."""
+    """Copy to each tensor of `target` the first unused tensor of `source` with its shape, in order."""
     left = [t for t in source.state_dict().values() if t.is_floating_point()]
     for tensor in target.state_dict().values():
         if tensor.is_floating_point():
@@ -49,7 +49,7 @@ def copy_by_shape(source: nn.Module, target: nn.Module) -> None:
 
 
 class Weights:
-    """The tensors of a network without conv biases, used up in their order."""
+    """The tensors of a network without convolution biases, consumed in order."""
 
     def __init__(self, network: nn.Module):
         self.left = [t for t in network.state_dict().values() if t.is_floating_point()]
@@ -91,7 +91,7 @@ def resnet(network: nn.Module, x: Tensor, blocks: int) -> Tensor:
 def preact_resnet(
     network: nn.Module, x: Tensor, blocks: int, preact_stage: tuple[bool, ...], remove: bool, last: bool
 ) -> Tensor:
-    """Basic units; the projection's weights stand before those of its unit."""
+    """Basic units; the weights of the projection precede those of its unit."""
     w = Weights(network)
     x = w.conv(x)
     for i, stride in enumerate(first_strides(blocks)):
@@ -135,7 +135,7 @@ def shake_resnet(network: nn.Module, x: Tensor, blocks: int) -> Tensor:
 
 
 def pyramidnet(network: nn.Module, x: Tensor, blocks: int, survivals: list[float]) -> Tensor:
-    """Basic units in evaluation, each weighed by its probability of survival."""
+    """Basic units in evaluation, each weighted by its survival probability."""
     w = Weights(network)
     x = w.norm(w.conv(x))
     for stride, survival in zip(first_strides(blocks), survivals, strict=True):
