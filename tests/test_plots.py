@@ -1,4 +1,4 @@
-"""Pictures of records: what is drawn is read back from the drawing and compared with an oracle."""
+"""Plots of records: what is drawn is read back from the drawing and compared with an oracle."""
 
 import io
 import json
@@ -73,7 +73,7 @@ def lines(panel, label: str):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_draws_the_same_png_and_svg_each_time(kind, runs, tmp_path, capsys):
+def test_every_kind_of_plot_is_reproducible_as_png_and_svg(kind, runs, tmp_path, capsys):
     from matplotlib import rc_context, rcParams
 
     folder = runs / "none/seed0" if kind == "confusion" else runs
@@ -86,13 +86,13 @@ def test_every_kind_draws_the_same_png_and_svg_each_time(kind, runs, tmp_path, c
             assert dict(rcParams) == before
         files.append((tmp_path / name).read_bytes())
     assert capsys.readouterr().out.startswith("figure: ")
-    with Image.open(io.BytesIO(files[0])) as picture:
-        assert picture.format == "PNG" and picture.width > 800 and not picture.text
+    with Image.open(io.BytesIO(files[0])) as image:
+        assert image.format == "PNG" and image.width > 800 and not image.text
     assert ElementTree.fromstring(files[1]).tag.endswith("svg")
     assert files[1] == files[2] and b"date>" not in files[1] and b"Matplotlib v" not in files[1]
 
 
-def test_a_png_is_the_same_each_time(runs):
+def test_a_png_is_reproducible(runs):
     table = table_of(runs, baseline="none")
     assert encode(forest.draw(table)) == encode(forest.draw(table))
 
@@ -140,7 +140,7 @@ def test_the_curves_of_a_run_show_all_metrics_in_the_same_colour_in_each_panel()
     assert curves.draw_curves(rows, "title") == curves.draw_curves(rows, "title")
 
 
-def test_a_single_seed_has_no_band_and_that_is_said(tmp_path):
+def test_a_single_seed_has_no_band_and_the_caption_says_so(tmp_path):
     write(tmp_path, "none", NONE)
     write(tmp_path, "cutout", [92.0])
     figure = curves.draw(settings(tmp_path))
@@ -148,7 +148,7 @@ def test_a_single_seed_has_no_band_and_that_is_said(tmp_path):
     assert "cutout: one seed, hence no band" in figure.get_supxlabel()
 
 
-def test_accuracies_of_one_epoch_only_are_rows_of_points(tmp_path):
+def test_accuracies_measured_at_one_epoch_are_drawn_as_rows_of_points(tmp_path):
     for name, accuracies in (("none", NONE), ("cutout", CUTOUT)):
         write(tmp_path, name, accuracies)
     for path in tmp_path.glob("**/metrics.jsonl"):
@@ -161,7 +161,7 @@ def test_accuracies_of_one_epoch_only_are_rows_of_points(tmp_path):
     assert panel.get_xlabel() == "test accuracy (%) after epoch 3"
 
 
-def test_many_settings_have_a_panel_each_with_the_baseline_behind(tmp_path):
+def test_with_many_settings_each_has_a_panel_that_repeats_the_baseline(tmp_path):
     for k in range(8):
         write(tmp_path, f"trick{k}", [90.0 + k])
     figure = curves.draw(settings(tmp_path), baseline="trick4")
@@ -173,7 +173,7 @@ def test_many_settings_have_a_panel_each_with_the_baseline_behind(tmp_path):
 
 
 @pytest.mark.parametrize("paired", [False, True])
-def test_the_bars_of_a_forest_are_the_intervals_of_the_oracle(runs, paired):
+def test_the_bars_of_a_forest_plot_are_the_intervals_of_the_oracle(runs, paired):
     table = table_of(runs, baseline="none", paired=paired)
     figure = forest.draw(table)
     (panel,) = figure.axes
@@ -191,7 +191,7 @@ def test_the_bars_of_a_forest_are_the_intervals_of_the_oracle(runs, paired):
     assert ("seed by seed" if paired else "Welch") in figure.get_supxlabel()
 
 
-def test_a_single_run_has_a_point_without_a_bar_in_a_forest(tmp_path):
+def test_a_single_run_has_a_point_without_a_bar_in_a_forest_plot(tmp_path):
     write(tmp_path, "none", NONE)
     write(tmp_path, "cutout", [92.0])
     figure = forest.draw(table_of(tmp_path, baseline="none"))
@@ -199,7 +199,7 @@ def test_a_single_run_has_a_point_without_a_bar_in_a_forest(tmp_path):
     assert "no bar: too few runs for an interval" in figure.get_supxlabel()
 
 
-def test_twenty_rows_with_long_names_are_readable_and_whole(tmp_path):
+def test_twenty_long_names_neither_overlap_nor_are_clipped(tmp_path):
     for k in range(20):
         write(tmp_path, f"{LONG}={k}" if k % 3 == 0 else f"trick_{k}", [90 + k / 5, 90.5 + k / 4])
     figure = forest.draw(table_of(tmp_path, baseline="trick_1"))
@@ -209,7 +209,7 @@ def test_twenty_rows_with_long_names_are_readable_and_whole(tmp_path):
     assert_readable([label.get_window_extent() for label in labels], figure.bbox)
 
 
-def test_points_at_one_cost_have_names_that_do_not_cover_each_other(tmp_path):
+def test_names_of_points_at_the_same_cost_do_not_overlap(tmp_path):
     for k in range(16):
         write(tmp_path, f"trick_{k}", [90 + k / 8, 90.3 + k / 8], train_flops=2e15 + (k == 3) * 1e14)
     rows, _ = compute.costed(table_of(tmp_path))
@@ -217,7 +217,7 @@ def test_points_at_one_cost_have_names_that_do_not_cover_each_other(tmp_path):
     figure.draw_without_rendering()
     names = [text for text in figure.axes[0].texts if text.get_text()]
     assert len(names) == 16
-    # A letter's box is higher than the letter: what lies above and below the line may touch.
+    # The box of a text is higher than its letters, so boxes may touch.
     boxes = [text.get_window_extent().shrunk(1, 0.8) for text in names]
     assert_readable(boxes, figure.axes[0].bbox)
 
@@ -246,7 +246,7 @@ def test_accuracy_against_compute_has_the_intervals_of_the_oracle_and_the_pareto
     assert "mean of n = 3 seeds" in figure.get_supxlabel()
 
 
-def test_a_wide_range_of_compute_is_on_a_logarithmic_axis(tmp_path):
+def test_a_wide_range_of_compute_gets_a_logarithmic_axis(tmp_path):
     write(tmp_path, "small", [90.0], train_flops=3e13)
     write(tmp_path, "large", [95.0], train_flops=6e15)
     (panel,) = compute.draw(compute.costed(table_of(tmp_path))[0]).axes
@@ -254,15 +254,15 @@ def test_a_wide_range_of_compute_is_on_a_logarithmic_axis(tmp_path):
     assert [line.get_xdata()[0] for line in panel.lines if len(line.get_xdata()) == 1] == [6.0, 0.03]
 
 
-def test_records_that_do_not_tell_their_compute_are_named(tmp_path, capsys):
+def test_records_without_compute_are_listed(tmp_path, capsys):
     write(tmp_path, "none", NONE)
     write(tmp_path, "old", CUTOUT, train_flops=None)
-    picture = tmp_path / "p.png"
-    assert main(["compute", str(tmp_path), "-o", str(picture)]) == 0
+    output = tmp_path / "p.png"
+    assert main(["compute", str(tmp_path), "-o", str(output)]) == 0
     assert "left out: old: its records have no train_flops\n" in capsys.readouterr().out
 
 
-def test_settings_with_one_course_of_the_learning_rate_share_a_line(runs):
+def test_settings_with_the_same_learning_rates_have_one_line(runs):
     write(runs, "warm", NONE[:1])
     path = runs / "warm/seed0/metrics.jsonl"
     path.write_text(path.read_text().replace('"lr": 0.2', '"lr": 0.15'))
@@ -274,16 +274,16 @@ def test_settings_with_one_course_of_the_learning_rate_share_a_line(runs):
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("epoch", "learning rate")
 
 
-def test_the_confusion_of_a_run_is_counted_from_its_predictions(runs):
+def test_the_confusion_matrix_of_a_run_is_counted_from_its_predictions(runs):
     (run,) = read_records([runs / "none/seed0"]).runs
     figure = confusion.draw(run)
     panel = figure.axes[0]
-    shares = np.array([[75, 25, 0], [0, 100, 0], [0, 0, 100]])
-    np.testing.assert_allclose(np.array(panel.images[0].get_array()) ** 2, shares)
+    percents = np.array([[75, 25, 0], [0, 100, 0], [0, 0, 100]])
+    np.testing.assert_allclose(np.array(panel.images[0].get_array()) ** 2, percents)
     assert [text.get_text() for text in panel.texts] == [*"310", *"030", *"003"]
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("predicted class", "true class")
     assert panel.get_title(loc="left") == "resnet9 on cifar10, seed 0: test accuracy 90.00 %"
-    # A name, not a formula; the comments of an SVG are the texts whose shapes follow.
+    # A name, not a formula; an SVG has each text as a comment before its shapes.
     assert b"<!-- $hip$ -->" in encode(figure, "svg")
     (run.folder / "evaluation.json").unlink()
     labels = confusion.draw(run).axes[0].get_xticklabels()
@@ -305,7 +305,7 @@ def test_the_confusion_of_a_run_is_counted_from_its_predictions(runs):
         ("rate unread", "metrics.jsonl cannot be read (FileNotFoundError)"),
     ],
 )
-def test_what_cannot_be_drawn_ends_in_one_line(command, said, runs, monkeypatch, capsys):
+def test_bad_input_ends_in_one_line(command, said, runs, monkeypatch, capsys):
     monkeypatch.chdir(runs.parent)
     Path("empty").mkdir()
     write(Path("old"), "none", NONE, train_flops=None)
@@ -317,7 +317,7 @@ def test_what_cannot_be_drawn_ends_in_one_line(command, said, runs, monkeypatch,
     assert not list(Path().glob("*.p*"))
 
 
-def test_runs_that_did_not_end_well_are_left_out_and_named(runs, tmp_path, capsys):
+def test_runs_that_did_not_end_well_are_left_out_and_listed(runs, tmp_path, capsys):
     write(runs, "ricap", [10.0], status="diverged")
     assert main(["curves", str(runs), "-o", str(tmp_path / "p.svg")]) == 0
     said = capsys.readouterr().out
@@ -325,15 +325,15 @@ def test_runs_that_did_not_end_well_are_left_out_and_named(runs, tmp_path, capsy
     assert "ricap" not in (tmp_path / "p.svg").read_text()
 
 
-def test_labels_are_spread_as_little_as_possible():
-    # Far apart nothing moves; two in one place move by the same; at an edge they are pushed inside.
+def test_labels_are_moved_as_little_as_possible():
+    # Labels that do not overlap stay; two in one place move by the same amount; at an edge they move inside.
     assert spread([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
     assert spread([0.5, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.45, 0.55, 0.9])
     assert spread([1.0, 0.99], [0.2, 0.2]) == pytest.approx([0.9, 0.7])
     assert spread([], []) == []
 
 
-def test_spread_labels_are_the_least_squares_without_overlap():
+def test_label_places_are_the_least_squares_solution_without_overlap():
     from scipy.optimize import minimize
 
     wanted, heights = [0.3, 0.32, 0.35, 0.7, 0.71], [0.1, 0.2, 0.05, 0.1, 0.1]
@@ -343,7 +343,7 @@ def test_spread_labels_are_the_least_squares_without_overlap():
     assert spread(wanted, heights) == pytest.approx(best.x, abs=1e-4)
 
 
-def test_names_are_broken_where_words_join_and_nothing_is_lost():
+def test_names_are_wrapped_after_joining_characters_without_losing_text():
     assert wrapped("label_smoothing", 20) == "label_smoothing"
     for width in range(1, 90):
         assert wrapped(LONG, width).replace("\n", "") == LONG
@@ -352,7 +352,7 @@ def test_names_are_broken_where_words_join_and_nothing_is_lost():
     assert folded("none, random-erasing", 8) == "none,\nrandom-erasing"
 
 
-def test_drawing_leaves_the_users_own_style_alone():
+def test_drawing_does_not_change_the_users_style():
     from matplotlib import rcParams
 
     @styled

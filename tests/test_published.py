@@ -1,4 +1,4 @@
-"""Published results and the grids that reproduce them agree, and a verdict is what statistics says."""
+"""Published results agree with the grids that reproduce them, and verdicts with the prediction interval."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def grids():
 
 @pytest.fixture(scope="module")
 def rows(grids):
-    """The rows of all grids that stand for a published one."""
+    """The rows of all grids that reproduce a published row."""
     return [row for grid in grids.values() for row in grid.rows if row.published]
 
 
@@ -47,19 +47,19 @@ def test_a_row_of_a_grid_is_compared_with_one_published_row_of_its_own_table(gri
         assert set(ids) <= set(RESULTS)
 
 
-def test_every_published_row_is_run_or_says_why_it_is_not(rows):
+def test_every_published_row_is_in_a_grid_or_has_a_reason_why_not(rows):
     run = {row.published for row in rows}
     for result in RESULTS.values():
         assert (result.id in run) + bool(result.cannot) + bool(result.same_as) == 1, result.id
 
 
-def test_an_id_stands_once_and_a_repeated_row_repeats_no_number():
+def test_ids_are_unique_and_a_repeated_row_has_no_value():
     assert len(RESULTS) == sum(len(table.rows) for table in TABLES.values())
     for result in RESULTS.values():
         assert not result.same_as or (result.value is None and RESULTS[result.same_as].value is not None)
 
 
-def test_a_row_of_a_grid_is_trained_as_the_published_one_was(rows):
+def test_a_row_of_a_grid_has_the_published_configuration(rows):
     for row in rows:
         result, config = RESULTS[row.published], row.config
         optim, model = config.chosen["optim"].options, config.chosen["model"]
@@ -82,8 +82,8 @@ def test_a_row_of_a_grid_is_trained_as_the_published_one_was(rows):
         assert set(config.tricks["views"]) == ({result.views} if result.views else set())
 
 
-def test_what_the_setting_of_a_published_row_names_is_on_in_the_grid_and_nothing_else(rows):
-    """Its words against the tricks of the composed configuration; what all rows share may go unsaid."""
+def test_a_row_of_a_grid_uses_exactly_the_tricks_of_the_published_setting(rows):
+    """Compare the words of the setting with the tricks that are on; tricks of all rows may be omitted."""
     words = {
         "cutout": "cutout",
         "dual cutout": "dual_cutout",
@@ -105,7 +105,7 @@ def test_what_the_setting_of_a_published_row_names_is_on_in_the_grid_and_nothing
         by_table.setdefault(row.published.split("/")[0], []).append((named, on))
     for table, pairs in by_table.items():
         shared = set.intersection(*(on for _, on in pairs)) if len(pairs) > 1 else set()
-        if table != "hysts_multigpu":  # parts of the batch stand for its GPUs
+        if table != "hysts_multigpu":  # parts of the batch replace its GPUs
             assert all(named <= on and on - named <= shared for named, on in pairs), table
 
 
@@ -144,7 +144,7 @@ def verdict(result: PublishedResult | None, *accuracies: float, diverged: int = 
     return Comparison("row", "command", result, accuracies, diverged).verdict
 
 
-def test_a_verdict_is_that_of_the_prediction_interval():
+def test_a_verdict_follows_from_the_prediction_interval():
     ours = (92.0, 93.0, 94.0)  # standard deviation 1; t of two degrees of freedom is 4.3027
     for result, half in (
         ((1, "single"), 4.3027 * math.sqrt(1 / 3 + 1)),
@@ -156,7 +156,7 @@ def test_a_verdict_is_that_of_the_prediction_interval():
             assert verdict(published(93 + sign * (half + 0.006), *result), *ours) == "differs"
 
 
-def test_what_cannot_be_judged_is_not():
+def test_a_verdict_says_why_nothing_can_be_compared():
     assert verdict(published(93)) == "not run"
     assert verdict(None) == "not run"
     assert verdict(published(93), 93.0) == "undecided"
@@ -168,11 +168,11 @@ def test_what_cannot_be_judged_is_not():
 
 
 @pytest.mark.parametrize(("m", "statistic"), [(1, "single"), (3, "median"), (5, "mean")])
-def test_of_numbers_from_the_same_runs_one_in_twenty_differs(m, statistic):
+def test_of_numbers_from_the_same_distribution_one_in_twenty_differs(m, statistic):
     draws = np.random.default_rng(0).normal(93, 0.3, (2000, 3 + m))
     reduce = statistics.median if statistic == "median" else statistics.fmean
-    told = [verdict(published(reduce(theirs), m, statistic), *ours) for *ours, theirs in _split(draws)]
-    assert 0.94 < told.count("consistent") / len(told) < 0.975
+    verdicts = [verdict(published(reduce(theirs), m, statistic), *ours) for *ours, theirs in _split(draws)]
+    assert 0.94 < verdicts.count("consistent") / len(verdicts) < 0.975
 
 
 def _split(draws):
@@ -196,7 +196,7 @@ def compared(tmp_path: Path, row, at: str = "last") -> Comparison:
     return comparison_of(row.name, "run", row.config, published(93, at=at), runs)
 
 
-def test_the_runs_of_a_row_are_those_of_its_setting_that_are_complete(tmp_path, grids):
+def test_a_row_counts_the_complete_runs_of_its_setting(tmp_path, grids):
     row, other = grids["pprp_aug_grid"].rows[:2]
     record(tmp_path, row, 0, 93.0)
     record(tmp_path, row, 1, 93.2)
@@ -220,7 +220,7 @@ def test_a_best_epoch_is_compared_with_best_epochs_on_the_test_set(tmp_path, gri
     assert compared(tmp_path, row).accuracies == (93.0, 93.2)
 
 
-def test_what_was_measured_through_views_is_compared_through_the_same(tmp_path, grids):
+def test_a_number_with_test_time_augmentation_is_compared_with_the_same_augmentation(tmp_path, grids):
     row = next(row for row in grids["airbench_speed"].rows if row.name == "airbench94")
     record(tmp_path, row, 0, 93.2, tta_shifts_test_accuracy=93.9)
     record(tmp_path, row, 1, 93.3, tta_shifts_test_accuracy=94.1)
@@ -245,7 +245,7 @@ def test_the_report_has_every_row_with_its_command_and_marks_doubtful_numbers(tm
     assert "\\* mixup-300: milestones for 300 epochs are not stated" in text
 
 
-def test_a_table_that_is_not_there_is_refused_with_the_nearest_and_one_of_our_own_with_the_reason():
+def test_an_unknown_table_gets_a_suggestion_and_a_grid_without_publication_a_reason():
     with pytest.raises(BadInput, match=r"no table 'pprp_aug_gird': did you mean pprp_aug_grid"):
         find_grid("pprp_aug_gird")
     own = next(name for name in grid_names() if name not in TABLES)
@@ -253,14 +253,14 @@ def test_a_table_that_is_not_there_is_refused_with_the_nearest_and_one_of_our_ow
         reproduced(own, [])
 
 
-def test_a_report_of_nothing_run_is_a_list_of_what_to_run(grids):
+def test_a_report_without_runs_lists_the_commands(grids):
     row = grids["pprp_aug_grid"].rows[0]
     text = report([Comparison(row.name, "the command", published(93, contaminated="why"), ())])
     assert "| plain * | 93.00 | - | not run | `the command` |" in text
     assert text.endswith("\\* plain: why")
 
 
-def test_comparing_starts_without_torch():
+def test_reproduce_does_not_import_torch():
     code = (
         "import scripts.reproduce as r, sys; r.reproduced('pprp_vit', []); assert 'torch' not in sys.modules"
     )

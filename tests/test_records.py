@@ -1,4 +1,4 @@
-"""What a run leaves behind: documented key by key, read back whole, and kept without what is large."""
+"""Run records: all keys are documented, they are read back unchanged, and kept without large files."""
 
 import json
 import re
@@ -17,7 +17,7 @@ DOC = (Path(__file__).parent.parent / "docs" / "records.md").read_text()
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """Two seeds of one setting, with an average and a part held out."""
+    """Two seeds of one setting, with averaged weights and a held-out part."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "tiny.yaml").write_text(TINY)
     command = ["--config", str(folder / "tiny.yaml"), "--ema", "--val", "12", "--epochs", "2"]
@@ -40,7 +40,7 @@ def test_every_key_of_a_record_is_documented(runs):
     assert [key for key in keys if not documented(key)] == []
 
 
-def test_runs_of_one_setting_share_its_hash_and_not_their_seed(runs):
+def test_runs_of_one_setting_have_the_same_hash_and_different_seeds(runs):
     first, second = read_records([runs]).runs
     assert first.setting == second.setting and (first.seed, second.seed) == (0, 1)
     assert first.result["data"] == second.result["data"]
@@ -49,7 +49,7 @@ def test_runs_of_one_setting_share_its_hash_and_not_their_seed(runs):
     assert first.result["train_flops"] == sum(row["flops"] for row in first.epochs) > 0
 
 
-def test_a_record_that_cannot_be_used_is_named_and_the_others_are_read(runs, tmp_path):
+def test_an_unusable_record_is_listed_and_the_others_are_read(runs, tmp_path):
     good = (runs / "tiny/seed0/result.json").read_text()
     for name, text in {
         "good": good,
@@ -72,7 +72,7 @@ def test_a_folder_without_records_is_refused(tmp_path):
         read_records([tmp_path])
 
 
-def test_kept_records_are_the_same_and_small(runs, tmp_path, capsys):
+def test_kept_records_are_unchanged_and_contain_no_large_files(runs, tmp_path, capsys):
     assert keep.main([str(runs), str(tmp_path)]) == 0
     assert "kept 2 records" in capsys.readouterr().out
     kept, made = read_records([tmp_path]).runs, read_records([runs]).runs

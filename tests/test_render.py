@@ -1,4 +1,4 @@
-"""Tables as text: what is written for programs reads back, and what is written for the eye is escaped."""
+"""Tables as text: formats for programs can be read back, and formats for readers are escaped."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from lib.report.summarise import summarise
 from scripts.table import main
 from tests.helpers.run_records import write_run, write_runs
 
-ODD = "a|b&c_<i>50%"  # a folder may be called so
+ODD = "a|b&c_<i>50%"  # a possible name of a folder
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def table(tmp_path):
     return summarise(read_records([tmp_path]), "none", ["cutout"], **asked)
 
 
-def test_json_holds_all_numbers(table):
+def test_json_contains_all_numbers(table):
     read = json.loads(render(table, "json"))
     assert [row["name"] for row in read["rows"]] == ["cutout", "none", ODD]
     first = read["rows"][0]
@@ -38,7 +38,7 @@ def test_json_holds_all_numbers(table):
     assert len(read["left_out"]) == 1 and read["notes"]
 
 
-def test_csv_holds_all_numbers_and_empty_fields_for_none(table):
+def test_csv_contains_all_numbers_and_empty_fields_for_none(table):
     read = list(csv.DictReader(io.StringIO(render(table, "csv"))))
     assert [row["setting"] for row in read] == ["cutout", "none", ODD]
     assert float(read[0]["difference_low"]) == table.rows[0].difference.low
@@ -56,7 +56,7 @@ def test_every_line_of_markdown_has_as_many_cells_as_the_header(table):
     assert "| one run: no interval |" in lines[4] and "a\\|b&c_<i>50%" in lines[4]
 
 
-def test_html_gives_back_the_cells_and_has_no_foreign_tags(table):
+def test_html_contains_the_cells_and_no_other_tags(table):
     class Reader(HTMLParser):
         def __init__(self):
             super().__init__()
@@ -79,7 +79,7 @@ def test_html_gives_back_the_cells_and_has_no_foreign_tags(table):
     assert reader.tags == {"table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
 
 
-def test_latex_escapes_what_has_a_meaning_there(table):
+def test_latex_escapes_special_characters(table):
     text = render(table, "latex")
     assert r"a|b\&c\_\textless{}i\textgreater{}50\%" in text
     body = text[text.index(r"\midrule") : text.index(r"\bottomrule")].splitlines()[1:]
@@ -90,7 +90,7 @@ def test_latex_escapes_what_has_a_meaning_there(table):
     assert not re.search(r"(?<!\\)[%#_]", text) and text.isascii()
 
 
-def test_ticks_name_the_rows_where_they_tell_them_apart(tmp_path):
+def test_ticks_replace_names_if_they_distinguish_the_rows(tmp_path):
     for name in ("none", "cutout"):
         write_runs(tmp_path, name, [80.0, 81.0])
     header = cells(summarise(read_records([tmp_path]), ticks=["cutout"]))[0]
@@ -101,7 +101,7 @@ def test_ticks_name_the_rows_where_they_tell_them_apart(tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_format_prints_and_csv_keeps_the_notes_apart(tmp_path, capsys, form):
+def test_every_format_is_printed_and_csv_has_its_notes_on_standard_error(tmp_path, capsys, form):
     write_runs(tmp_path, "none", [80.0, 81.0])
     write_run(tmp_path, "cutout", 0, None, status="diverged")
     assert main([str(tmp_path), "--format", form, "--baseline", "none"]) == 0

@@ -1,4 +1,4 @@
-"""Numbers in the README come from run records, and from nowhere else."""
+"""Numbers in the README come from run records."""
 
 import json
 import re
@@ -21,8 +21,8 @@ def test_the_readme_has_results():
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
-def test_a_row_of_the_readme_is_what_its_records_say(row):
-    command, accuracy, viewed, runs, minutes, folder = row
+def test_a_row_of_the_readme_has_the_numbers_of_its_records(row):
+    command, accuracy, with_views, runs, minutes, folder = row
     records = [json.loads(path.read_text()) for path in sorted((ROOT / folder).glob("**/result.json"))]
     for record in records:
         assert record["status"] == "ok"
@@ -34,13 +34,13 @@ def test_a_row_of_the_readme_is_what_its_records_say(row):
 
     views = records[0]["config_diff"].get("views", {})
     assert accuracy == mean("test_accuracy")
-    assert viewed == ("".join(mean(f"{view}_test_accuracy") for view in views) or "–")
+    assert with_views == ("".join(mean(f"{view}_test_accuracy") for view in views) or "–")
     assert int(runs) == len(records)
     assert int(minutes) == round(fmean(record["seconds"]["train"] for record in records) / 60)
 
 
 @pytest.mark.parametrize("folder", sorted(ROOT.glob("results/ablations/*/")), ids=str)
-def test_the_runs_of_an_ablation_are_of_one_version_of_the_code(folder):
+def test_the_runs_of_an_ablation_use_one_version_of_the_code(folder):
     records = read_records([folder])
     assert not records.left_out
     commits = {run.result["environment"]["code"] for run in records.runs}
@@ -48,7 +48,7 @@ def test_the_runs_of_an_ablation_are_of_one_version_of_the_code(folder):
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("results/**/result.json")), ids=str)
-def test_a_record_says_how_it_came_about(path):
+def test_a_record_contains_its_configuration_and_environment(path):
     record = json.loads(path.read_text())
     for key in ("config", "config_diff", "seed", "seconds", "environment", "parameters", "best"):
         assert record[key] is not None

@@ -1,4 +1,4 @@
-"""Tables from run records: which runs count, what the rows are called, and what is compared."""
+"""Tables from run records: the runs that count, the names of rows, and comparisons."""
 
 import json
 import re
@@ -31,7 +31,7 @@ def rows(folder, baseline=None, **asked):
     return {row.name: row for row in table(folder, baseline, **asked).rows}
 
 
-def test_a_row_is_a_setting_over_its_seeds_the_best_first(runs):
+def test_a_row_is_a_setting_over_its_seeds_best_first(runs):
     found = table(runs)
     assert [row.name for row in found.rows] == ["cutout", "mixup", "none"]
     row = found.rows[0]
@@ -42,7 +42,7 @@ def test_a_row_is_a_setting_over_its_seeds_the_best_first(runs):
     assert row.difference is None and row.flops is None and found.detectable is None
 
 
-def test_differences_are_welchs_and_their_p_values_holms(runs):
+def test_differences_use_welchs_test_and_p_values_holms_correction(runs):
     found = rows(runs, "none")
     known = {"cutout": student.welch(CUTOUT, NONE), "mixup": student.welch(MIXUP, NONE)}
     p = {name: test[2] for name, test in known.items()}
@@ -55,7 +55,7 @@ def test_differences_are_welchs_and_their_p_values_holms(runs):
     assert found["mixup"].difference.verdict == "no detectable difference"
 
 
-def test_a_difference_that_only_its_own_interval_shows_is_called_so(tmp_path):
+def test_the_verdict_says_if_a_difference_is_not_significant_after_holm(tmp_path):
     write_runs(tmp_path, "none", [80.0, 80.5, 81.0])
     write_runs(tmp_path, "cutout", [90.0, 90.5, 91.0])
     write_runs(tmp_path, "mixup", [81.4, 81.9, 82.5])
@@ -70,7 +70,7 @@ def test_a_difference_that_only_its_own_interval_shows_is_called_so(tmp_path):
     }
 
 
-def test_paired_differences_are_of_the_seeds_that_both_have(runs):
+def test_paired_differences_use_the_seeds_that_both_have(runs):
     write_run(runs, "cutout", 7, 20.0)
     got = rows(runs, "none", paired=True)["cutout"].difference
     assert (got.low, got.high, got.p) == pytest.approx(student.paired(CUTOUT, NONE))
@@ -85,7 +85,7 @@ def test_a_single_run_has_a_difference_but_no_interval(runs, capsys):
     assert "one run: no interval" in capsys.readouterr().out
 
 
-def test_the_smallest_visible_effect_is_told_under_the_table(runs, capsys):
+def test_the_minimal_detectable_effect_is_printed_below_the_table(runs, capsys):
     found = table(runs, "none").detectable
     assert (found.n, found.baseline_n, found.rows) == (3, 3, 2)
     within = [np.var(values, ddof=1) for values in (NONE, CUTOUT, MIXUP)]
@@ -95,7 +95,7 @@ def test_the_smallest_visible_effect_is_told_under_the_table(runs, capsys):
     assert f"80 % power for a true difference of {found.alone:.2f}" in capsys.readouterr().out
 
 
-def test_runs_that_did_not_end_well_are_in_no_mean_and_in_sight(runs, capsys):
+def test_runs_that_did_not_end_well_are_counted_but_not_averaged(runs, capsys):
     write_run(runs, "cutout", 3, None, status="diverged")
     write_run(runs, "cutout", 4, None, status="interrupted")
     write_run(runs, "ricap", 0, None, status="diverged")
@@ -126,7 +126,7 @@ def test_runs_that_did_not_end_well_are_in_no_mean_and_in_sight(runs, capsys):
         ),
     ],
 )
-def test_a_record_that_cannot_be_counted_is_left_out_and_named(tmp_path, damage, why):
+def test_an_invalid_record_is_left_out_and_listed(tmp_path, damage, why):
     for name, accuracies in {"none": NONE, "mixup": MIXUP}.items():
         write_runs(tmp_path, name, accuracies, data={"test": "these"})
     write_run(tmp_path, "zoom", 0, 99.0)
@@ -142,7 +142,7 @@ def _change(path, **entries):
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
-def test_of_two_runs_of_a_seed_the_one_that_ended_well_counts(runs):
+def test_of_two_runs_with_one_seed_the_one_that_ended_well_counts(runs):
     write_run(runs / "again", "cutout", 0, 10.0, status="interrupted")  # its path comes first
     found = table(runs)
     assert found.rows[0].values == tuple(CUTOUT) and found.rows[0].status == {"ok": 3}
@@ -170,7 +170,7 @@ def test_best_and_averages_are_columns_on_demand_and_best_is_labelled(runs):
     assert any("best epoch was chosen on the test set itself" in note for note in found.notes)
 
 
-def test_rows_are_described_by_ticks_and_values(tmp_path):
+def test_ticks_describe_rows_by_tricks_and_values(tmp_path):
     write_runs(tmp_path, "none", NONE)
     write_runs(tmp_path, "both", CUTOUT, config_diff={"augment": {"cutout": {"size": 8}, "flip": False}})
     write_runs(tmp_path, "adam", MIXUP, config_diff={"augment": {"cutout": True}, "optim": {"name": "adamw"}})
@@ -183,7 +183,7 @@ def test_rows_are_described_by_ticks_and_values(tmp_path):
     }
 
 
-def test_names_are_the_folders_less_the_hash_and_else_what_sets_the_rows_apart(tmp_path):
+def test_rows_are_named_by_folder_without_hash_or_by_their_differences(tmp_path):
     write_runs(tmp_path / "a", "none", NONE, config="11111111")
     write_runs(tmp_path / "b", "none", MIXUP, config="22222222", config_diff={"optim": {"lr": 0.2}})
     write_runs(tmp_path, "resnet9-cutout-33333333", CUTOUT, config="33333333")
@@ -193,13 +193,13 @@ def test_names_are_the_folders_less_the_hash_and_else_what_sets_the_rows_apart(t
     assert rows(tmp_path, "22222222")["optim.lr=0.2"].baseline
 
 
-def test_settings_that_differ_in_nothing_written_down_are_told_apart_by_their_hash(tmp_path):
+def test_settings_without_recorded_differences_are_distinguished_by_their_hash(tmp_path):
     for place, config in (("a", "11111111"), ("b", "22222222")):
         write_runs(tmp_path / place, "none", NONE, config=config)
     assert set(rows(tmp_path)) == {"plain (11111111)", "plain (22222222)"}
 
 
-def test_at_equal_compute_accuracy_is_read_off_the_curve(tmp_path):
+def test_at_equal_compute_the_accuracy_is_interpolated_on_the_curve(tmp_path):
     def curve(*accuracies):
         return [{"epoch": e, "flops": 1e15, "test_accuracy": a} for e, a in enumerate(accuracies, 1) if a]
 
@@ -217,7 +217,7 @@ def test_at_equal_compute_accuracy_is_read_off_the_curve(tmp_path):
     assert any("before its schedule has annealed" in note for note in found.notes)
 
 
-def test_two_levels_are_read_from_the_predictions(tmp_path):
+def test_two_level_intervals_come_from_the_predictions(tmp_path):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 10, 200)
     for name, chance in (("none", 0.8), ("cutout", 0.9), ("mixup", 0.85)):
@@ -272,12 +272,12 @@ def test_predictions_of_other_weights_than_the_record_are_refused(tmp_path):
         ({"match_compute": True, "two_level": True}, "remove --match-compute"),
     ],
 )
-def test_what_cannot_be_shown_is_told(runs, asked, said):
+def test_unknown_names_and_missing_data_are_refused_with_a_reason(runs, asked, said):
     with pytest.raises(BadInput, match=said):
         table(runs, **asked)
 
 
-def test_several_data_sets_need_a_baseline_that_says_which_is_meant(runs):
+def test_several_data_sets_need_a_baseline_to_choose_one(runs):
     write_runs(runs, "other", [50.0], dataset="cifar100")
     with pytest.raises(BadInput, match="several data sets, cifar10, cifar100"):
         table(runs)

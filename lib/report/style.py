@@ -43,7 +43,7 @@ STYLE = {
     "legend.framealpha": 0.9,
     "lines.linewidth": 1.6,
     "figure.facecolor": "white",
-    "svg.hashsalt": "one picture, one file",  # otherwise the ids in an SVG are random
+    "svg.hashsalt": "one picture, one file",  # any constant; otherwise the ids in an SVG are random
     "svg.fonttype": "path",  # text as shapes: without the font, a viewer would draw it wider or narrower
 }
 

@@ -1,4 +1,4 @@
-"""A Chromium without a window, driven over a pipe (the DevTools protocol): no package, port or network."""
+"""A headless Chromium, driven over a pipe with the DevTools protocol: no package, port or network."""
 
 import base64
 import contextlib
@@ -18,11 +18,11 @@ KEYS = {
     "ArrowRight": (39, ""),
     "Tab": (9, ""),
 }
-DEADLINE = 30  # seconds that an answer may take
+DEADLINE = 30  # seconds to wait for an answer
 
 
 def chromium() -> str | None:
-    """The browser's program: $CHROMIUM, or the first of its usual names that is on the path."""
+    """The program: $CHROMIUM, or the first of its usual names on the path."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
 
 
@@ -30,7 +30,7 @@ class Browser:
     """One page of a browser.
 
     Attributes:
-        errors: what the page wrote to its console as an error, and exceptions that nothing caught.
+        errors: errors in the console of the page, and uncaught exceptions.
     Raises:
         OSError, TimeoutError: it does not start.
     """
@@ -38,7 +38,7 @@ class Browser:
     def __init__(self, program: str, profile: Path):
         receive, theirs_out = os.pipe()
         theirs_in, send = os.pipe()
-        # The protocol is spoken on descriptors 3 and 4; root, as in a container, has no sandbox.
+        # The protocol uses file descriptors 3 and 4. Root, as in a container, has no sandbox.
         flags = (
             *("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu"),
             *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-extensions"),
@@ -81,7 +81,7 @@ class Browser:
         os.close(self._send)
 
     def call(self, method: str, **params) -> dict[str, Any]:
-        """A command of the protocol, and its answer."""
+        """Send a command of the protocol and return its answer."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": params}
         if self._session:
@@ -126,7 +126,7 @@ class Browser:
             self.errors.append(params["entry"]["text"])
 
     def open(self, url: str) -> None:
-        """Load a page, and wait until it is there."""
+        """Load a page and wait until it is complete."""
         self.call("Page.navigate", url="about:blank")
         self.call("Page.navigate", url=url)
         deadline = time.monotonic() + DEADLINE
@@ -136,7 +136,7 @@ class Browser:
             time.sleep(0.01)
 
     def run(self, expression: str) -> Any:
-        """The value of a JavaScript expression, a promise's when it is kept."""
+        """The value of a JavaScript expression, awaited if it is a promise."""
         answer = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
         )
@@ -145,11 +145,11 @@ class Browser:
         return answer["result"].get("value")
 
     def until(self, condition: str, limit: float = 20) -> None:
-        """Wait for what the page does after the event that was sent; a JavaScript condition tells."""
+        """Wait until a JavaScript condition holds."""
         end = time.monotonic() + limit
         while not self.run(condition):
             if time.monotonic() > end:
-                raise TimeoutError(f"{condition} does not come true")
+                raise TimeoutError(f"{condition} does not become true")
             time.sleep(0.01)
 
     def window(self, width: int, height: int = 900, dark: bool = False, media: str = "") -> None:
@@ -164,7 +164,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
     def click(self, selector: str) -> None:
-        """A real click of the mouse in the middle of the first such element."""
+        """Click with the mouse on the centre of the first matching element."""
         place = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             " e.scrollIntoView({block: 'center', behavior: 'instant'});"

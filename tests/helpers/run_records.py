@@ -1,4 +1,4 @@
-"""Run records as tests of reports write them: folders like those of real runs, with chosen outcomes."""
+"""Run folders with chosen outcomes, for tests of reports."""
 
 import json
 from pathlib import Path
@@ -33,12 +33,12 @@ def write_run(folder: Path, name: str, seed: int, accuracy: float | None, **more
 
 
 def write_runs(folder: Path, name: str, accuracies: list[float], **more: Any) -> None:
-    """A seed for each accuracy."""
+    """Write a record for each accuracy, with seeds from 0."""
     for seed, accuracy in enumerate(accuracies):
         write_run(folder, name, seed, accuracy, **more)
 
 
 def write_predictions(path: Path, right: np.ndarray, y: np.ndarray, classes: int = 10) -> None:
-    """Logits (N, K) that recognise the images where `right` (N,) is true."""
+    """Write logits (N, K) that classify correctly the images for which `right` (N,) is true."""
     guess = np.where(right, y, (y + 1) % classes)
     np.savez(path / "predictions.npz", logits=np.eye(classes, dtype=np.float32)[guess], y=y)

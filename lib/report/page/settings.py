@@ -10,7 +10,7 @@ from .content import Content, Setting
 from .figures import anchor
 from .markup import Markup, join, tag
 
-MANY = 12  # tricks shown as columns of ticks; with more, each row lists the names of its own
+MANY = 12  # tricks shown as columns of ticks; with more, each row lists its names
 
 
 class Column(NamedTuple):

@@ -95,8 +95,10 @@ def draw(settings: Settings, baseline: str | None = None, title: str = "") -> Fi
             _draw_once(right, accuracies, PALETTE)
         else:
             draw_together(right, accuracies, ACCURACY)
-    behind = [f"grey: all settings{f'; black: {baseline}' if baseline in settings else ''}"] if many else []
-    footnote(figure, "; ".join([*caption(settings), *behind]))
+    explained = (
+        [f"grey: all settings{f'; black: {baseline}' if baseline in settings else ''}"] if many else []
+    )
+    footnote(figure, "; ".join([*caption(settings), *explained]))
     return figure
 
 
