@@ -20,7 +20,7 @@ from examples.own_loop import network, train
 from lib.core.errors import BadInput, exit_code
 from lib.loader import Images, Loader, evaluate
 from lib.report.statistics import paired, student
-from lib.report.text import aligned, percent
+from lib.report.text import aligned, number
 
 ROWS = ("all images", "at random", "least confident")
 
@@ -56,7 +56,7 @@ def table(found: list[list[float]], share: float) -> str:
     for name, values in zip(ROWS, zip(*found, strict=True), strict=True):
         mean, _, low, high = student(values)
         size = 1.0 if name == ROWS[0] else share
-        rows.append((name, f"{100 * size:.0f} %", percent(mean), f"{percent(low)} to {percent(high)}"))
+        rows.append((name, f"{100 * size:.0f} %", number(mean), f"{number(low)} to {number(high)}"))
     _, at_random, least = zip(*found, strict=True)
     gain = paired(least, at_random)
     return (

@@ -29,7 +29,7 @@ from ..store.run_folder import COMPLETE
 from .published import PublishedResult
 from .records import RunRecord
 from .statistics import CONFIDENCE, student
-from .text import percent
+from .text import number
 
 ROUNDING = 0.005
 MEDIAN = math.pi / 2
@@ -155,4 +155,4 @@ def _printed(result: PublishedResult | None) -> str:
     of = f" ({result.statistic} of {result.n})" if result.n and result.n > 1 else ""
     how = [", best epoch"] if result.at == "best" else []
     how += [f", {result.views}"] if result.views else []
-    return f"{percent(result.accuracy)}{of}{''.join(how)}"
+    return f"{number(result.accuracy)}{of}{''.join(how)}"

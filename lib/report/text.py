@@ -11,17 +11,13 @@ def is_number(value: object) -> bool:
 
 
 def number(value: object, form: str = ",.2f") -> str:
+    """A number with two decimals or another format; a dash for None, nan and anything else."""
     return f"{value:{form}}" if is_number(value) else NONE
 
 
 def with_minus(text: str) -> str:
     """Formatted numbers with the minus sign, which is as wide as the plus, for a hyphen."""
     return text.replace("-", "−")
-
-
-def percent(value: float | None) -> str:
-    """Two decimals; a hyphen where there is no number."""
-    return "-" if value is None or value != value else f"{value:.2f}"
 
 
 def p_value(p: float | None) -> str:

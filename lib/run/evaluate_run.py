@@ -21,7 +21,7 @@ from ..engine.metrics import (
 )
 from ..factory.load import load_as
 from ..report.plots.confusion import confusion_text, draw_confusion
-from ..report.text import aligned, percent
+from ..report.text import aligned, number
 from ..store.checkpoint import Checkpoint
 from ..store.environment import environment
 from ..store.run_folder import read_result
@@ -125,10 +125,10 @@ def _table(report: dict[str, Any]) -> str:
     for name, splits in report["networks"].items():
         for split, results in splits.items():
             row = [name, split, f"{results['images']:,}"]
-            row += [percent(results.get(key)) for key in ("accuracy", "recorded_accuracy", "top5")]
-            row += [f"{results['loss']:.4f}", percent(results["ece"])]
+            row += [number(results.get(key)) for key in ("accuracy", "recorded_accuracy", "top5")]
+            row += [f"{results['loss']:.4f}", number(results["ece"])]
             if scaled := results.get("scaled") or results.get("oracle_scaled"):
-                row += [f"{scaled['temperature']:.3f}", f"{scaled['loss']:.4f}", percent(scaled["ece"])]
+                row += [f"{scaled['temperature']:.3f}", f"{scaled['loss']:.4f}", number(scaled["ece"])]
             rows.append(row + [""] * (len(rows[0]) - len(row)))
     tests = {name: splits["test"] for name, splits in report["networks"].items()}
     lines = [aligned(rows), HELD_OUT if "scaled" in tests["last"] else ORACLE]
@@ -147,5 +147,5 @@ def _class_table(report: dict[str, Any]) -> str:
     images = [sum(row) for row in tests[0]["confusion"]]
     rows = [("class", "images", *(f"{name} %" for name in report["networks"]))]
     for k, name in enumerate(report["classes"]):
-        rows.append((name, str(images[k]), *(percent(test["class_accuracy"][k]) for test in tests)))
+        rows.append((name, str(images[k]), *(number(test["class_accuracy"][k]) for test in tests)))
     return aligned(rows)

@@ -17,7 +17,7 @@ from ..core.rng import Rng
 from ..corruptions import SEVERITIES, corrupt
 from ..data.base import Split
 from ..engine.evaluate import BATCH, evaluate
-from ..report.text import aligned, percent
+from ..report.text import aligned, number
 
 Accuracies = dict[str, list[float]]  # by corruption, at severities 1 to 5, in percent
 
@@ -63,10 +63,10 @@ def robustness_text(found: dict[str, Accuracies]) -> str:
     rows = [["corruption", *heads, *(f"{network} mean" for network in found)]]
     for name, accuracies in found[first].items():
         means = [sum(of[name]) / len(of[name]) for of in found.values()]
-        rows.append([name, *map(percent, [*accuracies, *means])])
+        rows.append([name, *map(number, [*accuracies, *means])])
     columns = list(zip(*found[first].values(), strict=True))
     total = [sum(column) / len(column) for column in columns]
     total += [100 - corruption_error(of) for of in found.values()]
-    rows.append(["mean", *map(percent, total)])
-    errors = ", ".join(f"{network} {percent(corruption_error(of))} %" for network, of in found.items())
+    rows.append(["mean", *map(number, total)])
+    errors = ", ".join(f"{network} {number(corruption_error(of))} %" for network, of in found.items())
     return f"{aligned(rows)}\nmean corruption error (not divided by AlexNet's): {errors}"

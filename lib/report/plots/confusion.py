@@ -13,7 +13,7 @@ from ...engine.metrics import confusion
 from ..records import RunRecord
 from ..run_metrics import predictions
 from ..style import INK, PALE, encode, plain, sheet, styled
-from ..text import aligned, percent
+from ..text import aligned, number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,9 +41,7 @@ def confusion_text(counts: Tensor, classes: tuple[str, ...]) -> str:
     rows = [("most confused: true, predicted", "images", "% of the class")]
     for true, guess in (divmod(place, K) for place in most if wrong.flatten()[place]):
         n = int(wrong[true, guess])
-        rows.append(
-            (f"{classes[true]}, {classes[guess]}", str(n), percent(100 * n / int(counts[true].sum())))
-        )
+        rows.append((f"{classes[true]}, {classes[guess]}", str(n), number(100 * n / int(counts[true].sum()))))
     return aligned(rows)
 
 
