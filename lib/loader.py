@@ -36,7 +36,7 @@ class Loader:
     Args:
         data: name of the data set, as in `--dataset`.
         batch_size: images per batch.
-        augment: names of augmentations, or a mapping of names to their settings, as in a YAML file. By default
+        augment: names of augmentations, or a mapping of names to settings, as in a YAML file. By default
             those that train.py uses for the data set.
         epochs: the length of the training, for augmentations that depend on it.
         drop_last: leave out the last incomplete batch, as train.py does; other images in every epoch.

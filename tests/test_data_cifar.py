@@ -1,11 +1,10 @@
-"""The published forms of CIFAR, small: records and pickles, folders and archives, whole and damaged."""
+"""Small sets in the formats of CIFAR: records and pickles, folders and archives, intact and damaged."""
 
 import hashlib
 import io
 import pickle
 import tarfile
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import torch
 
 from lib.core.errors import BadInput
 from lib.data.cifar import CIFAR10, CIFAR100
-from lib.data.cifar_files import PIXELS, Cifar, File, Form, parse_pickle, parse_records
+from lib.data.cifar_files import PIXELS, Cifar, File, Form
 
 COUNTS = {"batch_1": 6, "batch_2": 4, "test": 5}  # images of each file; files of records end in .bin
 LEVELS = (2, 4)  # coarse and fine classes
@@ -67,15 +66,12 @@ TOY = Cifar(
             archive="toy-binary.tar.gz",
             md5=md5(ARCHIVES["toy-binary"]),
             files=tuple(File(f"{name}.bin", n) for name, n in COUNTS.items()),
-            parse=partial(parse_records, levels=2),
-            record=2 + PIXELS,
         ),
         Form(
             folder="toy-python",
             archive="toy-python.tar.gz",
             md5=md5(ARCHIVES["toy-python"]),
             files=tuple(File(name, n, md5(PICKLES[name])) for name, n in COUNTS.items()),
-            parse=parse_pickle,
         ),
     ),
     urls=(),
@@ -84,7 +80,7 @@ PLACES = ("toy-binary", "toy-python", "toy-binary.tar.gz", "toy-python.tar.gz")
 
 
 def put(root: Path, place: str) -> Path:
-    """Lay the toy set under `root` in one of its forms."""
+    """Write the toy set under `root` in one of its formats."""
     if place.endswith(".tar.gz"):
         (root / place).write_bytes(ARCHIVES[place.removesuffix(".tar.gz")])
     else:
@@ -95,7 +91,7 @@ def put(root: Path, place: str) -> Path:
 
 
 class Planted:
-    """Makes a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path):
         self.file = file
@@ -105,7 +101,7 @@ class Planted:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_every_form_gives_the_same_images_and_fine_classes(tmp_path, place):
+def test_every_format_gives_the_same_images_and_fine_classes(tmp_path, place):
     put(tmp_path, place)
     data = TOY.load(tmp_path, offline=True)
     assert (len(data.train), len(data.test)) == (10, 5)
@@ -123,7 +119,7 @@ def test_the_root_may_be_the_folder_itself_under_any_name(tmp_path, place):
     assert len(TOY.load(folder.rename(tmp_path / "renamed"), offline=True).train) == 10
 
 
-def test_forms_are_looked_for_in_order_and_folders_before_archives(tmp_path):
+def test_formats_are_searched_in_order_and_folders_before_archives(tmp_path):
     for place in PLACES[1:]:
         put(tmp_path, place)
     (put(tmp_path, "toy-binary") / "test.bin").write_bytes(b"")
@@ -131,13 +127,13 @@ def test_forms_are_looked_for_in_order_and_folders_before_archives(tmp_path):
         TOY.load(tmp_path, offline=True)
 
 
-def test_nothing_there_is_one_line_that_names_the_archive_and_leaves_no_trace(tmp_path):
+def test_a_missing_set_is_one_line_that_names_the_archive_and_leaves_no_file(tmp_path):
     with pytest.raises(BadInput, match=rf"toy-binary.tar.gz \(md5 {TOY.forms[0].md5}\) is not in {tmp_path}"):
         TOY.load(tmp_path / "new", offline=True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_images_is_not_taken_for_the_set(tmp_path):
+def test_a_folder_with_the_name_of_a_file_is_not_the_set(tmp_path):
     (tmp_path / "test").mkdir()  # a folder with the name of a file of the set
     with pytest.raises(BadInput, match=r"toy-binary\.tar\.gz"):
         TOY.load(tmp_path, offline=True)
@@ -152,7 +148,7 @@ def test_a_truncated_file_of_records_is_named_with_both_sizes(tmp_path):
         TOY.load(tmp_path, offline=True)
 
 
-def test_records_that_are_shifted_by_a_byte_are_refused_for_their_labels(tmp_path):
+def test_records_shifted_by_a_byte_are_refused_for_their_labels(tmp_path):
     folder = put(tmp_path, "toy-binary")
     (folder / "batch_1.bin").write_bytes(RECORDS["batch_1.bin"][1:] + b"\0")
     with pytest.raises(BadInput, match=r"expected classes below 2 and 4, found \[.*\] in record \d"):
@@ -166,14 +162,14 @@ def test_a_missing_file_of_a_folder_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("place", PLACES[2:])
-def test_a_truncated_archive_is_named_with_its_sum(tmp_path, place):
+def test_a_truncated_archive_is_named_with_its_md5(tmp_path, place):
     path = put(tmp_path, place)
     path.write_bytes(path.read_bytes()[:1_000])
     with pytest.raises(BadInput, match=rf"{place} is damaged: expected md5 .* in 1000 bytes; delete {path}"):
         TOY.load(tmp_path, offline=True)
 
 
-def test_a_pickle_with_another_sum_is_never_unpickled(tmp_path):
+def test_a_pickle_with_another_md5_is_never_unpickled(tmp_path):
     folder = put(tmp_path, "toy-python")
     (folder / "batch_1").write_bytes(pickle.dumps(Planted(tmp_path / "unpickled")))
     with pytest.raises(BadInput, match=f"batch_1 is damaged: expected md5 {md5(PICKLES['batch_1'])}, found"):
@@ -189,7 +185,7 @@ def test_an_archive_of_planted_pickles_is_never_unpickled(tmp_path):
     assert not (tmp_path / "unpickled").exists()
 
 
-def test_a_downloaded_archive_is_kept_and_used_offline(tmp_path):
+def test_a_downloaded_archive_is_stored_and_used_offline(tmp_path):
     (tmp_path / "mirror").mkdir()
     mirrored = replace(TOY, urls=(put(tmp_path / "mirror", "toy-binary.tar.gz").as_uri(),))
     assert len(mirrored.load(tmp_path / "data", offline=False).train) == 10

@@ -1,13 +1,12 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009, "Learning multiple layers of features from tiny images")."""
 
-from functools import partial
 from pathlib import Path
 
 from ..core.registry import datasets
 from .base import Dataset
-from .cifar_files import PIXELS, Cifar, File, Form, parse_pickle, parse_records
+from .cifar_files import Cifar, File, Form
 
-# The second of each is the copy of Apache MXNet. Whatever a mirror sends, its MD5 decides.
+# The second mirror is the copy of Apache MXNet. Downloads are verified by MD5.
 MXNET = "https://apache-mxnet.s3-accelerate.dualstack.amazonaws.com/gluon/dataset"
 CIFAR10_URLS = (
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -18,14 +17,12 @@ CIFAR100_URLS = (
     f"{MXNET}/cifar100/cifar-100-binary.tar.gz",
 )
 
-# MD5s of the archives: the home page. Of the pickles: the table in torchvision.datasets.cifar.
+# MD5 of the archives: the home page; of the pickles: torchvision.datasets.cifar.
 CIFAR10_RECORDS = Form(
     folder="cifar-10-batches-bin",
     archive="cifar-10-binary.tar.gz",
     md5="c32a1d4ab5d03f1284b67883e8d87530",
     files=(*(File(f"data_batch_{n}.bin", 10_000) for n in range(1, 6)), File("test_batch.bin", 10_000)),
-    parse=partial(parse_records, levels=1),
-    record=1 + PIXELS,
 )
 CIFAR10_PICKLES = Form(
     folder="cifar-10-batches-py",
@@ -39,15 +36,12 @@ CIFAR10_PICKLES = Form(
         File("data_batch_5", 10_000, "482c414d41f54cd18b22e5b47cb7c3cb"),
         File("test_batch", 10_000, "40351d587109b95175f43aff81a1287e"),
     ),
-    parse=parse_pickle,
 )
 CIFAR100_RECORDS = Form(
     folder="cifar-100-binary",
     archive="cifar-100-binary.tar.gz",
     md5="03b5dce01913d631647c71ecec9e9cb8",
     files=(File("train.bin", 50_000), File("test.bin", 10_000)),
-    parse=partial(parse_records, levels=2),
-    record=2 + PIXELS,
 )
 CIFAR100_PICKLES = Form(
     folder="cifar-100-python",
@@ -57,7 +51,6 @@ CIFAR100_PICKLES = Form(
         File("train", 50_000, "16019d7e3df5f24257cddd939b257f8d"),
         File("test", 10_000, "f0ef6b0ae62326f3e7ffdfab6717acfc"),
     ),
-    parse=parse_pickle,
 )
 
 CIFAR100_CLASSES = """
@@ -103,8 +96,8 @@ SHARED = {
 MISTAKEN = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 
 
-# `legacy` is what many older projects divide by: for CIFAR-10 the mean of the images' own deviations, which
-# leaves out how images differ in brightness; for CIFAR-100 other last digits.
+# `legacy`: the statistics of many older projects. For CIFAR-10 it is the mean of the deviations within each
+# image, which ignores differences in brightness between images; for CIFAR-100 the last digits differ.
 @datasets.register(
     "cifar10",
     num_classes=10,

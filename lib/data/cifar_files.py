@@ -1,15 +1,14 @@
-"""The forms in which the CIFAR sets are published (Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html).
+"""The published formats of CIFAR (Krizhevsky 2009, www.cs.toronto.edu/~kriz/cifar.html): records and pickles.
 
-Each set comes as raw records and as pickles of Python, either as a folder or as the archive of it. Bytes are
-unpickled only when their MD5 is the published one, because a pickle runs whatever code it holds.
+Both come as an archive or as the folder in it. A pickle can run any code, so its bytes are unpickled only if
+their MD5 is the published one.
 """
 
 import io
 import pickle
 import tarfile
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from ..core.errors import BadInput
 from .base import Dataset, Split
 from .download import damaged, fetch, read_verified
 
-PIXELS = 3 * 32 * 32  # channel first, in both forms
+PIXELS = 3 * 32 * 32  # channel first, in both formats
 
 Arrays = tuple[np.ndarray, np.ndarray]  # (N, PIXELS) images and (N, levels) classes, both uint8
 
@@ -28,84 +27,74 @@ Arrays = tuple[np.ndarray, np.ndarray]  # (N, PIXELS) images and (N, levels) cla
 class File:
     name: str
     images: int
-    md5: str | None = None  # None for raw records, which are checked by their form
+    md5: str | None = None  # of a pickle; None for records, of which size and classes are checked
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which a set is published."""
+    """One format in which a set is published."""
 
     folder: str
     archive: str
     md5: str  # of the archive
-    files: tuple[File, ...]  # of the training images, and last the one of the test images
-    parse: Callable[[bytes], Arrays]
-    record: int | None = None  # bytes an image, where the size of a file follows from it
-
-
-@dataclass(frozen=True)
-class Source:
-    """A form that is there: how its files are read, and what to delete if one of them is damaged."""
-
-    form: Form
-    path: Path
-    read: Callable[[File], bytes]
-    remove: Path | None = None  # the file itself by default
+    files: tuple[File, ...]  # those of the training images, and last that of the test images
 
 
 @dataclass(frozen=True)
 class Cifar:
     classes: tuple[str, ...]
-    levels: tuple[int, ...]  # classes at each level of labels, coarse to fine; the finest is the target
+    levels: tuple[int, ...]  # number of classes at each level of labels, coarse to fine; the finest is used
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    forms: tuple[Form, ...]  # in the order in which they are looked for; the first is the one to download
+    forms: tuple[Form, ...]  # in the order of search; the first is the one to download
     urls: tuple[str, ...]  # mirrors of the archive of the first form
 
     def load(self, root: Path, offline: bool) -> Dataset:
-        """The set from a folder under `root` (or `root` itself), else an archive under it, else the network.
+        """The set from a folder under `root` (or `root` itself), else from an archive, else downloaded.
 
         Raises:
-            BadInput: a file is missing, damaged or cannot be had.
+            BadInput: a file is missing or damaged, or cannot be downloaded.
         """
-        source = self._folder(root) or self._archive(root, offline)
-        *train, test = (self._split(source, file) for file in source.form.files)
+        path, remove, files = self._read_folder(root) or self._read_archive(root, offline)
+        *train, test = (self._split(file, data, path / file.name, remove) for file, data in files)
         train = Split(torch.cat([part.x for part in train]), torch.cat([part.y for part in train]))
         return Dataset(train, test, self.classes, self.mean, self.std)
 
-    def _folder(self, root: Path) -> Source | None:
+    def _read_folder(self, root: Path) -> tuple[Path, Path | None, Iterable[tuple[File, bytes]]] | None:
+        """The folder, what to delete if it is damaged (None: the damaged file), and its files in order."""
         for form in self.forms:
             for folder in (root / form.folder, root):
                 named = folder.is_dir() and folder.absolute().name == form.folder
                 if named or any((folder / file.name).is_file() for file in form.files):
                     remove = folder if named else None
-                    return Source(form, folder, partial(_read, folder, remove=remove), remove)
+                    return folder, remove, ((file, _read(folder, file, remove)) for file in form.files)
         return None
 
-    def _archive(self, root: Path, offline: bool) -> Source:
+    def _read_archive(self, root: Path, offline: bool) -> tuple[Path, Path, Iterable[tuple[File, bytes]]]:
+        """The archive, which is also what to delete if it is damaged, and its files in order."""
         form = next((form for form in self.forms if (root / form.archive).exists()), None)
         if form is None:
             form = self.forms[0]
             fetch(form.archive, self.urls, form.md5, root, offline)
         path = root / form.archive
-        # Read once: the bytes that were verified are the bytes that are used, whatever becomes of the file.
+        # Read once, so that the verified bytes are those that are used even if the file changes.
         with tarfile.open(fileobj=io.BytesIO(read_verified(path, form.md5))) as archive:
-            data = {file: archive.extractfile(f"{form.folder}/{file.name}").read() for file in form.files}
-        return Source(form, path, data.__getitem__, path)
+            files = [(file, archive.extractfile(f"{form.folder}/{file.name}").read()) for file in form.files]
+        return path, path, files
 
-    def _split(self, source: Source, file: File) -> Split:
-        data, path, record = source.read(file), source.path / file.name, source.form.record
-        if record and len(data) != file.images * record:
+    def _split(self, file: File, data: bytes, path: Path, remove: Path | None) -> Split:
+        record = len(self.levels) + PIXELS
+        if not file.md5 and len(data) != file.images * record:
             expected = f"{file.images * record} bytes, {file.images} records of {record}"
-            raise damaged(path, expected, str(len(data)), source.remove)
-        x, labels = source.form.parse(data)
+            raise damaged(path, expected, str(len(data)), remove)
+        x, labels = parse_pickle(data) if file.md5 else parse_records(data, len(self.levels))
         wrong = (labels >= np.array(self.levels)).any(1)
         if wrong.any():
             expected = f"classes below {' and '.join(map(str, self.levels))}"
             first = wrong.argmax()
-            raise damaged(path, expected, f"{labels[first]} in record {first}", source.remove)
-        images, target = x.reshape(-1, 3, 32, 32), labels[:, -1].astype(np.int64)
-        return Split(torch.from_numpy(images), torch.from_numpy(target))
+            raise damaged(path, expected, f"{labels[first]} in record {first}", remove)
+        target = labels[:, -1].astype(np.int64)
+        return Split(torch.from_numpy(x.reshape(-1, 3, 32, 32)), torch.from_numpy(target))
 
 
 def parse_records(data: bytes, levels: int) -> Arrays:
@@ -115,7 +104,7 @@ def parse_records(data: bytes, levels: int) -> Arrays:
 
 
 def parse_pickle(data: bytes) -> Arrays:
-    """A dict with the pixels and a list for each level of labels. Only for bytes whose MD5 was verified."""
+    """A dict of the pixels and a list for each level of labels. Only for bytes with a verified MD5."""
     entry = pickle.loads(data, encoding="latin1")  # written by Python 2
     levels = [entry[key] for key in ("coarse_labels", "fine_labels", "labels") if key in entry]
     return entry["data"], np.array(levels, np.uint8).T
