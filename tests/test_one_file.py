@@ -20,7 +20,7 @@ from ..core.registry import wrappers
 from .wrapper import GradientMap
 
 
-@wrappers.register("toy_wrapper", order=WrapperOrder.CENTRE, smooth=False)
+@wrappers.register("toy_wrapper", order=WrapperOrder.CENTRE, amplifies_rounding=True)
 class ToyWrapper(GradientMap):
     """Take the sign of the gradient."""
 
