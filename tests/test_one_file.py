@@ -32,24 +32,23 @@ class ToyWrapper(GradientMap):
 LOSS = '''
 """Squared error of the probabilities (Brier 1950)."""
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from ..core.batch import Batch, Loss, accepts_targets
+from ..core.batch import Batch, accepts_targets
 from ..core.contracts import Positive
 from ..core.registry import losses
 
 
 @losses.register("toy_loss")
-def toy_loss(
-    scale: Positive = 1.0,  # factor of the loss
-) -> Loss:
-    """Squared error of the probabilities."""
+@dataclass(frozen=True)
+class ToyLoss:
+    scale: Positive = 1.0  # factor of the loss
 
     @accepts_targets
-    def loss(logits: Tensor, batch: Batch) -> Tensor:  # (B, K) -> (B,)
-        return scale * (logits.float().softmax(1) - batch.y).square().sum(1)
-
-    return loss
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:  # (B, K) -> (B,)
+        return self.scale * (logits.float().softmax(1) - batch.y).square().sum(1)
 '''
 
 DATA = '''
