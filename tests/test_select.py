@@ -1,15 +1,12 @@
-"""Selections: a step learns from the images that they keep, and what they learn themselves stays theirs."""
+"""Selections: a step learns from the images that they pick, with a network that is trained and saved too."""
 
-import copy
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 import lib.select.proxy
 import train
@@ -17,154 +14,27 @@ from lib.config.cli import parse
 from lib.core.batch import Batch
 from lib.core.dist import SINGLE, World
 from lib.core.errors import BadInput
-from lib.core.registry import models, selections
+from lib.core.registry import models
 from lib.core.rng import Rng
 from lib.engine.selection import NetworkSelection
-from lib.engine.step import Run, train_step
+from lib.engine.step import train_step
 from lib.factory import build
 from lib.factory.device import check_world
 from lib.graph.cost import count_macs, count_training
 from lib.select.proxy import Proxy, hardest
 from lib.store import checkpoint
 from scripts.lr_find import restored
-from scripts.trials import switch
-
-SPEED = Path(__file__).parent.parent / "configs/speed"
-CPU = torch.device("cpu")
-SMALL = "--dataset synthetic --data.size 40 --data.classes 4 --data.image_size 8 --bs 8 --schedule cosine"
-PROXY = "--model resnet20 --proxy-model wrn_10_1 --proxy-every 2"
-SELECTIONS = [switch("select", name) for name in selections.names()]
-
-
-def run_of(line: str = PROXY, side: int = 8) -> Run:
-    line = f"{SMALL} {line}".replace("image_size 8", f"image_size {side}")
-    return build(parse(line.split()).config(), CPU, note=pytest.fail)
-
-
-def state_of(run: Run) -> list[Tensor]:
-    """The weights and statistics of the run's network, and of the one that picks."""
-    proxies = [s.learning.model for s in run.selections.values()]
-    return [t.clone() for model in (run.model, *proxies) for t in model.state_dict().values()]
-
-
-def equal(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(map(torch.equal, one, other))
-
-
-def prepared(run: Run, step: int) -> tuple[Tensor, Tensor]:
-    with torch.no_grad():
-        batch = run.prepare(run.data.at(step), Rng(run.seed, step, 0))
-    return batch.x, batch.y
-
-
-def watch(run: Run) -> list:
-    """The batches that are learned from, as they come."""
-    seen, finalize = [], run.finalize
-
-    def watched(batch, rng):
-        seen.append(finalize(batch, rng))
-        return seen[-1]
-
-    run.finalize = watched
-    return seen
-
-
-# Against the author's program, in which the small network is trained first.
-
-
-def sgd(model: nn.Module) -> tuple[torch.optim.SGD, list[float]]:
-    """The optimizer in the author's units, for losses that are summed over the images kept; and the rates."""
-    scale = 1024 * (1 + 1 / (1 - 0.85))
-    lr, shrink = 9 / scale, 0.012 * 1024 / scale
-    shifts = {m.bias for m in model.modules() if isinstance(m, nn.BatchNorm2d)}
-    rest = [p for p in model.parameters() if p.requires_grad and p not in shifts]
-    groups = [
-        {"params": rest, "lr": lr * 64, "weight_decay": shrink / lr / 64},
-        {"params": [*shifts], "lr": lr * 64 * 64, "weight_decay": shrink / lr / 64 / 64},
-    ]
-    return torch.optim.SGD(groups, lr=lr, momentum=0.85, nesterov=True), [g["lr"] for g in groups]
-
-
-def train_alone(model: nn.Module, batches: list, every: int, masks: list | None) -> list[Tensor]:
-    """One network on all batches: on the images of the masks, or else on those that it marks itself."""
-    (optimizer, rates), marks, taken = sgd(model), [], 0
-    floats = [t for t in model.state_dict().values() if t.is_floating_point()]
-    slow = [t.clone() for t in floats]
-    for step, (x, y) in enumerate(batches):
-        share = step / len(batches)
-        factor = 0.2 + 0.8 * share / 0.1 if share < 0.1 else (1 - share) / 0.9
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
-        if masks:
-            x, y = x[masks[step]], y[masks[step]]
-        losses = -(F.log_softmax(model(x), 1) * y).sum(1)
-        mask = torch.ones(len(x), dtype=torch.bool)
-        if not masks:
-            mask[losses.argsort()[: len(x) // 2]] = False
-        marks.append(mask)
-        if step % every:
-            continue
-        optimizer.zero_grad()
-        (losses * mask).sum().backward()
-        optimizer.step()
-        taken += 1
-        with torch.no_grad():
-            if taken % 5 == 0:
-                for kept, live in zip(slow, floats, strict=True):
-                    kept.lerp_(live, 1 - 0.95**5 * ((step + 1) / len(batches)) ** 3)
-                    live.copy_(kept)
-            if step + 1 == len(batches):
-                for kept, live in zip(slow, floats, strict=True):
-                    live.copy_(kept)
-    return marks
-
-
-def test_the_two_networks_learn_what_the_author_has_them_learn_one_after_the_other():
-    # 8 images of 16 are kept, for 512 of 1024 there: the same rate for their mean is 64 times as high for
-    # their sum. The large network is a narrow one here.
-    line = f"--config {SPEED}/96.yaml --model airbench93 --proxy-every 2 --bs 16 --epochs 6"
-    line += " --dataset synthetic --data.size 40 --fraction 0.8 --data.image_size 16"
-    run = build(parse(line.split()).config(), CPU, note=pytest.fail)
-    proxy = run.selections["proxy"].learning.model
-    small, large = copy.deepcopy(proxy), copy.deepcopy(run.model)
-    batches = [prepared(run, step) for step in range(run.total)]
-    masks = train_alone(small, batches, every=2, masks=None)
-    train_alone(large, batches, every=1, masks=masks)
-    start, seen = copy.deepcopy((proxy, run.model)), watch(run)
-    assert run.total == 12
-    for step in range(run.total):
-        train_step(run, step)
-        x, y = batches[step]
-        assert torch.equal(seen[step].x, x[masks[step]]) and torch.equal(seen[step].y, y[masks[step]]), step
-    for home, ours, theirs in zip(start, (proxy, run.model), (small, large), strict=True):
-        for p, q, r in zip(home.parameters(), ours.parameters(), theirs.parameters(), strict=True):
-            assert (q - r).norm() <= 1e-2 * (q - p).norm()
-            assert torch.equal(q, p) != p.requires_grad
-        for one, other in zip(ours.buffers(), theirs.buffers(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-2)
-
-
-def test_the_proxy_of_airbench96_has_the_published_size_and_cost():
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model = models["airbench96_proxy"].build()
-        model(torch.empty(1, 3, 32, 32))
-    assert sum(p.numel() for p in model.parameters()) == 146_744
-    assert round(counter.get_total_flops() / 1e6, 1) == 34.2
-    assert round(count_training(model, (3, 32, 32)) / 1e6, 1) == 88.1
-    assert not model.whiten.bias.requires_grad
-
-
-# What is picked.
+from tests.helpers.selection import PROXY, SELECTIONS, SMALL, equal, prepared, run_of, state_of, watch
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
-def test_the_largest_losses_are_picked_in_their_order_and_of_equal_ones_the_first(count):
+def test_the_largest_losses_are_picked_in_batch_order_and_the_first_of_equal_ones(count):
     losses = [0.5, 2.0, 0.5, float("nan"), 2.0, 1.0, 0.5, 0.0]
     order = sorted(range(8), key=lambda i: (-99.0 if losses[i] != losses[i] else -losses[i], i))
     assert hardest(torch.tensor(losses), count).tolist() == sorted(order[:count])
 
 
-def test_the_views_of_an_image_are_picked_together_by_their_mean_loss():
+def test_all_views_of_an_image_are_picked_together_by_their_mean_loss():
     run = run_of(f"{PROXY} --dual-cutout 4 --proxy-keep 0.25")
     seen, losses, picks = watch(run), [], lib.select.proxy.hardest
     with pytest.MonkeyPatch.context() as patch:
@@ -180,7 +50,7 @@ def test_the_views_of_an_image_are_picked_together_by_their_mean_loss():
 
 
 @pytest.mark.parametrize("climb", ["", "--sam", "--looksam"])
-def test_an_optimizer_that_asks_twice_is_told_of_the_same_images(monkeypatch, climb):
+def test_both_calls_of_the_closure_use_the_same_images(monkeypatch, climb):
     run, calls, picks = run_of(f"{PROXY} {climb}"), [], lib.select.proxy.hardest
     monkeypatch.setattr(lib.select.proxy, "hardest", lambda x, n: calls.append(n) or picks(x, n))
     for step in range(3):
@@ -188,7 +58,7 @@ def test_an_optimizer_that_asks_twice_is_told_of_the_same_images(monkeypatch, cl
     assert calls == [4] * 3
 
 
-def test_what_comes_after_the_choice_sees_the_kept_images_alone(tmp_path, monkeypatch, undrawn):
+def test_teachers_losses_and_micro_batches_see_only_the_picked_images(tmp_path, monkeypatch, undrawn):
     monkeypatch.chdir(tmp_path)
     line = f"{SMALL} --model wrn_10_1 --epochs 1 --output-dir taught --no-tensorboard"
     assert train.main(line.split()) == 0
@@ -199,16 +69,16 @@ def test_what_comes_after_the_choice_sees_the_kept_images_alone(tmp_path, monkey
         parts.clear()
         assert train_step(run, step).isfinite()
         assert len(seen[step]) == len(seen[step].teacher) == 4
-        assert parts == [2, 2]  # a micro-batch of at most so many
+        assert parts == [2, 2]  # micro-batches
         torch.testing.assert_close(seen[step].y.sum(1), torch.ones(4))
     assert run.images == 4
 
 
-# Beside the rest.
+# With everything else
 
 
 @pytest.mark.parametrize("switched_on", SELECTIONS, ids=str)
-def test_a_selection_leaves_the_draws_and_the_start_of_everything_else(switched_on):
+def test_a_selection_changes_neither_initial_weights_nor_random_draws(switched_on):
     options = " ".join(f"{key}={value}" for key, value in switched_on.items())
     bare, picking = (run_of(f"--model resnet20 --mixup --cutout 4 {o}") for o in ("", options))
     assert not bare.selections and bare.images == 8
@@ -219,7 +89,7 @@ def test_a_selection_leaves_the_draws_and_the_start_of_everything_else(switched_
 
 @pytest.mark.parametrize("how", ["", "--precision bf16 --sam --clip 0.5", "--precision fp16 --lookahead"])
 @pytest.mark.parametrize("switched_on", SELECTIONS, ids=str)
-def test_a_run_that_resumes_picks_on_as_if_nothing_had_happened(tmp_path, switched_on, how):
+def test_a_resumed_run_picks_the_same_images(tmp_path, switched_on, how):
     options = " ".join(f"{key}={value}" for key, value in switched_on.items())
     line = f"--model resnet20 {options} --cutmix --epochs 2 {how}"
     whole, first, again, path = *(run_of(line) for _ in range(3)), tmp_path / "last.pt"
@@ -236,7 +106,7 @@ def test_a_run_that_resumes_picks_on_as_if_nothing_had_happened(tmp_path, switch
     assert equal(state_of(again), state_of(whole))
 
 
-def test_a_checkpoint_without_the_choice_is_another_runs(tmp_path):
+def test_a_checkpoint_without_the_selection_is_refused(tmp_path):
     path = tmp_path / "last.pt"
     checkpoint.save(path, run_of("--model resnet20"), 1, {}, None, "")
     with pytest.raises(BadInput, match="does not belong to this run"):
@@ -255,7 +125,7 @@ def test_the_noise_of_the_proxy_is_a_function_of_the_step(monkeypatch):
     assert len({x.sum().item() for x in seen}) == 3
 
 
-def test_the_proxy_has_the_recipe_but_not_what_is_done_to_the_runs_own_network():
+def test_the_proxy_has_the_recipe_without_surgery_averages_and_freezing():
     line = "--model airbench93 --model.start muon --stem-epochs 0.5 --stem-falls True "
     line += "--whitening --orthogonal --dropout 0.5 --ema --optim muon --optim.rest sgd --lookahead --proxy"
     run = run_of(line, side=16)
@@ -272,7 +142,7 @@ def test_the_proxy_has_the_recipe_but_not_what_is_done_to_the_runs_own_network()
     assert run.learners == [run.learning, small]
 
 
-def test_images_that_grow_are_shown_to_the_proxy_at_the_size_that_they_have():
+def test_the_proxy_sees_progressively_resized_images():
     line = "--progressive-resizing --epochs 2 --proxy-model wrn_10_1 --model resnet20"
     run, sizes = run_of(line, side=16), []
     small = run.selections["proxy"].learning.model
@@ -299,7 +169,7 @@ def test_only_the_main_process_evaluates_the_network_and_the_others_receive_its_
     assert equal(state_of(run), before)
 
 
-def test_processes_share_what_is_kept():
+def test_the_picked_images_are_sharded_across_processes():
     def check(line: str, size: int) -> None:
         check_world(parse(f"{SMALL} {PROXY} {line}".split()).config(), World(size=size))
 
@@ -311,7 +181,7 @@ def test_processes_share_what_is_kept():
         check("--sync-bn", 3)
 
 
-def test_the_rate_finder_leaves_the_proxy_as_it_was():
+def test_the_lr_finder_restores_the_proxy():
     run = run_of()
     before = state_of(run)
     with restored(run):
@@ -322,7 +192,7 @@ def test_the_rate_finder_leaves_the_proxy_as_it_was():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("switched_on", SELECTIONS, ids=str)
-def test_a_gpu_is_not_waited_for_by_the_choice(switched_on):
+def test_a_selection_does_not_synchronize_with_the_gpu(switched_on):
     options = " ".join(f"{key}={value}" for key, value in switched_on.items())
     line = f"{SMALL} --model resnet20 --precision bf16 {options}"
     run = build(parse(line.split()).config(), torch.device("cuda"), note=pytest.fail)
@@ -335,10 +205,10 @@ def test_a_gpu_is_not_waited_for_by_the_choice(switched_on):
         torch.cuda.set_sync_debug_mode("default")
 
 
-# Records.
+# Records
 
 
-def test_the_record_counts_both_networks_and_the_images_that_are_learned_from(tmp_path, monkeypatch, undrawn):
+def test_the_record_counts_both_networks_and_only_the_picked_images(tmp_path, monkeypatch, undrawn):
     monkeypatch.chdir(tmp_path)
     line = f"{SMALL} {PROXY} --epochs 2 --output-dir run --no-tensorboard".split()
     assert train.main(line) == 0
@@ -376,6 +246,6 @@ def test_a_proxy_that_diverges_ends_the_run(tmp_path, monkeypatch, undrawn):
     assert not Path("run/last.pt").exists()
 
 
-def test_the_plan_says_how_many_images_are_kept(capsys):
+def test_a_dry_run_shows_how_many_images_are_picked(capsys):
     assert train.main(f"{SMALL} {PROXY} --proxy-keep 0.25 --dry-run".split()) == 0
     assert "normalize > proxy (2 of 8 images)\n" in capsys.readouterr().out
