@@ -1,8 +1,8 @@
-"""`python -m scripts.lr_find --model X ...`: a learning rate from one short run in which it rises.
+"""`python -m scripts.lr_find --model X ...`: suggest a learning rate from one short run in which it rises.
 
-The range test of Smith 2015 (arXiv:1506.01186, section 3.3), with a rate that rises by the same ratio each
-step. It is the training step itself under another schedule, so wrappers, precision, accumulation, clipping
-and augmentations are those of the run that the same flags would train. Everything is put back afterwards.
+The range test of Smith 2015 (arXiv:1506.01186, section 3.3), with a learning rate that rises by the same
+ratio each step. It uses the training step itself with another schedule, so wrappers, precision, accumulation,
+clipping and augmentations are those of a run with the same flags. Everything is restored afterwards.
 """
 
 import argparse
@@ -18,37 +18,37 @@ import numpy as np
 
 from lib.config.cli import parse
 from lib.core import dist
-from lib.core.errors import BadInput, exit_code, require
+from lib.core.errors import BadInput, exit_code, require, where
 from lib.core.files import write_atomic
 from lib.engine.step import Run, train_step
 from lib.factory import build, build_device
 from lib.optim.decays import Exponential
 from lib.report.style import PALE, encode, plain, sheet, styled
 
-DIVERGED = 4.0  # times the lowest smoothed loss: from there on nothing more is to be seen
-SMOOTHING = 0.9  # of the running mean by which divergence is told
+DIVERGED = 4.0  # times the lowest smoothed loss: where the search ends
+SMOOTHING = 0.9  # of the running mean that is compared to it
 
 
 @dataclass(frozen=True)
 class Finding:
-    rates: list[float]  # of each step that was taken
+    rates: list[float]  # learning rate of each step
     losses: list[float]  # of its batch, before the step
-    smooth: list[float]  # the same without the noise of single batches
-    lowest: float  # the rate where the smoothed loss is lowest
-    steepest: float  # the rate where it falls fastest
-    diverged: bool  # whether the loss rose out of sight before the last step
+    smooth: list[float]  # the same, averaged over neighbouring steps
+    lowest: float  # learning rate where the smoothed loss is lowest
+    steepest: float  # learning rate where it falls fastest
+    diverged: bool  # whether the loss diverged before the last step
 
     @property
     def suggestion(self) -> float:
-        """A tenth of the lowest point's rate: where the loss still falls, and far from where it stops to.
+        """A tenth of the learning rate with the lowest loss, where the loss still falls.
 
-        The steepest point is the other common choice. It is a derivative, hence noisier, and after a flat
-        beginning may lie at a rate that is much too small.
+        The steepest point is the other common choice. As a derivative it is noisier, and after a flat start
+        it may be much too small.
         """
         return self.lowest / 10
 
     def remarks(self) -> list[str]:
-        """What is to be said against the suggestion."""
+        """Reasons to doubt the suggestion."""
         found = []
         if self.lowest == self.rates[0]:
             found.append("the loss never fell: give a smaller --min-lr, or more --steps")
@@ -58,17 +58,18 @@ class Finding:
 
 
 def find(run: Run, base: float, low: float, high: float, steps: int) -> Finding:
-    """Raise the rate from `low` to `high` over so many steps; `run` is left as it was.
+    """Raise the learning rate from `low` to `high`. The state of `run` is restored.
 
     Args:
-        base: the optimizer's own rate: groups with a factor of their own keep it.
+        base: the learning rate of the optimizer; groups keep their ratio to it.
+        steps: the number of steps.
     Raises:
-        ValueError: the bounds are no range, the steps too few to show a slope, or the first ones diverge.
+        ValueError: the bounds are not a range, there are too few steps, or the first ones diverge.
     """
     require(0 < low < high, "min-lr", f"above 0 and below max-lr {high:g}", low)
     require(steps >= 10, "steps", "at least 10", steps)
     ramp = Exponential(start=low / base, end=high / base)
-    # The last step is to have the highest rate. No average watches weights that are thrown away.
+    # The last step has the highest learning rate. Averages are not needed.
     epochs = (steps - 1) / run.data.steps_per_epoch
     trial = replace(run, schedule=ramp, epochs=epochs, averages={})
     rates: list[float] = []
@@ -76,11 +77,11 @@ def find(run: Run, base: float, low: float, high: float, steps: int) -> Finding:
     mean, best, diverged = 0.0, math.inf, False
     with restored(run):
         for step in range(steps):
-            # The host waits for each loss: whether to go on hangs on it.
+            # Synchronizes in each step, as the loss decides whether to continue.
             loss = train_step(trial, step).item()
             mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
             unbiased = mean / (1 - SMOOTHING ** (step + 1))
-            if diverged := not unbiased < DIVERGED * best:  # so that no number counts too
+            if diverged := not unbiased < DIVERGED * best:  # NaN counts too
                 break
             rates.append(base * ramp(step / run.data.steps_per_epoch, epochs))
             losses.append(loss)
@@ -90,7 +91,7 @@ def find(run: Run, base: float, low: float, high: float, steps: int) -> Finding:
 
 
 def judge(rates: list[float], losses: list[float], diverged: bool = False) -> Finding:
-    """Where the smoothed loss is lowest, and where before that it falls fastest along the log of the rate."""
+    """Find where the smoothed loss is lowest, and where before that its slope over log(lr) is steepest."""
     smooth = centred_mean(np.array(losses), max(1, len(losses) // 20))
     lowest = int(smooth.argmin())
     slope = np.gradient(smooth, np.log(rates))
@@ -99,7 +100,7 @@ def judge(rates: list[float], losses: list[float], diverged: bool = False) -> Fi
 
 
 def centred_mean(values: np.ndarray, reach: int) -> np.ndarray:
-    """The mean of each value and its `reach` neighbours on both sides, of fewer at the ends."""
+    """The mean of each value and up to `reach` neighbours on both sides."""
     window = np.ones(2 * reach + 1)
     counts = np.convolve(np.ones(len(values)), window)[reach : reach + len(values)]
     return np.convolve(values, window)[reach : reach + len(values)] / counts
@@ -107,7 +108,7 @@ def centred_mean(values: np.ndarray, reach: int) -> np.ndarray:
 
 @contextmanager
 def restored(run: Run) -> Iterator[None]:
-    """Weights, statistics, the optimizer's state, the loss scale and selections are then what they were."""
+    """Restore weights, statistics, optimizer states and loss scales of all networks at the end."""
     before = [copy.deepcopy(learning.state_dict()) for learning in run.learners]
     try:
         yield
@@ -119,7 +120,7 @@ def restored(run: Run) -> Iterator[None]:
 
 @styled
 def draw(finding: Finding, title: str) -> bytes:
-    """The loss over the rate as a PNG."""
+    """A plot of the loss over the learning rate, as a PNG."""
     figure = sheet(4.2, width=7)
     panel = figure.subplots()
     panel.plot(finding.rates, finding.losses, color=PALE, linewidth=1, label="loss of each step")
@@ -131,7 +132,7 @@ def draw(finding: Finding, title: str) -> bytes:
     ):
         panel.axvline(rate, color=color, linestyle=style, label=f"{name}, {rate:.3g}")
     panel.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=plain(title))
-    # The last losses before the end may be many times the others, which then would be one flat line.
+    # The last losses may be many times the others, which would then look like a flat line.
     low, high = min(finding.losses), max(finding.losses)
     span = max(finding.smooth[0] - low, 0.1 * abs(low), 1e-3)
     panel.set_ylim(low - 0.1 * span, min(low + 2 * span, high + 0.1 * span))
@@ -140,29 +141,29 @@ def draw(finding: Finding, title: str) -> bytes:
 
 
 def lr_find(argv: list[str]) -> Finding:
-    """What the command line asks for: prints the suggestion, draws the curve, and gives the finding."""
+    """Print the suggestion for this command line, draw the curve, and return the finding."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.lr_find",
         description=__doc__.partition(": ")[2].partition("\n")[0],
         epilog="All flags of train.py are understood too: --model, --optim, --batch-size, --precision...",
         allow_abbrev=False,
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("lr_find.png"), help="the curve, a PNG")
-    parser.add_argument("--min-lr", "--base-lr", "--base_lr", type=float, default=1e-7, help="the first rate")
-    parser.add_argument("--max-lr", "--max_lr", type=float, default=10.0, help="the last rate")
-    parser.add_argument("--steps", "--num-iter", "--num_iter", type=int, default=100, help="steps in all")
+    parser.add_argument("-o", "--output", type=Path, default=Path("lr_find.png"), help="PNG of the curve")
+    parser.add_argument(
+        "--min-lr", "--base-lr", "--base_lr", type=float, default=1e-7, help="first learning rate"
+    )
+    parser.add_argument("--max-lr", "--max_lr", type=float, default=10.0, help="last learning rate")
+    parser.add_argument("--steps", "--num-iter", "--num_iter", type=int, default=100, help="number of steps")
     options, rest = parser.parse_known_args(argv)
     dist.require_single_process("the LR finder")
     command = parse(rest)
     if command.action != "train":
-        raise BadInput(f"--{command.action} is a matter of train.py; leave it out here")
+        raise BadInput(f"--{command.action} is an option of train.py only; remove it")
     config = command.config()
     run = build(config, build_device(config.run.device), print)
     base = config.chosen["optim"].options["lr"]
-    try:
+    with where("LR finder"):
         finding = find(run, base, options.min_lr, options.max_lr, options.steps)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
     for note in (*config.notes, *finding.remarks()):
         print(f"note: {note}")
     ended = "the loss diverged" if finding.diverged else "it ended"
@@ -177,7 +178,7 @@ def lr_find(argv: list[str]) -> Finding:
 
 
 def main(argv: list[str]) -> int:
-    def run() -> None:  # an exit code is no finding
+    def run() -> None:  # the finding is not an exit code
         lr_find(argv)
 
     return exit_code(run)

@@ -42,7 +42,7 @@ def trained(run: Run) -> list[torch.Tensor]:
     # Six images are a micro-batch; of those that a proxy picks, three. The proxy sees a whole batch.
     [("", [6]), ("--sam --ema", [6]), ("--proxy --proxy-model resnet20", [3, 12])],
 )
-def test_a_compiled_run_learns_the_same_and_is_compiled_before_its_first_step(tricks, images, shapes):
+def test_a_compiled_run_learns_the_same_and_is_compiled_before_the_first_step(tricks, images, shapes):
     notes: list[str] = []
     line = f"{LINE} {tricks}"
     compiled = built(f"{line} --compile", notes)
@@ -54,7 +54,7 @@ def test_a_compiled_run_learns_the_same_and_is_compiled_before_its_first_step(tr
     assert "--proxy" in tricks or shapes == ready  # a proxy also looks at a batch without learning from it
 
 
-def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_with_the_reason_in_a_note(monkeypatch):
+def test_a_model_that_does_not_compile_is_trained_uncompiled_with_a_note(monkeypatch):
     def broken(graph, inputs):
         raise RuntimeError("no compiler here")
 
@@ -68,19 +68,19 @@ def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_with_the_reason_in_
         assert torch.equal(mine, other)
 
 
-def test_the_mode_is_torch_s_and_means_nothing_without_compile(monkeypatch, shapes):
+def test_the_mode_is_one_of_torch_s_and_is_unused_without_compile(monkeypatch, shapes):
     modes: list[str] = []
     whole = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda module, mode: whole(module, mode=modes.append(mode)))
     built(f"{LINE} --compile --compile-mode max-autotune-no-cudagraphs", [])
     assert modes == ["max-autotune-no-cudagraphs"]
-    with pytest.raises(BadInput, match="compile_mode must be left off without compile"):
+    with pytest.raises(BadInput, match="compile_mode must be left out without compile"):
         parse([*LINE.split(), "--compile-mode=reduce-overhead"]).config()
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("tricks", ["", "--sam --ema"])
-def test_a_recorded_graph_learns_what_single_kernels_do(tricks):
+def test_a_cuda_graph_learns_the_same_as_single_kernels(tricks):
     torch.compiler.reset()
     notes: list[str] = []
     line = f"{LINE} {tricks}"

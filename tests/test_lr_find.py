@@ -1,4 +1,4 @@
-"""The learning-rate finder: the true step under a ramp, what it reads off the curve, nothing left behind."""
+"""The learning-rate finder: the training step under a ramp, the suggestion, and the run restored after it."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ from scripts.lr_find import draw, find, judge, lr_find, main
 
 DATA = "--dataset synthetic --data.size 64 --data.classes 4 --bs 16 --device cpu"
 TINY = f"{DATA} --model lenet"
-NORMS = f"{DATA} --model resnet20 --image-size 8"  # with BatchNorm, whose statistics move
+NORMS = f"{DATA} --model resnet20 --image-size 8"  # with BatchNorm and its statistics
 
 
 def run_of(extra: str = "", base: str = TINY) -> Run:
@@ -25,7 +25,7 @@ def run_of(extra: str = "", base: str = TINY) -> Run:
 
 
 class Bowl(nn.Module):
-    """One weight, which is the answer whatever the image."""
+    """One weight, which is the output for every image."""
 
     def __init__(self):
         super().__init__()
@@ -51,7 +51,7 @@ def bowl(curvature: float) -> Run:
 
 
 @pytest.mark.parametrize("curvature", [0.5, 4.0, 100.0])
-def test_on_a_parabola_the_losses_are_those_of_the_closed_form_until_they_diverge(curvature):
+def test_on_a_parabola_the_losses_have_their_closed_form_until_they_diverge(curvature):
     finding = find(bowl(curvature), 0.5, 1.3e-4, 1.3e2, 61)
     rates = [1.3e-4 * 10 ** (k / 10) for k in range(61)]
     # Each step multiplies the weight by 1 - rate * curvature, so the loss falls up to 2 / curvature.
@@ -64,7 +64,7 @@ def test_on_a_parabola_the_losses_are_those_of_the_closed_form_until_they_diverg
     assert finding.diverged
 
 
-def test_the_suggestion_scales_with_the_problem():
+def test_the_suggestion_scales_with_the_curvature():
     flat, steep = (find(bowl(curvature), 0.5, 1e-5, 1e3, 161) for curvature in (1.0, 100.0))
     assert flat.lowest / steep.lowest == pytest.approx(100, rel=0.3)
 
@@ -86,7 +86,7 @@ def test_the_lowest_and_the_steepest_point_of_a_known_curve_are_found(noise):
 STATES = {
     "sgd": "",
     "sam": "--sam",
-    "fp16, whose scale moves": "--precision fp16",
+    "fp16 with its scale": "--precision fp16",
     "adamw in bf16": "--optim adamw --precision bf16",
     "micro-batches, clipped": "--accumulate 2 --clip 1",
     "with an average": "--ema",
@@ -94,7 +94,7 @@ STATES = {
 
 
 @pytest.mark.parametrize("extra", STATES.values(), ids=STATES)
-def test_a_run_goes_on_as_if_no_rate_had_been_sought(extra):
+def test_a_search_leaves_no_trace_in_the_run(extra):
     plain, sought = run_of(extra, NORMS), run_of(extra, NORMS)
     for run in (plain, sought):
         train_step(run, 0)
@@ -110,7 +110,7 @@ def test_a_run_goes_on_as_if_no_rate_had_been_sought(extra):
             assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
 
 
-def test_everything_is_put_back_when_a_step_fails():
+def test_everything_is_restored_when_a_step_fails():
     run = run_of()
     before = {key: value.clone() for key, value in run.model.state_dict().items()}
     calls = []
@@ -127,7 +127,7 @@ def test_everything_is_put_back_when_a_step_fails():
 
 
 @pytest.mark.parametrize("extra", ["", "--sam", "--mixup --random-erasing"])
-def test_the_losses_are_those_of_the_true_step_at_these_rates(extra):
+def test_the_losses_are_those_of_the_training_step_at_these_learning_rates(extra):
     finding = find(run_of(extra), 0.1, 1e-4, 0.1, 11)
     by_hand = run_of(extra)
     factors = [1e-3 * 10 ** (0.3 * k) for k in range(11)]
@@ -136,13 +136,13 @@ def test_the_losses_are_those_of_the_true_step_at_these_rates(extra):
     assert finding.rates == pytest.approx([0.1 * factor for factor in factors])
 
 
-def test_micro_batches_change_nothing_but_rounding():
+def test_micro_batches_change_only_rounding():
     whole, split = (run_of(f"--accumulate {n}") for n in (1, 4))
     one, other = (find(run, 0.1, 1e-5, 1e-2, 10) for run in (whole, split))
     assert other.losses == pytest.approx(one.losses, rel=1e-4)
 
 
-def test_a_loss_that_is_no_number_ends_the_search():
+def test_a_loss_that_is_not_finite_ends_the_search():
     run = bowl(1.0)
     calls = []
 
@@ -156,7 +156,7 @@ def test_a_loss_that_is_no_number_ends_the_search():
     assert len(calls) == 6
 
 
-def test_what_tells_nothing_is_said():
+def test_curves_without_a_clear_minimum_are_noted():
     rates = (10 ** np.linspace(-5, 0, 40)).tolist()
     (falls,) = judge(rates, np.linspace(2, 1, 40).tolist()).remarks()
     assert "larger --max-lr" in falls
@@ -177,7 +177,7 @@ def test_the_command_prints_and_returns_the_suggestion_and_draws_it(tiny, capsys
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.png", "tiny.yaml"]
 
 
-def test_the_picture_shows_curves_of_any_size():
+def test_the_plot_shows_curves_of_any_scale():
     rates = (10 ** np.linspace(-5, 0, 40)).tolist()
     for losses in (np.full(40, 2.0), np.linspace(2, 1e6, 40), np.zeros(40)):
         assert draw(judge(rates, losses.tolist()), "title").startswith(b"\x89PNG")
@@ -190,10 +190,10 @@ def test_the_picture_shows_curves_of_any_size():
         ("--min-lr 0", "min-lr must be above 0"),
         ("--steps 5", "steps must be at least 10, got 5"),
         ("--modle resnet20", "unknown setting 'modle'"),
-        ("--dry-run", "--dry-run is a matter of train.py"),
+        ("--dry-run", "--dry-run is an option of train.py only"),
     ],
 )
-def test_what_cannot_be_sought_ends_in_one_line(line, message, tiny, capsys):
+def test_a_search_that_is_impossible_ends_with_one_line(line, message, tiny, capsys):
     assert main(f"{TINY} {line}".split()) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1

@@ -161,7 +161,7 @@ def test_the_steps_with_sgd_are_those_of_the_recipe_in_its_own_units(steps, epoc
         ("resnet9", 0.4, {0: 0.08 / 0.4, 5 / 24: 1, 1: 0.007 / 0.4}),
     ],
 )
-def test_a_recipe_has_its_rates(name, lr, rates):
+def test_a_recipe_has_its_learning_rates(name, lr, rates):
     config = parse(["--config", str(SPEED / f"{name}.yaml")]).config()
     schedule, epochs = build_schedule(config), config.train.epochs
     assert config.chosen["optim"].options["lr"] == pytest.approx(lr, rel=1e-5)
@@ -169,7 +169,7 @@ def test_a_recipe_has_its_rates(name, lr, rates):
 
 
 @pytest.mark.parametrize(("name", "peak"), [("94_sgd", 11.5), ("95", 10), ("96", 9), ("96_plain", 9)])
-def test_every_weight_of_a_recipe_shrinks_by_the_same_share(name, peak):
+def test_every_weight_of_a_recipe_decays_by_the_same_fraction(name, peak):
     config = parse(["--config", str(SPEED / f"{name}.yaml"), "--dataset=synthetic", "--bs=8"]).config()
     decay = 0.012 if name.startswith("96") else 0.0153
     groups = build(config, CPU, note=print).optimizer.param_groups
@@ -179,7 +179,7 @@ def test_every_weight_of_a_recipe_shrinks_by_the_same_share(name, peak):
     assert any("learns_until" in g for g in groups) == (name != "96")
 
 
-def test_the_fastest_recipe_is_its_sources_in_the_units_of_a_summed_loss():
+def test_the_fastest_recipe_equals_its_source_in_the_units_of_a_summed_loss():
     line = f"--config {SPEED / '94.yaml'} --dataset synthetic --data.size 320 --fraction 1 --bs 10"
     run = build(parse(line.split()).config(), CPU, note=print)  # 32 steps an epoch, as 1536 of 50,000 make
     assert run.total == 256
@@ -215,7 +215,7 @@ def test_every_recipe_composes_with_mixup_and_sam(name):
     assert not any(torch.equal(p, old) for p, old in zip(run.params, before, strict=True))
 
 
-def test_a_frozen_whitening_spares_the_first_filters_the_gradient_of_their_input():
+def test_a_frozen_whitening_saves_the_gradient_of_the_first_filters_input():
     run, operations = recipe("94_sgd"), []
     for epoch in (2.5, 3):
         step = round(epoch * run.data.steps_per_epoch)
@@ -254,11 +254,11 @@ def groups_in(state: dict) -> list[dict]:
     return [group for part in state.values() if isinstance(part, dict) for group in groups_in(part)]
 
 
-# The first block, for a time.
+# Freezing the first block
 
 
 @pytest.mark.parametrize("falls", [False, True])
-def test_the_first_block_learns_at_first_only(falls):
+def test_the_first_block_is_frozen_after_its_time(falls):
     line = "--model resnet20 --dataset synthetic --data.classes 4 --data.size 32 --data.image_size 8 --bs 8"
     line += " --epochs 4 --schedule constant --momentum 0 --weight-decay 0"
     line += f" --stem-epochs 0.5 --stem-falls {falls}"
@@ -277,14 +277,14 @@ def test_the_first_block_learns_at_first_only(falls):
 
 
 def stem_names(run: Run) -> set[str]:
-    """The first layer with a weight matrix, and the norm behind it, by the order of the network."""
+    """The first layer with a weight matrix, and the norm after it, by the order of the network."""
     names = [n for n, _ in run.model.named_parameters()]
     matrices = [i for i, (_, p) in enumerate(run.model.named_parameters()) if p.ndim > 1]
     (first, second), *_ = pairwise(matrices)
     return set(names[first:second])
 
 
-def test_a_model_of_one_block_cannot_have_it_frozen():
+def test_freezing_the_only_block_is_refused():
     with pytest.raises(ValueError, match="stem_epochs must be none"):
         ParamGroups(stem_epochs=1)(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="stem_falls"):
@@ -293,10 +293,10 @@ def test_a_model_of_one_block_cannot_have_it_frozen():
         parse(["--stem-epochs", "0"]).config()
 
 
-# Lookahead's time.
+# Lookahead
 
 
-def test_lookahead_holds_back_ever_more_and_ends_on_the_slow_weights_even_after_an_overflow():
+def test_lookahead_with_a_ramp_ends_on_the_slow_weights_even_after_an_overflow():
     w = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     base = torch.optim.SGD([w], lr=1.0)
     options = {"every": 2, "alpha": 0.25, "ramp": 2, "finish": True}
@@ -337,7 +337,7 @@ def test_lookahead_counts_its_steps_where_no_loop_sets_the_progress():
         Lookahead(torch.optim.SGD([torch.zeros(1)], lr=1.0), finish=True)
 
 
-def test_what_would_be_ignored_is_refused():
+def test_options_without_effect_are_refused():
     with pytest.raises(ValueError, match="rest_momentum must be none where rest is adamw"):
         optimizers["muon"].build(params=[{"params": [torch.ones(2, 2)]}], rest_momentum=0.8)
     frozen = nn.Sequential(nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2))

@@ -28,7 +28,7 @@ class Evaluation:
 def networks(
     model: nn.Module, averages: Mapping[str, nn.Module], views: Mapping[str, Callable[..., nn.Module]]
 ) -> dict[str, nn.Module]:
-    """The model under the prefix "", each average under its name, and the views of each under both names."""
+    """The model by the prefix "", each average by its name, and the test-time views of each by both names."""
     bare = {"": model} | {f"{name}_": average for name, average in averages.items()}
     return bare | {
         f"{prefix}{name}_": view(model=network)
@@ -45,14 +45,14 @@ def evaluate(
     precision: Precision,
     world: World = SINGLE,
 ) -> Evaluation:
-    """Accuracy and loss of `model` on `split`; leaves its modules in the modes they were in.
+    """Accuracy and loss of `model` on `split`. The mode of each module is restored.
 
-    Several processes divide the batches among themselves, and have all logits in the end.
+    Several processes share the batches, and all of them return all logits.
     """
-    modes = {module: module.training for module in model.modules()}  # one that stays in eval mode, too
+    modes = {module: module.training for module in model.modules()}  # some stay in eval mode
     model.eval()
     logits = []
-    size = min(BATCH, max(1, len(split) // world.size))  # so small that each process has one
+    size = min(BATCH, max(1, len(split) // world.size))  # at least one batch for each process
     starts = range(0, len(split), size)[world.rank :: world.size]
     for pixels in split.read(slice(start, start + size) for start in starts):
         x = normalize(pixels)
@@ -77,23 +77,22 @@ def refresh_statistics(
     precision: Precision,
     world: World = SINGLE,
 ) -> None:
-    """Measure BatchNorm's statistics anew, on every image of `split` once.
+    """Recompute BatchNorm's statistics from every image of `split`.
 
-    They become the mean over batches of each batch's mean and variance. What was there before has no effect,
-    so to measure them twice is to measure them once; a model without BatchNorm costs nothing. Several
-    processes divide the batches among themselves.
+    They are the mean over batches of the mean and variance of each batch, and do not depend on earlier
+    values. A model without BatchNorm costs nothing. Several processes share the batches.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if not norms:
         return
     modes = {module: module.training for module in model.modules()}
     momenta = [norm.momentum for norm in norms]
-    model.eval()  # dropout and its like stay off, for the model is used without them
+    model.eval()  # no dropout, as when the model is used
     for norm in norms:
         norm.train()
         norm.reset_running_stats()
-        norm.momentum = None  # every batch counts the same
-    # In a mixed order, for a folder's images come class by class; and in parts that differ by one at most.
+        norm.momentum = None  # all batches have the same weight
+    # Shuffled, as a folder is sorted by class; in parts whose sizes differ by at most one.
     order = Rng("statistics").permutation(len(split))
     parts = order.tensor_split(-(-len(split) // BATCH))
     mine = parts[world.rank :: world.size]

@@ -1,4 +1,4 @@
-"""What a run tells while it runs: lines on the console and in log.txt, TensorBoard scalars, times."""
+"""The log of a run: lines on the console and in log.txt, TensorBoard scalars, and times."""
 
 import time
 from collections import defaultdict
@@ -13,7 +13,7 @@ from ..core.files import unwritable
 
 
 class Log:
-    """Prints lines past the progress bar, and keeps them in a file.
+    """Prints lines above the progress bar, and appends them to a file.
 
     Raises:
         BadInput: the file cannot be written to.
@@ -25,7 +25,7 @@ class Log:
     def __call__(self, line: str) -> None:
         tqdm.write(line)
         try:
-            # Opened for each line: a file kept open would try again, and fail again, when the program ends.
+            # Opened for each line: an open file would try to write again, and fail, when the program ends.
             with open(self.path, "a") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
         except OSError as error:
@@ -42,7 +42,7 @@ class Scalars:
     def __init__(self, folder: Path, enabled: bool, start: int):
         self.writer = None
         if enabled:
-            # TensorBoard takes over a second to import, so only runs that write it pay.
+            # Imported late: it takes more than a second.
             from torch.utils.tensorboard import SummaryWriter
 
             try:
@@ -63,7 +63,7 @@ class Scalars:
 
 
 class Clock:
-    """The seconds spent in named parts of the step, measured without waiting for the device."""
+    """Measures the seconds spent in named parts of a step, without synchronizing with the device."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -73,7 +73,7 @@ class Clock:
     @contextmanager
     def __call__(self, part: str) -> Iterator[None]:
         if self.device.type == "cuda":
-            # Work is only queued here: events on the device's own time line tell how long it took.
+            # Work is only queued here; events in the stream of the device measure how long it takes.
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
             yield
@@ -85,7 +85,7 @@ class Clock:
             self._seconds[part] += time.perf_counter() - start
 
     def read(self) -> dict[str, float]:
-        """The seconds of each part since the last reading."""
+        """The seconds of each part since the last call."""
         if self._events:
             torch.cuda.synchronize(self.device)
         for part, events in self._events.items():

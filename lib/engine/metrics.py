@@ -1,7 +1,7 @@
-"""What logits are worth beside accuracy: top-5, calibration, and which classes are taken for which.
+"""Metrics other than accuracy: top-5, calibration error and temperature, confusion matrix.
 
-Functions of (N, K) logits and (N,) classes that lie on one device; what they give of images is in percent.
-Calibration and temperature scaling: Guo et al. 2017, arXiv:1706.04599, sections 2 and 4.2.
+Functions of (N, K) logits and (N,) classes on one device; fractions of images are in percent. Calibration and
+temperature scaling: Guo et al. 2017, arXiv:1706.04599, sections 2 and 4.2.
 """
 
 import torch
@@ -12,21 +12,21 @@ BINS = 15  # as in the paper's tables
 
 
 def top_k(logits: Tensor, y: Tensor, k: int) -> float:
-    """How many images have their class among the k with the highest logits."""
+    """Images whose class is among the k with the highest logits, in percent."""
     return 100 * (logits.topk(k, 1).indices == y[:, None]).any(1).double().mean().item()
 
 
 def nll(logits: Tensor, y: Tensor, temperature: float = 1.0) -> float:
-    """The mean negative log-likelihood, which is the cross-entropy, with logits divided by `temperature`."""
+    """The mean negative log-likelihood (cross-entropy) of the logits divided by `temperature`."""
     return F.cross_entropy(logits.double() / temperature, y).item()
 
 
 def calibration_error(logits: Tensor, y: Tensor, temperature: float = 1.0, bins: int = BINS) -> float:
-    """The expected calibration error (equation 3): confidences in bins of equal width, each open below."""
+    """The expected calibration error (equation 3), in percent. Bins have equal width and are open below."""
     confidence, guess = (logits.double() / temperature).softmax(1).max(1)
     inner = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=logits.device)[1:-1]
     place = torch.bucketize(confidence, inner)
-    # |accuracy - confidence| of a bin times its share of the images is the sum of their differences.
+    # |accuracy - confidence| of a bin times its fraction of the images is the sum of their differences.
     gap = confidence.new_zeros(bins).index_add_(0, place, (guess == y).double() - confidence)
     return 100 * gap.abs().sum().item() / len(y)
 
@@ -34,8 +34,8 @@ def calibration_error(logits: Tensor, y: Tensor, temperature: float = 1.0, bins:
 def best_temperature(logits: Tensor, y: Tensor, low: float = 1e-3, high: float = 1e3) -> float:
     """The temperature with the lowest NLL within the bounds.
 
-    The slope of the NLL along 1/T is the expected logit less that of the true class. It only rises with 1/T,
-    so halving the interval (of logarithms) finds its one zero.
+    The derivative of the NLL by 1/T is the expected logit minus that of the true class. It increases with
+    1/T, so bisection (of logarithms) finds its only zero.
     """
     logits = logits.double()
     true = logits.gather(1, y[:, None])[:, 0].mean()
@@ -48,17 +48,17 @@ def best_temperature(logits: Tensor, y: Tensor, low: float = 1e-3, high: float =
 
 
 def confusion(logits: Tensor, y: Tensor) -> Tensor:
-    """(K, K) counts: the true class down, the guess across."""
+    """(K, K) counts: rows are true classes, columns predicted ones."""
     K = logits.shape[1]
     return torch.bincount(y * K + logits.argmax(1), minlength=K * K).view(K, K)
 
 
 def class_accuracy(counts: Tensor) -> Tensor:
-    """(K,) the recognised share of each class, from a confusion matrix; nan for one without images."""
+    """(K,) accuracy of each class in percent, from a confusion matrix; NaN for a class without images."""
     return 100 * counts.diagonal().double() / counts.sum(1)
 
 
 def beyond_accuracy(logits: Tensor, y: Tensor) -> dict[str, float]:
-    """The columns of a record: `top5`, where that says something, and `ece`."""
+    """Columns of a record: `top5`, with at least 10 classes, and `ece`."""
     top5 = {"top5": top_k(logits, y, 5)} if logits.shape[1] >= 10 else {}
     return top5 | {"ece": calibration_error(logits, y)}

@@ -1,4 +1,4 @@
-"""The teachers of a distillation: they add their logits to the finished batch, once a step."""
+"""The teachers of a distillation, which add their logits to the finished batch once per step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from ..core.rng import Rng
 
 @dataclass(frozen=True, kw_only=True)
 class Teach(Augmentation):
-    """Adds the mean of the networks' logits on the same pixels that the student sees.
+    """Adds the mean of the networks' logits on the pixels that the student sees.
 
-    Its softmax at any temperature is the geometric mean of the networks' own (Hinton et al. 2015, section 1,
-    name this mean and the arithmetic one), so that it serves every temperature at once.
+    Its softmax at any temperature is the geometric mean of the networks' distributions (Hinton et al. 2015
+    name this mean and the arithmetic one), so one tensor serves every temperature.
     """
 
     models: Sequence[nn.Module]  # in eval mode
@@ -31,7 +31,7 @@ class Teach(Augmentation):
 
 
 class Renormalized(nn.Module):
-    """A network for images that were normalised as `here`, while it was trained on those `there`."""
+    """A network that was trained on images normalized as `there`, for images normalized as `here`."""
 
     def __init__(self, model: nn.Module, here: Normalize, there: Normalize):
         super().__init__()

@@ -14,7 +14,7 @@ from ..data.base import Dataset
 from ..store.checkpoint import Checkpoint
 from ..surgery.sync_batchnorm import synchronise
 
-NOISE = 64  # images of noise that stand in for training images where nothing is trained
+NOISE = 64  # images of noise, used instead of training images where nothing is trained
 
 
 def build_model(
@@ -26,8 +26,8 @@ def build_model(
     """The network for images of `shape` (C, H, W), with its surgery; its weights are a function of the seed.
 
     Args:
-        images: gives normalised training images for the initial weights; none for a network that is only
-            looked at, to which noise will do.
+        images: returns normalized training images, from which some initial weights are computed; none uses
+            noise, for a network that is only inspected or gets other weights.
     """
     channels, height, _ = shape
     init = Rng(config.train.seed, "init")
@@ -45,13 +45,13 @@ def build_model(
 
 
 def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
-    """The model after one surgery; a refusal names the option that the model has for the same."""
+    """The model after one surgery; an error names the option of the model with the same effect."""
     try:
         return choice.build(model=model, shape=shape)
     except BadInput as error:
         options, facts = config.chosen["model"].options, choice.entry.facts
         own = [f"--model.{name.replace('_', '-')}" for name in facts.own if name in options]
-        hint = f"; it has an option of its own, {own[0]}" if own else ""
+        hint = f"; the model has its own option, {own[0]}" if own else ""
         raise BadInput(f"{error}{hint}") from error
 
 

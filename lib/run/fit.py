@@ -19,7 +19,7 @@ from .record import Record
 
 
 class Diverged(Exception):
-    """The loss is no number any more."""
+    """The loss became NaN or infinite."""
 
     def __init__(self, step: int, lr: float, loss: float):
         super().__init__(f"loss {loss} at step {step} with learning rate {lr:.6g}")
@@ -32,15 +32,15 @@ def fit(
     """Train to the end of the budget, from the folder's checkpoint if there is one.
 
     Args:
-        began: when the command did, by time.perf_counter.
+        began: start of the command, by time.perf_counter.
     Returns:
-        What `result.json` holds.
+        The content of `result.json`.
     """
     record = Record(run, config, folder, device, log)
     start = record.resume()
     scalars = Scalars(folder.path, config.run.tensorboard and run.world.is_main, start)
     losses = Losses()
-    # Of this process, so in its first row alone: imports, data, first weights, compilation.
+    # Imports, data, initial weights and compilation of this process: in its first row only.
     once = {"seconds_start": time.perf_counter() - began}
     began = time.perf_counter()
     try:
@@ -52,7 +52,7 @@ def fit(
             if (step + 1) % run.data.steps_per_epoch and not last:
                 continue
             train_loss, steps = losses.mean()
-            # The loss was, before the last step; and no such weights are to stand over a good checkpoint.
+            # The loss was finite before the last step, but the weights may not be; keep a good checkpoint.
             if not run.world.on_main(lambda: _finite(run)):
                 raise Diverged(step, lr, math.nan)
             epoch = math.ceil((step + 1) / run.data.steps_per_epoch)
@@ -78,13 +78,13 @@ def fit(
 
 
 class Losses:
-    """The losses of an epoch's steps, read off the device in bunches.
+    """Step losses of the current epoch, copied to the host every 50 steps.
 
     Raises:
-        Diverged: one of them is no number.
+        Diverged: one of them is NaN or infinite.
     """
 
-    at_once = 50  # soon enough to stop a diverged run, too rarely to slow a GPU
+    at_once = 50  # often enough to stop a diverged run early, too rarely to slow a GPU down
 
     def __init__(self):
         self._pending: list[tuple[int, float, Tensor]] = []  # step, learning rate, loss on the device
@@ -96,7 +96,7 @@ class Losses:
             self._fetch()
 
     def mean(self) -> tuple[float, int]:
-        """The mean of the losses since the last call, and how many there were."""
+        """The mean of the losses since the last call, and their number."""
         self._fetch()
         count = len(self._read)
         mean = sum(self._read) / count
@@ -104,7 +104,7 @@ class Losses:
         return mean, count
 
     def _fetch(self) -> None:
-        """Here the host waits for the device."""
+        """Synchronize with the device."""
         if not self._pending:
             return
         values = torch.stack([loss for *_, loss in self._pending]).tolist()
@@ -116,7 +116,7 @@ class Losses:
 
 
 def _progress(start: int, run: Run) -> Iterable[int]:
-    """The steps that are left, with a bar on a terminal and none in a pipe."""
+    """The remaining steps, with a progress bar on a terminal and none in a pipe."""
     off = None if run.world.is_main else True
     return tqdm(
         range(start, run.total), initial=start, total=run.total, unit="step", disable=off, leave=False

@@ -14,21 +14,23 @@ if TYPE_CHECKING:  # takes seconds to import
 
 
 def launch(config: Config, dataset: "Dataset | None" = None) -> int:
-    """Train as configured, or say that it is done; 0 for a complete run, 1 for one that diverged.
+    """Train as configured, unless the run is complete.
 
     Args:
-        dataset: the data, where they have been read already.
+        dataset: the data, if they have been read already.
+    Returns:
+        The exit code: 0 for a complete run, 1 for one that diverged.
     """
     began, world = time.perf_counter(), dist.world()
     if world.size > 1:
         from ..factory import build_device
 
-        # They meet before the first of them looks into the folder: what it finds there holds for all.
+        # Connected before the main process reads the folder, as its content decides for all.
         dist.init_process_group(build_device(config.run.device, world))
     if (code := world.on_main(lambda: _complete(config))) is not None:
         return code
 
-    import torch  # takes seconds, which what stands above need not wait for
+    import torch  # imported late: it is slow, and the checks above do not need it
 
     from ..engine.log import Log
     from ..factory import build, build_device
@@ -38,7 +40,7 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
     device = build_device(config.run.device, world)
     notes = [f"note: {note}" for note in config.notes]
     try:
-        # Before the folder is claimed: what cannot be built leaves nothing behind.
+        # Before the folder is claimed: a run that cannot be built creates no folder.
         run = build(config, device, notes.append, world, dataset)
         world.on_main(folder.claim)
         log = Log(folder.path / "log.txt") if world.is_main else lambda line: None
@@ -47,7 +49,7 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
         result = fit(run, config, folder, device, log, began)
     except torch.OutOfMemoryError as error:
         raise BadInput(
-            f"{device} is out of memory; give a larger --accumulate (parts that a batch is split into, now "
+            f"{device} is out of memory; give a larger --accumulate (micro-batches of a batch, now "
             f"{config.train.accumulate}), or a smaller --batch-size (now {config.train.batch_size})"
         ) from error
     log(outcome(result, folder.path))
@@ -55,7 +57,7 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
 
 
 def _complete(config: Config) -> int | None:
-    """The exit code of the run in the folder, if it is complete; prints what it has given."""
+    """Print the result of the run in the folder if it is complete, and return its exit code."""
     folder = RunFolder(config)
     if not (result := folder.result()):
         return None

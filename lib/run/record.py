@@ -1,4 +1,4 @@
-"""What is known of a run, on its way to disk: a row for each epoch, the checkpoint, and the outcome."""
+"""The record of a run: a row of metrics for each epoch, checkpoints, and the result."""
 
 import math
 import time
@@ -18,22 +18,22 @@ from ..store.environment import environment
 from ..store.run_folder import RESULT_FORMAT, RunFolder
 from .robustness import corruption_error, robustness, robustness_text
 
-# Ends of the names under which a row says what its weights are worth; all but the loss in percent.
+# Suffixes of the columns that evaluate the weights; all except the loss are in percent.
 COLUMNS = ("_accuracy", "_loss", "_top5", "_ece")
 
 
 class Record:
-    """What is known of a run so far, and its way to disk."""
+    """Collects the metrics of a run, and writes them to its folder."""
 
     def __init__(self, run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log):
         self.run, self.config, self.folder, self.log = run, config, folder, log
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
-        self.newest: dict[str, dict[str, Evaluation]] = {}  # by split: what the last evaluation gave
-        # Taken at the start: the checkout may change while the run goes on.
+        self.newest: dict[str, dict[str, Evaluation]] = {}  # results of the last evaluation, by split
+        # Read at the start: the checkout may change during the run.
         self.environment = environment(device) | {"processes": run.world.size}
         self.code = self.environment["code"]
-        # Tuning looks at the held-out part where there is one, so the best epoch is chosen there.
+        # Settings are tuned on the held-out part if there is one, so the best epoch is chosen there.
         self.watched = next(iter(run.splits))
         folder.write_json("env.json", self.environment)
 
@@ -51,9 +51,9 @@ class Record:
         return state["step"]
 
     def evaluate(self, epoch: int, last: bool) -> dict[str, float]:
-        """Columns of accuracy and loss, in the end of top-5 and calibration error too.
+        """Columns of accuracy and loss; after the last epoch also top-5 and calibration error.
 
-        The test set's only in the end, where a part is held out.
+        If a part of the training set is held out, the test set is evaluated after the last epoch only.
         """
         began = time.perf_counter()
         names = list(self.run.splits) if last else [self.watched]
@@ -73,16 +73,16 @@ class Record:
         return columns | {"seconds_evaluate": time.perf_counter() - began}
 
     def _refresh(self) -> None:
-        """Measure the statistics of the averages that need it; they are saved with the last checkpoint."""
+        """Recompute BatchNorm statistics of the averages that need it; the last checkpoint holds them."""
         run = self.run
         for average in run.averages.values():
             if average.needs_statistics:
                 refresh_statistics(average.model, run.data.split, run.normalize, run.precision, run.world)
 
     def _evaluations(self, split: str, last: bool) -> dict[str, Evaluation]:
-        """The model's evaluation under the prefix "", each average's under its name; in the end views too.
+        """The evaluation of the model by the prefix "", and of each average by its name.
 
-        Averages that must first be refreshed come in the end only.
+        After the last epoch also their test-time views, and averages whose statistics must be recomputed.
         """
         averages = {
             name: average.model
@@ -121,8 +121,8 @@ class Record:
             checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
 
     def predict(self) -> dict[str, float]:
-        """Write the predictions of the last epoch, and give its columns of what they are worth."""
-        # A run that was resumed behind its last epoch has not evaluated in this process.
+        """Write the predictions of the last epoch, and return the columns that evaluate them."""
+        # A run that was resumed after its last epoch has not evaluated in this process.
         evaluations = self.newest.get("test") or self._evaluations("test", last=True)
         arrays = {f"{prefix}logits": evaluation.logits.numpy() for prefix, evaluation in evaluations.items()}
         self.folder.write_predictions(arrays | {"y": self.run.splits["test"].y.cpu().numpy()})
@@ -130,22 +130,18 @@ class Record:
         return columns | (self._corruptions() if self.config.evaluate.corruptions else {})
 
     def _corruptions(self) -> dict[str, Any]:
-        """What the weights and their averages are worth on corrupted test images."""
+        """Results of the model and its averages on corrupted test images."""
         run = self.run
         models = {"last": run.model} | {name: average.model for name, average in run.averages.items()}
         found = robustness(models, run.splits["test"], run.normalize, run.precision, run.world)
         for line in robustness_text(found).splitlines():
             self.log(line)
-        errors = {
-            "test_corruption_error" if name == "last" else f"{name}_test_corruption_error": corruption_error(
-                of
-            )
-            for name, of in found.items()
-        }
+        columns = {name: "" if name == "last" else f"{name}_" for name in found}
+        errors = {f"{columns[name]}test_corruption_error": corruption_error(of) for name, of in found.items()}
         return errors | {"corruptions": found}
 
     def finish(self, status: str, outcome: dict[str, Any]) -> dict[str, Any]:
-        """Draw the curves, and write the result last."""
+        """Draw the curves and write result.json, which is the last file of a run."""
 
         def total(key: str) -> float:
             return sum(row.get(key, 0.0) for row in self.rows)
@@ -168,7 +164,7 @@ class Record:
             "steps": self.run.total,
             **outcome,
             "best": self.best,
-            # Rows of checkpoints that an older version wrote have none.
+            # Rows of an older version have no such column.
             "train_flops": total("flops") if all("flops" in row for row in self.rows) else None,
             "data": {name: fingerprint(split) for name, split in self._splits().items()},
             "seconds": seconds,
