@@ -24,7 +24,7 @@ class DKD:
     alpha: NonNegative = 1.0  # weight of the target class's part
     beta: NonNegative = 8.0  # weight of the other classes' part; the paper fits it to the teacher
     temperature: Positive = 4.0  # divisor of the student's and the teacher's logits
-    warmup: Time = 0.08  # length of the linear rise of both weights; 20 of 240 epochs in the paper
+    warmup: Time = 0.08  # linear rise of both weights; 20 of 240 epochs in the paper
     epochs: float = 240.0  # budget of the run, of which a warmup below 1 is a fraction
 
     @accepts_targets

@@ -50,15 +50,15 @@ class AdaBound(ForeachOptimizer):
             gradients = torch._foreach_add(gradients, params, alpha=decay)
         means, squares, steps = self.moments(params, gradients, group["betas"])
 
-        rates = torch._foreach_sqrt(squares)
-        torch._foreach_add_(rates, group["eps"])
-        torch._foreach_reciprocal_(rates)
-        torch._foreach_mul_(rates, [lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t) for t in steps])
+        lrs = torch._foreach_sqrt(squares)
+        torch._foreach_add_(lrs, group["eps"])
+        torch._foreach_reciprocal_(lrs)
+        torch._foreach_mul_(lrs, [lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t) for t in steps])
         # The schedule lowers SGD's learning rate as it lowers Adam's.
         final, gamma = group["final_lr"] * lr / group["initial_lr"], group["gamma"]
-        torch._foreach_clamp_min_(rates, [final * (1 - 1 / (gamma * t + 1)) for t in steps])
-        torch._foreach_clamp_max_(rates, [final * (1 + 1 / (gamma * t)) for t in steps])
-        torch._foreach_addcmul_(params, rates, means, value=-1)
+        torch._foreach_clamp_min_(lrs, [final * (1 - 1 / (gamma * t + 1)) for t in steps])
+        torch._foreach_clamp_max_(lrs, [final * (1 + 1 / (gamma * t)) for t in steps])
+        torch._foreach_addcmul_(params, lrs, means, value=-1)
 
 
 @optimizers.register("adaboundw", paper="Luo et al. 2019, arXiv:1902.09843")

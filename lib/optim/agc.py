@@ -1,4 +1,4 @@
-"""Adaptive gradient clipping (Brock et al. 2021, arXiv:2102.06171, section 4.1, equation 3)."""
+"""Adaptive gradient clipping (Brock et al. 2021, arXiv:2102.06171)."""
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ class AdaptiveGradientClipping(GradientMap):
         self,
         base: Optimizer,
         model: nn.Module | None = None,
-        clip: Positive = 0.01,  # largest ratio of the norms of gradient and weights; less for large batches
-        eps: Positive = 1e-3,  # lower bound of the norm of the weights, so that weights at zero can move
+        clip: Positive = 0.01,  # largest gradient norm per weight norm; less for large batches
+        eps: Positive = 1e-3,  # lower bound of the weight norm, so that weights at zero can move
     ):
         super().__init__(base)
         self.clip, self.eps = clip, eps

@@ -10,7 +10,7 @@ from ..core.budget import in_epochs
 from ..core.contracts import Fraction, NonNegative, PositiveTime, Probability
 from ..core.errors import require
 from ..core.registry import schedules
-from .schedules import Cosine
+from .schedules import Cosine, in_budget
 
 
 @schedules.register("sgdr", paper="Loshchilov & Hutter 2016, arXiv:1608.03983, section 3")
@@ -23,8 +23,7 @@ class SGDR:
     end: NonNegative = 0.0  # last factor of every cycle
 
     def __call__(self, epoch: float, epochs: float) -> float:
-        length = in_epochs(self.first, epochs)
-        require(length <= epochs, "first", f"at most the budget of {epochs:g} epochs", self.first)
+        length = in_budget("first", self.first, epochs)
         while epoch >= length:
             epoch, length = epoch - length, length * self.growth
         return Cosine(self.end)(epoch, length)
@@ -41,8 +40,7 @@ class Cyclic:
     gamma: Fraction = 0.99  # decay of the peaks per epoch, for exp_range
 
     def __call__(self, epoch: float, epochs: float) -> float:
-        half = in_epochs(self.half, epochs)
-        require(half <= epochs, "half", f"at most the budget of {epochs:g} epochs", self.half)
+        half = in_budget("half", self.half, epochs)
         cycle, place = divmod(epoch / half, 2)
         height = {"triangular": 1.0, "triangular2": 0.5**cycle, "exp_range": self.gamma**epoch}[self.policy]
         return self.start + (1 - self.start) * height * (1 - abs(place - 1))

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from ..core.budget import in_epochs
 from ..core.contracts import NonNegative, Positive, PositiveTime
 from ..core.errors import require
 from ..core.registry import schedules
+from .schedules import in_budget
 
 
 @schedules.register("polynomial", aliases=("poly",), paper="Chen et al. 2016, arXiv:1606.00915")
@@ -16,7 +16,7 @@ from ..core.registry import schedules
 class Polynomial:
     """A fall from 1 to `end` as a power of the remaining time."""
 
-    power: Positive = 0.9  # 1 is linear; with higher powers the learning rate falls faster at first
+    power: Positive = 0.9  # 1 is linear; higher powers fall faster at first
     end: NonNegative = 0.0  # last factor
 
     def __call__(self, epoch: float, epochs: float) -> float:
@@ -47,8 +47,7 @@ class Step:
     gamma: Positive = 0.1  # factor of each drop
 
     def __call__(self, epoch: float, epochs: float) -> float:
-        period = in_epochs(self.period, epochs)
-        require(period <= epochs, "period", f"at most the budget of {epochs:g} epochs", self.period)
+        period = in_budget("period", self.period, epochs)
         # Tolerance for rounding: a fraction of the budget is rarely exact in floating point.
         return self.gamma ** math.floor(epoch / period + 1e-9)
 
@@ -85,8 +84,7 @@ class WarmupStableDecay:
     shape: Literal["linear", "cosine", "sqrt"] = "linear"  # of the decay; sqrt: 1 - sqrt of its fraction
 
     def __call__(self, epoch: float, epochs: float) -> float:
-        length = in_epochs(self.cooldown, epochs)
-        require(length <= epochs, "cooldown", f"at most the budget of {epochs:g} epochs", self.cooldown)
+        length = in_budget("cooldown", self.cooldown, epochs)
         part = min(1.0, max(0.0, 1 - (epochs - epoch) / length))
         decayed = {"linear": part, "cosine": (1 - math.cos(math.pi * part)) / 2, "sqrt": math.sqrt(part)}
         return 1 + (self.end - 1) * decayed[self.shape]

@@ -15,7 +15,7 @@ class EMA(WeightAverage):
         self,
         model: nn.Module,
         decay: Decay = 0.999,  # weight of the average in each update
-        warmup: bool = True,  # decay at most (1 + t) / (10 + t) in step t, to forget the initial weights
+        warmup: bool = True,  # decay at most (1 + t) / (10 + t) in step t, to forget the start
     ):
         super().__init__(model)
         self.decay, self.warmup = decay, warmup

@@ -123,12 +123,12 @@ class Together(Composite):
 @optimizers.register("muon", paper="Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/")
 def muon(
     params: ParamsT,
-    lr: LearningRate = 0.02,  # of hidden matrices and filters; the schedule multiplies all learning rates
+    lr: LearningRate = 0.02,  # of hidden layers; the schedule multiplies all learning rates
     momentum: Decay = 0.95,  # decay of their velocity
     nesterov: bool = True,  # Nesterov momentum
     weight_decay: NonNegative = 0.01,  # weights shrink by lr * weight_decay per step; rest: as adamw or sgd
     iterations: Count = 5,  # Newton-Schulz iterations
-    fixed_norm: bool = False,  # scale weights to norm sqrt(outputs) first; for layers before a norm layer
+    fixed_norm: bool = False,  # scale weights to norm sqrt(outputs) before each step
     rest: Literal["adamw", "sgd"] = "adamw",  # optimizer of the head, embeddings, norm layers and biases
     rest_lr: Positive | None = None,  # its learning rate; none: 3e-4 for adamw, 0.1 for sgd
     rest_momentum: Annotated[float, Interval(gt=0, lt=1)] | None = None,  # sgd's momentum; none: 0.9

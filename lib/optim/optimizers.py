@@ -104,7 +104,7 @@ def ranger(
 def lion(
     params: ParamsT,
     lr: LearningRate = 1e-4,  # a third to a tenth of AdamW's, as each weight moves by all of it
-    betas: Betas = (0.9, 0.99),  # decay of the momentum in the direction, and of the momentum that is kept
+    betas: Betas = (0.9, 0.99),  # decay of the momentum, for the direction and for the next step
     weight_decay: NonNegative = 0.0,  # weights shrink by lr * weight_decay per step; larger than AdamW's
 ) -> Optimizer:
     """Lion: the sign of a momentum, so that every weight moves by the same amount."""

@@ -56,9 +56,9 @@ class ParamGroups:
     bias_lr_factor: Positive = 1.0  # multiplies the learning rate of biases
     bias_lr_of: Literal["all", "norm"] = "all"  # biases it applies to: all, or those of norm layers only
     layer_lr_decay: Fraction = 1.0  # ratio of the learning rates of each block and the next; 1: none
-    even_decay: bool = False  # divide weight decay by the learning rate's factors, to shrink weights alike
+    even_decay: bool = False  # divide weight decay by the factors of the learning rate
     stem_epochs: PositiveTime | None = None  # time after which the first block is frozen
-    stem_falls: bool = False  # its learning rate falls linearly to 0 until then, whatever the schedule
+    stem_falls: bool = False  # let its learning rate fall linearly to 0 until then
 
     def __post_init__(self):
         falls = not self.stem_falls or self.stem_epochs is not None

@@ -21,10 +21,20 @@ from ..core.registry import schedules
 Schedule = Callable[[float, float], float]
 
 
+def in_budget(argument: str, length: float, epochs: float) -> float:
+    """A length of time in epochs.
+
+    Raises:
+        ValueError: it exceeds the budget; the message names the argument.
+    """
+    require(in_epochs(length, epochs) <= epochs, argument, f"at most the budget of {epochs:g} epochs", length)
+    return in_epochs(length, epochs)
+
+
 @schedules.register("constant")
 @dataclass(frozen=True)
 class Constant:
-    """The base rate throughout."""
+    """A constant learning rate."""
 
     def __call__(self, *_: float) -> float:
         return 1.0
