@@ -28,7 +28,8 @@ from ..store.run_folder import COMPLETE, RunFolder, read_result
 from .spec import Row
 
 ROOT = Path(__file__).parents[2]
-TRAINER = ROOT / "train.py"  # only in a checkout
+# In a checkout the package is `lib`, and train.py starts it from any folder.
+TRAIN = (sys.executable, *([str(ROOT / "train.py")] if PACKAGE == "lib" else ["-m", PACKAGE]))
 BAD_INPUT = 2  # exit code of a run that would be refused again
 
 # The states that a back end reports.
@@ -69,7 +70,7 @@ class Options:
     jobs: Count | None = None  # runs at once; None: as many as the back end has room for
     gpus: tuple[str, ...] = ()  # GPUs to use, one run on each: values of CUDA_VISIBLE_DEVICES
     retries: Annotated[int, Ge(0)] = 2  # restarts of a run that died
-    train: tuple[str, ...] = (sys.executable, *([str(TRAINER)] if TRAINER.exists() else ["-m", PACKAGE]))
+    train: tuple[str, ...] = TRAIN  # the command of a run, without its arguments
 
     def __post_init__(self):
         require(all(self.gpus), "gpus", "names or numbers, such as 0,1", ",".join(self.gpus))
