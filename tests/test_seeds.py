@@ -246,7 +246,7 @@ def test_seeds_are_refused_under_torchrun(monkeypatch):
         monkeypatch.setenv(name, "2")
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
-    with pytest.raises(BadInput, match="--seeds runs in one process; leave torchrun out"):
+    with pytest.raises(BadInput, match="--seeds runs in one process"):
         lib.__main__.run(["--config", "small.yaml", "--seeds", "0..2"])
 
 
