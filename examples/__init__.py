@@ -1,1 +1,1 @@
-"""Programs that use the project as a library; they are yours to copy."""
+"""Programs that use the project as a library, to copy and change."""

@@ -1,6 +1,6 @@
-"""`python -m examples.own_loop`: your own training loop in plain torch, on the loader's batches.
+"""`python -m examples.own_loop`: a training loop in plain PyTorch with the batches of the loader.
 
-The bundled digits by default, in well under a minute on a CPU; CIFAR-10 with
+By default on the bundled digits, in less than a minute on a CPU. For CIFAR-10:
 `--data cifar10 --root /path/to/data --width 32 --batch-size 256 --epochs 10`.
 """
 
@@ -18,16 +18,19 @@ from lib.loader import Loader, evaluate
 
 
 def network(loader: Loader, width: int, seed: int) -> nn.Module:
-    """A ResNet-9 for the loader's images. Any module will do that takes (B, C, H, W) to (B, K)."""
+    """A ResNet-9 for the images of the loader; any module from (B, C, H, W) to (B, K) can be used."""
     torch.manual_seed(seed)
     model = models["resnet9"].build(num_classes=len(loader.classes), in_channels=loader.shape[0], width=width)
     return model.to(loader.device, memory_format=torch.channels_last)
 
 
 def train(
-    model: nn.Module, loader: Loader, epochs: int, lr: float = 0.2, say: Callable[[str], None] = print
+    model: nn.Module, loader: Loader, epochs: int, lr: float = 0.2, log: Callable[[str], None] = print
 ) -> None:
-    """The whole training, with a line to `say` an epoch; the rate rises for a quarter of it, then falls."""
+    """Train with SGD, and report the loss of each epoch to `log`.
+
+    The learning rate rises linearly in the first quarter of the training and then falls to 0.
+    """
     optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps = epochs * len(loader)
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -43,18 +46,18 @@ def train(
             optimizer.step()
             schedule.step()
             total += loss.detach()
-        say(f"epoch {epoch + 1} of {epochs}: training loss {total.item() / len(loader):.4f}")
+        log(f"epoch {epoch + 1} of {epochs}: training loss {total.item() / len(loader):.4f}")
 
 
 def run(argv: list[str]) -> None:
     parser = argparse.ArgumentParser("python -m examples.own_loop", description=__doc__.partition("\n\n")[2])
     parser.add_argument("--data", default="digits", help="the data set (digits)")
-    parser.add_argument("--root", help="where data lie or are put (./data)")
+    parser.add_argument("--root", help="folder of the data sets (./data)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps (auto)")
     parser.add_argument("--width", type=int, default=16, help="channels of the first layer (16)")
-    parser.add_argument("--batch-size", type=int, default=64, help="images a step (64)")
+    parser.add_argument("--batch-size", type=int, default=64, help="images per step (64)")
     parser.add_argument("--epochs", type=int, default=3, help="length of the training (3)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random numbers (0)")
     options = parser.parse_args(argv)
 
     place = {"root": options.root, "device": options.device}
