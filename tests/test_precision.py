@@ -59,7 +59,7 @@ def test_the_gradient_does_not_depend_on_the_scale_of_the_loss(accumulate, clip)
 
 
 def exploding(logits: Tensor, batch: Batch) -> Tensor:
-    """A loss whose scaled gradient is beyond float32, while the loss itself is finite."""
+    """A finite loss with a scaled gradient beyond float32."""
     return logits.square().sum(1) * 1e36
 
 
@@ -73,7 +73,7 @@ def test_an_overflow_halves_the_scale_and_skips_the_step(wrapper):
     assert run.learning.scaler.scale == 2.0**15
     assert equal(state_of(model), before)
     state = run.optimizer.state_dict()
-    while "base" in state:  # a wrapper with a state of its own
+    while "base" in state:  # a wrapper with its own state
         assert not state.get("steps")
         state = state["base"]
     assert not state["state"]

@@ -1,4 +1,4 @@
-"""Batch selection: a selector picks the images a step learns from, by the losses of a network of its own."""
+"""Batch selection: a selector picks the images a step learns from, by the losses of a second network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

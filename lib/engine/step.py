@@ -161,11 +161,11 @@ def train_step(run: Run, step: int) -> Tensor:
 def optimizer_step(run: Run, learning: Learning, batch: Batch, images: int, step: int) -> Tensor:
     """Take a step of the optimizer along the mean loss, and return the loss before it.
 
-    A step whose gradient overflows is skipped: it changes no weight and no state of the optimizer.
+    A step with an overflowing gradient is skipped: it changes no weight and no state of the optimizer.
 
     Args:
         batch: what this process has of the images.
-        images: the number of images in all processes, whose mean loss it is.
+        images: the number of images in all processes, over which the loss is averaged.
     """
     model, optimizer, scaler = learning.model, learning.optimizer, learning.scaler
     noise, progress = _noise(run, learning, step), run.progress(step)

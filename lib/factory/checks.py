@@ -141,7 +141,7 @@ def _try_forward(model: nn.Module, x: Tensor, images: str, name: str) -> None:
 def try_views(views: dict[str, Callable[..., nn.Module]], data: Batches) -> None:
     """Refuse test-time views that these images do not have, rather than at the end of the run."""
     x = torch.zeros(1, *data.split.shape, device=data.split.y.device)
-    # A network whose logits are 0, for which no view is skipped.
+    # Its logits are 0, so no view is skipped.
     undecided = nn.Sequential(nn.Flatten(), nn.Threshold(math.inf, 0.0))
     for name, view in views.items():
         try:
