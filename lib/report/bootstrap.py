@@ -21,18 +21,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.rng import Rng
+from .statistics import MeanInterval
 
 DRAWS = 2000
 CHUNK = 100  # draws at a time, to limit memory: 8 MB for 10,000 images
-
-
-class TwoLevel(NamedTuple):
-    """An accuracy, or a difference of two, as a fraction of the images."""
-
-    mean: float
-    sd: float  # standard error
-    low: float
-    high: float
 
 
 def two_level(
@@ -41,8 +33,8 @@ def two_level(
     paired: bool = False,
     confidence: float = 0.95,
     draws: int = DRAWS,
-) -> TwoLevel:
-    """The interval of an accuracy, or of its difference to a baseline's on the same images.
+) -> MeanInterval:
+    """The interval of an accuracy as a fraction, or of its difference to a baseline's on the same images.
 
     Args:
         right: (S, N) whether the run of each seed classified each image correctly; at least two seeds.
@@ -77,11 +69,11 @@ def two_level(
     levels += [(part.seeds.var() / len(part.seeds), len(part.seeds) - 1) for part in parts]
     variance = sum(v for v, _ in levels)
     if variance <= 0:
-        return TwoLevel(float(mean), 0.0, float("nan"), float("nan"))
+        return MeanInterval(float(mean), 0.0, float("nan"), float("nan"))
     df = variance**2 / sum(v**2 / d for v, d in levels)
     # Not quantiles of the resamples: two seeds have only three different means.
     half = stats.t.isf((1 - confidence) / 2, df) * drawn.std()
-    return TwoLevel(float(mean), float(drawn.std()), float(mean - half), float(mean + half))
+    return MeanInterval(float(mean), float(drawn.std()), float(mean - half), float(mean + half))
 
 
 class _Parts(NamedTuple):

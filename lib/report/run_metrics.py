@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.errors import BadInput, nearest
 from .records import RunRecord
+from .text import is_number
 
 ACCURACY = "_test_accuracy"
 
@@ -52,7 +53,7 @@ def run_metric(name: str, runs: Sequence[RunRecord]) -> RunMetric:
         )
         label = f"best epoch, {label}"
         return RunMetric(key, label, lambda run: (run.result.get("best") or {}).get("accuracy"))
-    known = {k for run in runs for k, v in run.result.items() if _number(v)}
+    known = {k for run in runs for k, v in run.result.items() if is_number(v)}
     for candidate in (key + ACCURACY, f"test_{key}", key):
         if candidate in known:
             label = f"{key} accuracy, %" if candidate == key + ACCURACY else candidate.replace("_", " ")
@@ -81,7 +82,7 @@ def accuracy_at(run: RunRecord, flops: float) -> float | None:
 
 
 def predictions(run: RunRecord) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) whether each test image was classified correctly, and (N,) its class.
+    """The logits (N, K) of the test images, and their classes (N,).
 
     Raises:
         BadInput: the file is missing, damaged, or from other weights than the record.
@@ -89,20 +90,16 @@ def predictions(run: RunRecord) -> tuple[np.ndarray, np.ndarray]:
     path = run.folder / "predictions.npz"
     try:
         with np.load(path) as arrays:
-            y = arrays["y"]
-            right = arrays["logits"].argmax(1) == y
+            logits, y = arrays["logits"], arrays["y"]
+            accuracy = 100 * (logits.argmax(1) == y).mean()
     except FileNotFoundError:
         raise BadInput(f"{path} does not exist") from None
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{path} cannot be read ({type(error).__name__})") from error
-    if abs(100 * right.mean() - headline(run)) > 0.5 / len(y) * 100:
-        raise BadInput(f"{path} gives {100 * right.mean():.2f} %, but the record says {headline(run):.2f} %")
-    return right, y
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if abs(accuracy - headline(run)) > 0.5 / len(y) * 100:
+        raise BadInput(f"{path} gives {accuracy:.2f} %, but the record says {headline(run):.2f} %")
+    return logits, y
 
 
 def _float(value: object) -> float | None:
-    return float(value) if _number(value) and value == value else None
+    return float(value) if is_number(value) else None

@@ -31,7 +31,7 @@ QUANTILES = 200  # over which `power` averages
 
 
 class MeanInterval(NamedTuple):
-    """A mean over runs, their standard deviation, and the ends of Student's interval."""
+    """A mean over runs, their standard deviation (its own, from a bootstrap), and the ends of an interval."""
 
     mean: np.ndarray
     sd: np.ndarray

@@ -1,7 +1,7 @@
 """Numbers, durations and aligned columns as text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 NONE = "–"  # where there is no number
 
@@ -10,9 +10,9 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def number(value: object, form: str = ",.2f") -> str:
+def number(value: object, form: str = ",.2f", unit: str = "") -> str:
     """A number with two decimals or another format; a dash for None, nan and anything else."""
-    return f"{value:{form}}" if is_number(value) else NONE
+    return f"{value:{form}}{unit}" if is_number(value) else NONE
 
 
 def with_minus(text: str) -> str:
@@ -46,6 +46,12 @@ def duration(seconds: object) -> str:
 def count(n: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def span(counts: Collection[int]) -> str:
+    """`3`, or `2 to 5`."""
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -61,7 +61,7 @@ def _right(rows: Sequence[TableRow], runs: dict[str, RunRecord]) -> tuple[Right,
             continue
         truth = found[0][1] if truth is None else truth
         if all(np.array_equal(y, truth) for _, y in found):
-            right[row.setting] = np.stack([correct for correct, _ in found])
+            right[row.setting] = np.stack([logits.argmax(1) == y for logits, y in found])
         else:
             why[row.setting] = "its predictions are for other test images, or in another order"
     return right, why

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from ..records import RunRecord
-from ..text import NONE, duration, is_number, number, petaflop
+from ..text import NONE, duration, number, petaflop
 from .content import Content, Setting
 from .settings import badge_of
 
@@ -19,9 +19,9 @@ def runs_data(content: Content) -> dict[str, Any]:
 
 
 def _run(run: RunRecord, setting: Setting) -> dict[str, Any]:
-    environment = _dict(run.result["environment"])
-    data = {f"data, {name}": value for name, value in _dict(run.result.get("data")).items()}
-    command = environment.get("command")
+    environment = dict(_dict(run.result["environment"]))
+    command = environment.pop("command", None)
+    environment |= {f"data, {name}": value for name, value in _dict(run.result.get("data")).items()}
     return {
         "name": setting.row.name,
         "seed": str(run.seed),
@@ -32,35 +32,31 @@ def _run(run: RunRecord, setting: Setting) -> dict[str, Any]:
         "command": f"python {command}" if command else None,
         "settings": [[key, _text(value)] for key, value in sorted(run.settings.items())],
         "config": _config(run),
-        "environment": [
-            [key, _text(value)] for key, value in (environment | data).items() if key != "command"
-        ],
+        "environment": [[key, _text(value)] for key, value in environment.items()],
     }
 
 
 def _facts(run: RunRecord) -> list[list[str]]:
     """Names and values: accuracies first, the headline before the others."""
     result = run.result
-    keys = sorted(
-        (key for key in result if key.endswith("_accuracy")), key=lambda key: key != "test_accuracy"
-    )
-    facts = [[_label(key), _percent(result[key])] for key in keys]
+    accuracies = [key for key in result if key.endswith("_accuracy")]
+    keys = sorted(accuracies, key=lambda key: key != "test_accuracy")
+    facts = [[key.replace("_", " "), number(result[key], unit=" %")] for key in keys]
     best = _dict(result.get("best"))
     if "accuracy" in best:
         where = f"best epoch ({best.get('epoch')}, {best.get('split', 'test')} set)"
-        facts.append([where, _percent(best["accuracy"])])
-    seconds, epochs = _dict(result.get("seconds")), result.get("epochs")
+        facts.append([where, number(best["accuracy"], unit=" %")])
     facts += [
         ["training loss", number(result.get("train_loss"), ".4f")],
         ["test loss", number(result.get("test_loss"), ".4f")],
-        ["training", duration(seconds.get("train"))],
+        ["training", duration(_dict(result.get("seconds")).get("train"))],
         ["PFLOP of training", petaflop(result.get("train_flops"))],
         ["images a second", number(result.get("images_per_second"), ",.0f")],
-        ["peak memory", _with(number(result.get("peak_memory_mb"), ",.0f"), "MB")],
+        ["peak memory", number(result.get("peak_memory_mb"), ",.0f", " MB")],
         ["model", str(result["model"])],
         ["parameters", number(result.get("parameters"), ",.0f")],
         ["data set", str(result["dataset"])],
-        ["epochs", f"{epochs:g}" if is_number(epochs) else NONE],
+        ["epochs", number(result.get("epochs"), "g")],
         ["steps", number(result["steps"], ",.0f")],
     ]
     return [[name, value] for name, value in facts if value != NONE]
@@ -71,18 +67,6 @@ def _config(run: RunRecord) -> str | None:
         return (run.folder / "config.yaml").read_text()
     except (OSError, ValueError):
         return None
-
-
-def _label(key: str) -> str:
-    return key.removesuffix("_accuracy").replace("_", " ") + " accuracy"
-
-
-def _percent(value: float | None) -> str:
-    return _with(number(value), "%")
-
-
-def _with(text: str, unit: str) -> str:
-    return text if text == NONE else f"{text} {unit}"
 
 
 def _text(value: object) -> str:

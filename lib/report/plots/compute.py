@@ -9,6 +9,7 @@ from ...core.errors import BadInput
 from ..run_filter import LeftOut
 from ..style import GREY, PALETTE, sheet, styled
 from ..table import Table, TableRow
+from ..text import span
 from .labels import footnote, name_points
 
 if TYPE_CHECKING:
@@ -82,9 +83,7 @@ def draw(rows: list[TableRow], title: str = "") -> Figure:
 
 def caption(rows: list[TableRow]) -> str:
     """The meaning of bars, marks and lines, and the number of seeds."""
-    counts = sorted({len(row.values) for row in rows})
-    n = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    parts = [f"mean of n = {n} seeds"]
+    parts = [f"mean of n = {span([len(row.values) for row in rows])} seeds"]
     if any(row.accuracy.low is not None for row in rows):
         parts.append("bar: 95 % interval")
     if any(row.accuracy.low is None for row in rows):

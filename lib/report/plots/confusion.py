@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,20 +55,13 @@ def draw(run: RunRecord, title: str = "") -> Figure:
     Raises:
         BadInput: the predictions are missing, damaged, or those of other weights than the record.
     """
-    counts = count(run)
+    logits, y = predictions(run)
+    counts = confusion(torch.from_numpy(logits), torch.from_numpy(y))
     result = run.result
     name = f"{result['model']} on {result['dataset']}, seed {run.seed}"
     title = title or f"{name}: test accuracy {result['test_accuracy']:.2f} %"
     classes = class_names(run, len(counts)) or tuple(map(str, range(len(counts))))
     return draw_counts(counts, classes, title)
-
-
-def count(run: RunRecord) -> Tensor:
-    """(K, K) test images: the true class down, the predicted class across."""
-    _, y = predictions(run)
-    with np.load(run.folder / "predictions.npz") as arrays:
-        logits = arrays["logits"]
-    return confusion(torch.from_numpy(logits), torch.from_numpy(y))
 
 
 def class_names(run: RunRecord, K: int) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..style import PALETTE, encode, sheet, styled, wrapped
+from ..text import span
 from .epochs import Settings, over_seeds
 from .labels import footnote
 from .lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, grid_rows, label_epochs, plot_line
@@ -105,11 +106,10 @@ def draw(settings: Settings, baseline: str | None = None, title: str = "") -> Fi
 def caption(settings: Settings) -> list[str]:
     """The meaning of lines and bands, and the numbers of seeds."""
     counts = {name: len(runs) for name, runs in settings.items()}
-    several = sorted({n for n in counts.values() if n > 1})
+    several = [n for n in counts.values() if n > 1]
     parts = []
     if several:
-        n = str(several[0]) if len(several) == 1 else f"{several[0]} to {several[-1]}"
-        parts.append(f"line: mean of {n} seeds; band: from the lowest to the highest of them")
+        parts.append(f"line: mean of {span(several)} seeds; band: from the lowest to the highest of them")
     if single := [name for name, n in counts.items() if n == 1]:
         who = ", ".join(single) if several else "each line"
         parts.append(f"{who}: one seed, hence no band")
