@@ -1,4 +1,4 @@
-"""Datasets by name, the parts cut from them, and the batches drawn from them."""
+"""Data sets by name, their parts, and their batches."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ FACTS = ("num_classes", "shape", "train", "test", "mean", "std")
 
 
 def numbered(counts: list[int]) -> Split:
-    """A split with `counts[k]` images of class k, shuffled; the pixels of an image spell its number."""
+    """A split with `counts[k]` images of class k, shuffled; the pixels of an image encode its number."""
     y = torch.tensor([k for k, count in enumerate(counts) for _ in range(count)])
     number = torch.arange(len(y))
     x = torch.stack([number // 256, number % 256], 1).to(torch.uint8)[:, :, None, None].expand(-1, -1, 4, 4)
@@ -35,7 +35,7 @@ def load(name: str) -> Dataset:
 
 
 @pytest.mark.parametrize("name", datasets.names())
-def test_a_set_that_can_be_had_keeps_the_contract(name):
+def test_an_available_data_set_keeps_the_contract(name):
     data = load(name)
     for split in (data.train, data.test):
         assert split.x.dtype == torch.uint8
@@ -56,7 +56,7 @@ def test_a_set_that_can_be_had_keeps_the_contract(name):
 
 
 @pytest.mark.parametrize("entry", datasets.entries(), ids=lambda entry: entry.name)
-def test_every_set_has_its_facts_and_described_options(entry):
+def test_every_data_set_has_facts_and_described_options(entry):
     assert set(entry.facts.augment) <= {"crop", "flip"}
     assert len({getattr(entry.facts, fact) is None for fact in FACTS}) == 1, "all are known, or none"
     assert {"root", "offline"}.isdisjoint(entry.fields)
@@ -83,7 +83,7 @@ def test_the_statistics_are_those_of_the_pixels():
     assert std == pytest.approx(pixels.std(1, correction=0).tolist(), abs=1e-9)
 
 
-def test_the_root_is_the_argument_then_the_environment_then_a_folder_here(monkeypatch):
+def test_the_root_is_the_argument_else_the_environment_variable_else_a_folder_here(monkeypatch):
     monkeypatch.setenv("DATA_DIR", "/from/environment")
     assert data_root("~/sets") == Path.home() / "sets"
     assert data_root(None) == Path("/from/environment")
@@ -100,7 +100,7 @@ def test_the_digits_are_the_whole_set_enlarged_without_loss():
     assert torch.equal(data.train.x[:, 0], data.train.x[:, 2])
 
 
-def test_synthetic_images_can_be_told_apart_and_are_the_same_every_time():
+def test_synthetic_images_can_be_classified_and_are_the_same_every_time():
     build = datasets["synthetic"].build
     data, again = (
         build(root=Path("none"), offline=True, size=200, classes=4, channels=1, image_size=16)
@@ -118,7 +118,7 @@ def test_synthetic_images_can_be_told_apart_and_are_the_same_every_time():
 @pytest.mark.parametrize(
     ("name", "value"), [("size", 39), ("classes", 1), ("channels", 0), ("image_size", 3), ("noise", 1.1)]
 )
-def test_synthetic_refuses_what_makes_no_images(name, value):
+def test_synthetic_refuses_values_out_of_range(name, value):
     with pytest.raises(ValueError, match=rf"{name} must be .*, got {value}"):
         datasets["synthetic"].build(root=Path("none"), offline=True, **{name: value})
 
@@ -134,28 +134,28 @@ def test_the_validation_part_is_stratified_and_disjoint_from_the_rest(val, count
 
 
 @pytest.mark.parametrize("val", [-1, 2, 298, 300, 60.5, 1e-6])
-def test_a_validation_part_that_cannot_be_is_refused(val):
+def test_an_impossible_validation_part_is_refused(val):
     with pytest.raises(ValueError, match=rf"val must be .*, got {val}"):
         hold_out(numbered([150, 100, 50]), val, 3)
 
 
-def test_smaller_fractions_lie_within_larger_ones_and_keep_shares_and_order():
+def test_smaller_fractions_lie_within_larger_ones_and_are_stratified_and_in_order():
     split = numbered([150, 100, 50])
-    parts = [fraction(split, share) for share in (0.1, 0.33, 0.5, 1.0)]
+    parts = [fraction(split, size) for size in (0.1, 0.33, 0.5, 1.0)]
     for small, large in pairwise(parts):
         assert set(numbers(small)) < set(numbers(large))
     for part in parts:
         assert numbers(part) == sorted(numbers(part))
-        shares = part.y.bincount() / len(part)
-        torch.testing.assert_close(shares, torch.tensor([3.0, 2.0, 1.0]) / 6, atol=1 / len(part), rtol=0)
+        classes = part.y.bincount() / len(part)
+        torch.testing.assert_close(classes, torch.tensor([3.0, 2.0, 1.0]) / 6, atol=1 / len(part), rtol=0)
     assert len(parts[0]) == 30
     assert numbers(parts[-1]) == list(range(300))
 
 
-@pytest.mark.parametrize("share", [0, -0.5, 1.5, 1e-6])
-def test_a_fraction_that_cannot_be_is_refused(share):
-    with pytest.raises(ValueError, match=rf"fraction must be .*, got {share}"):
-        fraction(numbered([150, 100, 50]), share)
+@pytest.mark.parametrize("size", [0, -0.5, 1.5, 1e-6])
+def test_an_impossible_fraction_is_refused(size):
+    with pytest.raises(ValueError, match=rf"fraction must be .*, got {size}"):
+        fraction(numbered([150, 100, 50]), size)
 
 
 def test_the_parts_do_not_depend_on_any_random_state():
@@ -176,13 +176,13 @@ def same(one, other) -> bool:
     )
 
 
-def test_a_batch_does_not_depend_on_what_was_asked_before():
+def test_steps_may_be_requested_in_any_order():
     forwards, data = [resident().at(step) for step in range(9)], resident()
     for step in (8, 0, 5, 5, 2, 7, 1, 3, 6, 4):
         assert same(data.at(step), forwards[step])
 
 
-def test_a_batch_holds_the_images_it_names_with_one_hot_targets():
+def test_a_batch_has_the_images_at_its_index_with_one_hot_targets():
     data = resident()
     batch = data.at(4)
     assert batch.x.dtype == torch.uint8
@@ -193,7 +193,7 @@ def test_a_batch_holds_the_images_it_names_with_one_hot_targets():
     assert torch.equal(batch.y.argmax(1), data.split.y[batch.index])
 
 
-def test_an_epoch_visits_each_image_at_most_once_and_in_an_order_of_its_own():
+def test_an_epoch_has_each_image_at_most_once_and_its_own_order():
     data = resident()
     assert data.steps_per_epoch == 3  # of 110 images; the last 14 of an epoch's order are left out
     epochs = [torch.cat([data.at(3 * epoch + step).index for step in range(3)]) for epoch in range(3)]

@@ -1,4 +1,4 @@
-"""Folders of images: what is read, what is kept for the next run, and what is refused."""
+"""Image folders: classes, formats, the cache, and refused folders."""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ def test_each_sub_folder_is_a_class(images):
     assert data.std == pytest.approx((0.5, 64 / 255, 0.5))
 
 
-def test_val_stands_for_a_missing_test(images):
+def test_val_replaces_a_missing_test(images):
     (images / "test").rename(images / "val")
     assert len(load(images).test) == 2
 
@@ -83,7 +83,7 @@ def test_images_of_16_bits_are_scaled(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(10, 30), (30, 10)])
-def test_the_centre_of_the_longer_side_is_kept(tmp_path, shape):
+def test_the_centre_of_the_longer_side_is_cut_out(tmp_path, shape):
     pixels = np.zeros((*shape, 3), np.uint8)
     pixels[10:20] = 255 if shape[0] == 30 else 0
     if shape[1] == 30:
@@ -114,14 +114,14 @@ def test_a_changed_image_a_new_one_and_another_size_are_decoded_again(images, de
 
 
 @pytest.mark.parametrize("junk", [b"", b"PK\x03\x04 cut off", b"\x80\x02K\x01."])
-def test_a_cache_that_was_cut_off_is_made_again(images, decoded, junk):
+def test_a_damaged_cache_is_computed_again(images, decoded, junk):
     (images / "decoded-32px.pt").write_bytes(junk)
     load(images)
     load(images)
     assert len(decoded) == 6
 
 
-def test_where_the_folder_is_read_only_the_cache_lies_under_the_root(images, decoded, monkeypatch):
+def test_the_cache_of_a_read_only_folder_is_under_the_root(images, decoded, monkeypatch):
     monkeypatch.setattr(module.os, "access", lambda path, mode: Path(path) != images)
     load(images)
     load(images)
@@ -130,14 +130,14 @@ def test_where_the_folder_is_read_only_the_cache_lies_under_the_root(images, dec
     assert len(list((images.parent / "root").glob("pets-*-32px.pt"))) == 1
 
 
-def test_where_nothing_can_be_kept_the_run_goes_on_and_says_so(images, decoded):
+def test_a_cache_that_cannot_be_written_is_a_warning(images, decoded):
     (images / "decoded-32px.pt").mkdir()
     with pytest.warns(UserWarning, match="not cached: cannot write"):
         assert len(load(images).train) == 4
     assert len(decoded) == 6
 
 
-def test_hidden_files_are_passed_over_and_others_must_be_images(images):
+def test_hidden_files_are_ignored_and_others_must_be_images(images):
     (images / "train" / "cat" / ".DS_Store").touch()
     assert len(load(images).train) == 4
     (images / "train" / "cat" / "notes.txt").write_text("not an image")
@@ -145,7 +145,7 @@ def test_hidden_files_are_passed_over_and_others_must_be_images(images):
         load(images)
 
 
-def test_a_truncated_image_is_named(images):
+def test_a_truncated_image_is_reported(images):
     path = images / "train" / "dog" / "1.png"
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
     Image.fromarray(noise).save(path)
@@ -154,7 +154,7 @@ def test_a_truncated_image_is_named(images):
         load(images)
 
 
-def test_a_link_to_nowhere_is_named(images):
+def test_a_broken_link_is_reported(images):
     (images / "train" / "dog" / "2.png").symlink_to(images / "gone.png")
     with pytest.raises(BadInput, match=r"cannot read .*dog/2.png"):
         load(images)
@@ -173,7 +173,7 @@ def test_a_link_to_nowhere_is_named(images):
         ("", "has no folder train/"),
     ],
 )
-def test_a_folder_of_another_form_is_refused(images, gone, message):
+def test_a_folder_of_another_structure_is_refused(images, gone, message):
     for path in images.glob(gone) if gone else [images]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(BadInput, match=message):

@@ -1,4 +1,4 @@
-"""The sets that torchvision decodes, from small files of their forms."""
+"""The data sets that torchvision decodes, from small files in their formats."""
 
 import gzip
 import hashlib
@@ -61,7 +61,7 @@ def test_grey_images_have_one_channel_and_are_unpacked_from_verified_archives(
         ("svhn", "train_32x32.mat"),
     ],
 )
-def test_a_set_that_is_not_there_is_one_line_offline(tmp_path, name, file):
+def test_a_missing_set_is_one_line_offline(tmp_path, name, file):
     if name == "svhn":
         pytest.importorskip("scipy")
     with pytest.raises(BadInput, match=rf"{file} \(md5 [0-9a-f]+\) .*--offline .*--root") as error:

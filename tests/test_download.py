@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that cuts, lies, forgets or is gone."""
+"""Downloads from a local server that fails in many ways."""
 
 import hashlib
 import pickle
@@ -19,7 +19,7 @@ MD5 = hashlib.md5(BYTES).hexdigest()
 
 @dataclass
 class Mirror:
-    """What a server sends, and what it was asked."""
+    """What a server sends, and the requests that it got."""
 
     data: bytes = BYTES
     cut: int | None = None  # bytes after which the first connection ends
@@ -67,7 +67,7 @@ def serve():
 
 @pytest.fixture
 def dead() -> str:
-    """The address of a server that is not there."""
+    """The address of a server that does not exist."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/set.bin"
@@ -82,44 +82,44 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != ".set.bin.lock")
 
 
-def test_a_file_is_fetched_into_a_folder_that_is_made_for_it(serve, tmp_path):
+def test_a_file_is_downloaded_into_a_new_folder(serve, tmp_path):
     assert get(tmp_path / "new", serve(Mirror()).url) == BYTES
     assert names(tmp_path / "new") == ["set.bin"]
 
 
-def test_a_cut_connection_goes_on_where_it_ended(serve, tmp_path):
+def test_a_lost_connection_is_resumed(serve, tmp_path):
     mirror = serve(Mirror(cut=100_000))
     assert get(tmp_path, mirror.url) == BYTES
     assert mirror.asked == [None, "bytes=100000-"]
 
 
-def test_the_next_run_goes_on_where_the_last_one_ended(serve, tmp_path):
+def test_the_next_run_resumes_a_partial_file(serve, tmp_path):
     (tmp_path / "set.bin.part").write_bytes(BYTES[:300_000])
     mirror = serve(Mirror())
     assert get(tmp_path, mirror.url) == BYTES
     assert mirror.asked == ["bytes=300000-"]
 
 
-def test_a_part_that_is_already_whole_is_taken(serve, tmp_path):
+def test_a_complete_partial_file_is_used(serve, tmp_path):
     (tmp_path / "set.bin.part").write_bytes(BYTES)
     assert get(tmp_path, serve(Mirror()).url) == BYTES
     assert names(tmp_path) == ["set.bin"]
 
 
-def test_another_mirror_goes_on_where_the_first_one_broke_off(serve, tmp_path):
+def test_another_mirror_resumes_where_the_first_one_failed(serve, tmp_path):
     first, second = serve(Mirror(cut=100_000, then=503)), serve(Mirror())
     assert get(tmp_path, first.url, second.url) == BYTES
     assert first.asked == [None, "bytes=100000-"]
     assert second.asked == ["bytes=100000-"]
 
 
-def test_a_server_without_ranges_starts_again(serve, tmp_path):
+def test_a_server_without_range_requests_starts_again(serve, tmp_path):
     mirror = serve(Mirror(cut=100_000, ranges=False))
     assert get(tmp_path, mirror.url) == BYTES
     assert len(mirror.asked) == 2
 
 
-def test_wrong_bytes_are_discarded_and_the_next_mirror_is_asked_from_the_start(serve, tmp_path):
+def test_wrong_bytes_are_discarded_and_the_next_mirror_starts_again(serve, tmp_path):
     wrong, right = serve(Mirror(data=BYTES[:-1] + b"!")), serve(Mirror())
     assert get(tmp_path, wrong.url, right.url) == BYTES
     assert right.asked == [None]
@@ -137,7 +137,7 @@ def test_wrong_bytes_never_reach_the_name_of_the_file_and_are_never_unpickled(se
 
 
 @pytest.mark.parametrize("offline", [False, True])
-def test_a_file_that_cannot_be_had_is_named_with_its_place_sum_and_alternatives(tmp_path, dead, offline):
+def test_a_failed_download_is_reported_with_folder_md5_and_alternatives(tmp_path, dead, offline):
     with pytest.raises(BadInput) as error:
         fetch("set.bin", [dead, dead], MD5, tmp_path, offline)
     for part in ("set.bin", MD5, str(tmp_path), "--root", "--dataset digits"):
@@ -146,11 +146,11 @@ def test_a_file_that_cannot_be_had_is_named_with_its_place_sum_and_alternatives(
     assert names(tmp_path) == []
 
 
-def test_a_server_that_answers_with_an_error_is_passed_over(serve, tmp_path):
+def test_a_server_that_answers_with_an_error_is_skipped(serve, tmp_path):
     assert get(tmp_path, serve(Mirror(status=404)).url, serve(Mirror()).url) == BYTES
 
 
-def test_offline_uses_no_network_and_takes_what_is_there(serve, tmp_path):
+def test_offline_uses_existing_files_and_no_network(serve, tmp_path):
     mirror = serve(Mirror())
     (tmp_path / "set.bin").write_bytes(BYTES)
     assert fetch("set.bin", [mirror.url], MD5, tmp_path, offline=True) == tmp_path / "set.bin"
@@ -171,7 +171,7 @@ def test_two_runs_that_start_together_download_once(serve, tmp_path):
     assert mirror.asked == [None]
 
 
-def test_a_damaged_file_is_named_with_both_sums_and_the_remedy(tmp_path):
+def test_a_damaged_file_is_reported_with_both_md5s_and_the_remedy(tmp_path):
     path = tmp_path / "set.bin"
     path.write_bytes(BYTES[:1_000])
     found = hashlib.md5(BYTES[:1_000]).hexdigest()
@@ -180,7 +180,7 @@ def test_a_damaged_file_is_named_with_both_sums_and_the_remedy(tmp_path):
             read()
 
 
-def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path, dead):
+def test_a_folder_that_cannot_be_created_is_bad_input(tmp_path, dead):
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match=r"cannot write .*--root"):
         get(tmp_path / "file", dead)

@@ -1,4 +1,4 @@
-"""Wrong labels and long tails: how many, which, and that evaluation never sees them."""
+"""Label noise and long tails: their counts, their classes, and that evaluation never sees them."""
 
 from itertools import pairwise
 
@@ -20,7 +20,7 @@ SYNTHETIC = "--model resnet20 --dataset synthetic --data.size 400 --data.classes
 
 
 def split_of(sizes: list[int]) -> Split:
-    """So many images of each class, in turns; the pixels of an image are its number."""
+    """A split with these numbers of images per class, shuffled; the pixels of an image are its number."""
     y = torch.cat([torch.full((size,), k) for k, size in enumerate(sizes)])
     y = y[torch.randperm(len(y), generator=torch.Generator().manual_seed(0))]
     return Split(torch.arange(len(y))[:, None], y)
@@ -35,44 +35,44 @@ def confusion(clean: Split, noisy: Split, K: int) -> torch.Tensor:
     return torch.bincount(clean.y * K + noisy.y, minlength=K * K).view(K, K)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
+@pytest.mark.parametrize("noise", [0.1, 0.4, 0.8])
 @pytest.mark.parametrize("K", [2, 10])
-def test_symmetric_noise_gives_its_share_of_the_labels_any_other_class_evenly(share, K):
+def test_symmetric_noise_gives_a_fraction_of_the_labels_another_class_uniformly(noise, K):
     clean = split_of([2_000] * K)
-    table = confusion(clean, mislabelled(clean, share, "symmetric", K), K)
+    table = confusion(clean, mislabelled(clean, noise, "symmetric", K), K)
     for k, row in enumerate(table.tolist()):
-        expected = [2_000 * (1 - share if j == k else share / (K - 1)) for j in range(K)]
+        expected = [2_000 * (1 - noise if j == k else noise / (K - 1)) for j in range(K)]
         assert chisquare(row, expected).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("share", [0.2, 0.4, 1.0])
-def test_asymmetric_noise_takes_cifar10s_classes_for_the_papers_others(share):
+@pytest.mark.parametrize("noise", [0.2, 0.4, 1.0])
+def test_asymmetric_noise_of_cifar10_has_the_pairs_of_the_paper(noise):
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     pairs = {"truck": "automobile", "bird": "airplane", "deer": "horse", "cat": "dog", "dog": "cat"}
     clean = split_of([1_000] * 10)
     table = confusion(
-        clean, mislabelled(clean, share, "asymmetric", 10, datasets["cifar10"].facts.mistaken), 10
+        clean, mislabelled(clean, noise, "asymmetric", 10, datasets["cifar10"].facts.mistaken), 10
     ).tolist()
     for k, row in enumerate(table):
         wrong = names.index(pairs[names[k]]) if names[k] in pairs else k
         assert row[k] + (row[wrong] if wrong != k else 0) == 1_000
-        if wrong != k and share < 1:
-            expected = [1_000 * (1 - share), 1_000 * share]
+        if wrong != k and noise < 1:
+            expected = [1_000 * (1 - noise), 1_000 * noise]
             assert chisquare([row[k], row[wrong]], expected).pvalue > 1e-3
         else:
             assert row[wrong] == 1_000
 
 
-def test_asymmetric_noise_of_other_sets_takes_a_class_for_the_next():
+def test_asymmetric_noise_of_other_sets_gives_the_next_class():
     clean = split_of([500] * 4)
     noisy = mislabelled(clean, 1.0, "asymmetric", 4)
     assert torch.equal(noisy.y, (clean.y + 1) % 4)
 
 
 @pytest.mark.parametrize("kind", ["symmetric", "asymmetric"])
-def test_noise_is_the_same_every_time_and_larger_noise_holds_the_smaller(kind):
+def test_noise_is_the_same_every_time_and_larger_noise_contains_the_smaller(kind):
     clean = split_of([100] * 5)
-    one, again, more = (mislabelled(clean, share, kind, 5).y for share in (0.2, 0.2, 0.6))
+    one, again, more = (mislabelled(clean, noise, kind, 5).y for noise in (0.2, 0.2, 0.6))
     assert torch.equal(one, again)
     changed = one != clean.y
     assert 0.1 < changed.float().mean() < 0.3
@@ -98,7 +98,7 @@ def test_long_tailed_cifar100_has_the_published_number_of_images():
     assert len(long_tailed(split_of([500] * 100), 100, 100)) == 10_847
 
 
-def test_classes_of_different_sizes_keep_the_profiles_share_of_their_own():
+def test_classes_of_different_sizes_keep_the_fractions_of_the_profile():
     part = long_tailed(split_of([100, 400, 90]), 9, 3)
     assert part.y.bincount().tolist() == [100, 133, 10]
 
@@ -115,7 +115,7 @@ def test_smaller_long_tailed_sets_lie_within_larger_ones_in_the_same_order():
 @pytest.mark.parametrize(
     "options", ["--label-noise 0.5", "--imbalance 20", "--imbalance 20 --label-noise 0.5"]
 )
-def test_neither_the_test_part_nor_the_held_out_one_is_touched(options):
+def test_test_and_held_out_images_are_unchanged(options):
     plain, changed = (
         build(config(f"{SYNTHETIC} --val 0.2 --device cpu {extra}"), torch.device("cpu"), print)
         for extra in ("", options)
@@ -126,7 +126,7 @@ def test_neither_the_test_part_nor_the_held_out_one_is_touched(options):
     assert not torch.equal(plain.data.split.y, changed.data.split.y)
 
 
-def test_the_noise_is_that_of_the_data_and_not_of_the_runs_seed():
+def test_the_noise_does_not_depend_on_the_seed_of_the_run():
     one, other = (
         build(config(f"{SYNTHETIC} --label-noise 0.5 --device cpu --seed {seed}"), torch.device("cpu"), print)
         for seed in (0, 1)
@@ -135,7 +135,7 @@ def test_the_noise_is_that_of_the_data_and_not_of_the_runs_seed():
     assert not torch.equal(one.data.at(0).index, other.data.at(0).index)
 
 
-def test_a_long_tail_shortens_the_epoch_and_the_labels_of_its_batches_are_the_noisy_ones():
+def test_a_long_tail_shortens_the_epoch_and_batches_have_noisy_labels():
     run = build(
         config(f"{SYNTHETIC} --imbalance 8 --label-noise 0.5 --noise-type asymmetric --device cpu"),
         torch.device("cpu"),
@@ -147,8 +147,8 @@ def test_a_long_tail_shortens_the_epoch_and_the_labels_of_its_batches_are_the_no
     assert run.total == 46 * 200
     batch = run.data.at(3)
     assert torch.equal(batch.y.argmax(1), run.data.split.y[batch.index])
-    shares = run.data.split.y.bincount(minlength=4).tolist()
-    assert shares != [100, 50, 25, 12]
+    counts = run.data.split.y.bincount(minlength=4).tolist()
+    assert counts != [100, 50, 25, 12]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_long_tail_shortens_the_epoch_and_the_labels_of_its_batches_are_the_no
         (f"{SYNTHETIC} --imbalance 8", 187, 46),
     ],
 )
-def test_the_dry_run_counts_what_is_left(line, images, steps, capsys):
+def test_the_dry_run_counts_the_images_that_are_left(line, images, steps, capsys):
     assert train.main(f"--dry-run --model resnet20 {line}".split()) == 0
     text = capsys.readouterr().out
     if images is None:  # from 2,250 images in each class
@@ -170,7 +170,7 @@ def test_the_dry_run_counts_what_is_left(line, images, steps, capsys):
     assert f"({steps:,} an epoch, {images:,} images)" in text
 
 
-def test_the_dry_run_and_the_run_cut_the_same_part():
+def test_the_dry_run_and_the_run_have_the_same_part():
     chosen = config(f"{SYNTHETIC} --imbalance 8 --val 0.1 --fraction 0.7")
     run = build(
         config(f"{SYNTHETIC} --imbalance 8 --val 0.1 --fraction 0.7 --device cpu"), torch.device("cpu"), print
@@ -194,7 +194,7 @@ def test_a_wrong_value_is_refused(line, message):
         config(line)
 
 
-def test_a_single_class_can_be_neither_mistaken_nor_thinned_out():
+def test_a_single_class_has_neither_noise_nor_a_long_tail():
     alone = split_of([10])
     with pytest.raises(ValueError, match="label_noise must be 0"):
         mislabelled(alone, 0.1, "symmetric", 1)
@@ -202,6 +202,6 @@ def test_a_single_class_can_be_neither_mistaken_nor_thinned_out():
         long_tailed(alone, 2, 1)
 
 
-def test_a_tail_too_thin_for_an_image_is_refused():
+def test_a_tail_without_images_is_refused():
     with pytest.raises(BadInput, match="data: imbalance must leave an image of every class, got 500"):
         build(config(f"{SYNTHETIC} --imbalance 500 --device cpu"), torch.device("cpu"), print)

@@ -1,4 +1,4 @@
-"""What is slow to compute from a folder of images, stored in a file beside them for the next run."""
+"""A cache of what is slow to compute from a folder of images, in a file next to them."""
 
 import hashlib
 import io

@@ -26,7 +26,7 @@ class Files:
     """A `Split` without `x`: its images are read part by part, when they are needed."""
 
     listing: Listing
-    places: Tensor  # (N,) where the images stand in the listing, on the CPU
+    places: Tensor  # (N,) indices of the images in the listing, on the CPU
     y: Tensor  # (N,) int64, on the device of the batches
     crop: CenterCrop  # what evaluation sees of an image
     train_crop: CenterCrop  # what training sees of it, before augmentation
