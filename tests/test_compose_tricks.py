@@ -147,7 +147,7 @@ def test_all_tricks_together_train_and_repeat_bit_for_bit_in_any_order_of_the_fl
 
 
 CONTRADICT = {
-    ("surgery.frozen_bn", "init.zero_gamma"): "frozen, and at 0 they would shut",
+    ("surgery.frozen_bn", "init.zero_gamma"): "BatchNorm scales are frozen",
     ("surgery.weight_standardization", "init.dirac"): "no plain convolution",
     ("surgery.weight_standardization", "init.whitening"): "no plain convolution",
 }
