@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scripts.bench import __main__ as bench
-from scripts.bench import page as benchmark_page
+from scripts.bench import harness
 from scripts.bench import speed as bench_speed
 from scripts.bench import step as bench_step
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def page(tmp_path, monkeypatch) -> Path:
     path = tmp_path / "benchmarks.md"
-    monkeypatch.setattr(benchmark_page, "DOC", path)
+    monkeypatch.setattr(harness, "DOC", path)
     return path
 
 
@@ -40,16 +40,16 @@ def test_a_benchmark_prints_its_table_and_its_numbers_and_writes_the_table(page,
 
 
 def test_a_section_that_is_new_comes_last(page):
-    benchmark_page.write("## One\n\nfirst\n")
-    benchmark_page.write("## Two\n\nsecond\n")
-    benchmark_page.write("## One\n\nagain\n")
+    harness.write_section("## One\n\nfirst\n")
+    harness.write_section("## Two\n\nsecond\n")
+    harness.write_section("## One\n\nagain\n")
     assert page.read_text() == "# Benchmarks\n\n## One\n\nagain\n\n## Two\n\nsecond\n"
-    assert benchmark_page.section("## Two") == "## Two\n\nsecond\n"
+    assert harness.read_section("## Two") == "## Two\n\nsecond\n"
 
 
 def test_every_benchmark_is_run_by_the_one_command():
     files = (ROOT / "scripts" / "bench").glob("*.py")
-    programs = {f"scripts.bench.{path.stem}" for path in files if '"--write"' in path.read_text()}
+    programs = {f"scripts.bench.{path.stem}" for path in files if "harness.publish(" in path.read_text()}
     assert len(programs) > 5
     assert programs <= {word for words in bench.BENCHMARKS for word in words.split()}
 
@@ -78,3 +78,38 @@ def test_two_trainings_take_their_steps_in_turns_and_the_start_stands_apart():
     assert [(found[kind]["steps"], found[kind]["accuracy"]) for kind in works] == [(2, 94.0), (4, 93.0)]
     assert found["plain"]["loss"] == 0.25
     assert all(one["start"] >= 0.05 > one["seconds"] > 0 for one in found.values())
+
+
+def test_works_alternate_in_every_round_and_warm_up_rounds_are_dropped():
+    order = []
+
+    def work(name: str):
+        return lambda number: order.append((name, number)) or f"{name}{number}"
+
+    results = harness.in_turns([work("a"), work("b")], 2, warm_up=1, is_reversed=lambda number: number == 1)
+    assert order == [("a", 0), ("b", 0), ("b", 1), ("a", 1), ("a", 2), ("b", 2)]
+    assert results == [["a1", "a2"], ["b1", "b2"]]
+
+
+def test_waiting_takes_wall_time_and_no_processor_time():
+    result, wall, processor = harness.timed(lambda: time.sleep(0.2) or "done")
+    assert result == "done" and wall >= 0.2 > 2 * processor
+
+
+def test_a_table_aligns_labels_left_and_numbers_right():
+    text = harness.table(["model", "by", "ms"], [("a", "us", 1), ("b", "them", 2)], labels=2)
+    assert text == "| model | by | ms |\n|---|---|---:|\n| a | us | 1 |\n| b | them | 2 |"
+
+
+def test_a_program_has_the_common_options_it_names_and_counts_are_at_least_1(capsys):
+    parser = harness.parser("A benchmark.", batch=128, rounds=3)
+    assert vars(parser.parse_args(["--rounds", "2"])) == {"batch": 128, "rounds": 2, "write": False}
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--rounds", "0"])
+    assert "argument --rounds: must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_the_command_of_several_processes_is_that_of_torchrun(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["scripts/bench/parallel.py", "--steps", "1"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert harness.command() == "torchrun --nproc-per-node 2 -m scripts.bench.parallel --steps 1"

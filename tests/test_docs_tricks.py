@@ -8,7 +8,7 @@ import torch
 
 from lib.config.cli import parse
 from lib.core.registry import schedules
-from scripts.bench import page as benchmark_page
+from scripts.bench import harness
 from scripts.bench import tricks as bench_tricks
 from scripts.docs import pairs as trick_pairs
 from scripts.docs.schedule_figure import LIMIT, curve, picture, shown
@@ -87,7 +87,7 @@ OPTIONS = SimpleNamespace(batch=40, rounds=1, steps=2, precision="fp32")
 
 
 def test_a_trick_is_timed_beside_the_bare_step_and_its_ratio_is_read_back(monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmark_page, "DOC", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(harness, "DOC", tmp_path / "benchmarks.md")
     device, rows = torch.device("cpu"), bench_tricks.select(bench_tricks.timed(), ["sam", "train.clip"])
     assert list(rows) == ["wrap.sam", "train.clip"]
     assert bench_tricks.written() == {}
@@ -96,7 +96,7 @@ def test_a_trick_is_timed_beside_the_bare_step_and_its_ratio_is_read_back(monkey
     times = bench_tricks.measure_all(rows, bare, OPTIONS, device)
     assert times == dict.fromkeys([bench_tricks.AGAIN, *rows], (1.0, 1.0))
     times["train.clip"] = None
-    benchmark_page.write(bench_tricks.page({"wrn_10_1": times}, OPTIONS, device))
+    harness.write_section(bench_tricks.page({"wrn_10_1": times}, OPTIONS, device))
     assert bench_tricks.written() == {
         bench_tricks.AGAIN: {"wrn_10_1": "1.00"},
         "wrap.sam": {"wrn_10_1": "1.00"},
@@ -128,15 +128,15 @@ def test_what_the_bare_step_does_anyway_is_not_timed():
 
 
 def test_a_section_takes_the_place_of_its_older_self_and_leaves_the_others(monkeypatch, tmp_path):
-    monkeypatch.setattr(benchmark_page, "DOC", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(harness, "DOC", tmp_path / "benchmarks.md")
     for text in (
         "## One\n\nold\n\n### Part\n\nold\n",
         "## Two\n\nsame\n",
         "## One\n\nnew\n",
         "## Ten\n\nlast\n",
     ):
-        benchmark_page.write(text)
-    text = benchmark_page.DOC.read_text()
+        harness.write_section(text)
+    text = harness.DOC.read_text()
     assert text == "# Benchmarks\n\n## One\n\nnew\n\n## Two\n\nsame\n\n## Ten\n\nlast\n"
-    assert benchmark_page.section("## Two") == "## Two\n\nsame\n\n"
-    assert benchmark_page.section("## T") == ""
+    assert harness.read_section("## Two") == "## Two\n\nsame\n\n"
+    assert harness.read_section("## T") == ""

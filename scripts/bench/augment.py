@@ -1,29 +1,27 @@
-"""`python -m scripts.bench.augment`: images a second of our augmentations, beside those of other libraries.
+"""`python -m scripts.bench.augment`: throughput of our augmentations compared with those of other libraries.
 
-All rows give normalised float32 images of the same uint8 ones (32x32x3), and are measured one after another
-in rounds, so that whatever else the machine does hits them all; the medians are compared. `--write` puts the
-tables in docs/benchmarks.md. kornia comes with `pip install -e '.[bench]'`; without it its rows say so.
+All rows turn the same uint8 images (32x32x3) into normalised float32; the medians are compared. kornia and
+airbench come with `pip install -e '.[bench]'`; without them their rows read "not installed".
 """
 
 import argparse
 import statistics
-import textwrap
-import time
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lib.augment.pipeline import Normalize, Step, pipeline
 from lib.core.batch import Batch
+from lib.core.errors import exit_code
 from lib.core.facts import Stage
 from lib.core.registry import augmentations
 from lib.core.rng import Rng
 from scripts.bench import augment_others as others
-from scripts.bench import page as benchmark_page
+from scripts.bench import harness
 
-TITLE = "## Augmentation"
 MEAN, STD = others.MEAN, others.STD
 SETS = (("crop", "flip"), ("crop", "flip", "cutout"), ("crop", "flip", "autoaugment"))
 
@@ -32,28 +30,18 @@ SETS = (("crop", "flip"), ("crop", "flip", "cutout"), ("crop", "flip", "autoaugm
 class Row:
     name: str
     set: tuple[str, ...]  # the augmentations, by our names
-    run: Callable[[], int] | None  # makes some batches and gives the number of images; None: not installed
-    speeds: list[float] = field(default_factory=list)  # images a second, one of each round
+    run: Callable[[], int] | None  # makes some batches and returns the number of images; None: not installed
+    speed: float | None = None  # images per second
 
-    def measure(self) -> None:
-        if self.run:
-            start = time.perf_counter()
-            count = self.run()
-            self.speeds.append(count / (time.perf_counter() - start))
-
-    @property
-    def speed(self) -> float | None:
-        return statistics.median(self.speeds) if self.speeds else None
+    def measure(self, number: int) -> float:
+        took = harness.timed(self.run)
+        return took.result / took.wall
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=512, help="images in a batch")
-    parser.add_argument("--batches", type=int, default=8, help="batches of a row in a round")
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    parser.add_argument("--skip-others", action="store_true", help="only ours")
-    parser.add_argument("--write", action="store_true", help="put the tables in docs/benchmarks.md")
+    parser = harness.parser(__doc__, batch=512, rounds=5, threads=torch.get_num_threads())
+    parser.add_argument("--batches", type=int, default=8, help="batches per row and round; default 8")
+    parser.add_argument("--skip-others", action="store_true", help="measure only ours")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
@@ -63,25 +51,24 @@ def main() -> None:
     same = compared(x, batches, options.skip_others)
     alone = [Row(name, (name,), ours((name,), batches)) for name in augmentations.names()]
     rows = [copy, *same, *alone]
-    for number in range(options.rounds + 1):
-        for row in rows:
-            row.measure()
-            if number == 0:  # the first round starts workers and allocates memory
-                row.speeds.clear()
+    installed = [row for row in rows if row.run]
+    works = [row.measure for row in installed]
+    # The first round starts workers and allocates memory.
+    for row, speeds in zip(installed, harness.in_turns(works, options.rounds, warm_up=1), strict=True):
+        row.speed = statistics.median(speeds)
     numbers = [{"by": row.name, "augmentations": row.set, "images_per_second": row.speed} for row in rows]
-    text, cpu = page(copy, same, alone, options), torch.device("cpu")
-    benchmark_page.publish(text, {"rows": numbers}, cpu, options.write)
+    harness.publish(page(copy, same, alone, options), {"rows": numbers}, harness.CPU, options.write)
 
 
 def images(count: int) -> Tensor:
-    """(count, 3, 32, 32) uint8: smooth patches, as natural images have, and noise upon them."""
+    """(count, 3, 32, 32) uint8: smooth patches, as in natural images, plus noise."""
     rng, like = Rng(0, "images"), torch.empty(0)
     smooth = torch.nn.functional.interpolate(rng.uniform(count, 3, 5, 5, like=like), 32, mode="bilinear")
     return (smooth * 230 + 25 * rng.uniform(count, 3, 32, 32, like=like)).to(torch.uint8)
 
 
 def compared(x: Tensor, batches: tuple[Tensor, ...], skip: bool) -> list[Row]:
-    """The same augmentations by different libraries, those of one set together."""
+    """The same augmentations by different libraries, grouped by set."""
     rows = []
     for names in SETS:
         if all(name in augmentations for name in names):
@@ -90,7 +77,7 @@ def compared(x: Tensor, batches: tuple[Tensor, ...], skip: bool) -> list[Row]:
             continue
         B = len(batches[0])
         rows.append(Row("torchvision PIL, 2 workers", names, others.pil_loader(names, x, B)))
-        few = x[: min(len(x), B)]  # image by image takes long
+        few = x[: min(len(x), B)]  # image by image is slow
         rows.append(Row("torchvision v2, image by image", names, others.v2_image_by_image(names, few)))
         batched = others.kornia_batched(names)
         rows.append(Row("kornia, batched", names, batched and each(batched, batches)))
@@ -122,33 +109,31 @@ def each(work: Callable[[Tensor, int], object], batches: tuple[Tensor, ...]) -> 
 def page(copy: Row, same: list[Row], alone: list[Row], options: argparse.Namespace) -> str:
     """The section of docs/benchmarks.md."""
     pil = {row.set: row.speed for row in same if row.name.startswith("torchvision PIL")}
-    machine = benchmark_page.machine(torch.device("cpu"))
     about = (
-        f"Made by `{benchmark_page.command()}` on {machine}, {', '.join(others.versions())}. Batches of "
-        f"{options.batch} uint8 images of 32x32x3 to normalised float32; medians of {options.rounds} rounds. "
-        "The ratio is to torchvision's PIL pipeline with the same augmentations. Cutout of torchvision v2, "
-        "kornia and airbench is an erased square that lies inside; kornia's AutoAugment draws one sub-policy "
-        "for a whole batch; airbench crops from a mirrored border, here of one batch at a time."
+        f", {', '.join(others.versions())}. Batches of {options.batch} uint8 images of 32x32x3 to normalised "
+        f"float32; medians of {options.rounds} rounds. The ratio is to torchvision's PIL pipeline with the "
+        "same augmentations. Cutout of torchvision v2, kornia and airbench erases a square that lies inside "
+        "the image; kornia's AutoAugment draws one sub-policy for a whole batch; airbench crops from a "
+        "reflected border, here one batch at a time."
     )
-    lines = [
-        f"{TITLE}\n\n{textwrap.fill(about, 110)}\n",
-        "| augmentations | by | images/s | ratio |\n|---|---|---:|---:|",
-    ]
-    for row in [copy, *same]:
-        lines.append(f"| {'+'.join(row.set)} | {row.name} | {_cells(row.speed, pil.get(row.set))} |")
-    lines += [
-        "\nEach of ours alone, normalisation included; the ratio is to the PIL pipeline of crop+flip.\n",
-        "| augmentation | images/s | ratio |\n|---|---:|---:|",
-    ]
-    lines += [f"| {row.name} | {_cells(row.speed, pil.get(SETS[0]))} |" for row in alone]
-    return "\n".join(lines) + "\n"
+    compared = harness.table(
+        ["augmentations", "by", "images/s", "ratio"],
+        [("+".join(row.set), row.name, *_cells(row.speed, pil.get(row.set))) for row in (copy, *same)],
+        labels=2,
+    )
+    single = harness.table(
+        ["augmentation", "images/s", "ratio"],
+        [(row.name, *_cells(row.speed, pil.get(SETS[0]))) for row in alone],
+    )
+    between = "Each of ours alone, normalisation included; the ratio is to the PIL pipeline of crop+flip."
+    return harness.section("## Augmentation", about, harness.CPU, compared, between, single)
 
 
-def _cells(speed: float | None, base: float | None) -> str:
+def _cells(speed: float | None, base: float | None) -> tuple[str, str]:
     if speed is None:
-        return "not installed | "
-    return f"{float(f'{speed:.3g}'):,.0f} | {f'{speed / base:.1f}' if base else ''}"
+        return "not installed", ""
+    return harness.three_digits(speed), f"{speed / base:.1f}" if base else ""
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -1,21 +1,18 @@
-"""`python -m scripts.bench.loader`: images a second of our loaders, beside torchvision's ImageFolder.
+"""`python -m scripts.bench.loader`: throughput of our loaders compared with torchvision's ImageFolder.
 
-Folders are generated: JPEG photographs of 500x375 that become 224x224 by a random resized crop and a flip,
-and PNGs of 32x32 with a padded crop and a flip, as of CIFAR. Every row gives normalised float32 batches from
-the same files to a consumer that does nothing: whole epochs, the workers' start and end included. The rows
-take turns in rounds, so that whatever else the machine does hits all; the medians are compared. The
-processor's own time for an image, of all processes together, stands beside: on a shared machine that tells.
-`--write` puts the tables in docs/benchmarks.md.
+The folders are generated: JPEG photographs of 500x375, which become 224x224 by a random resized crop and a
+flip, and PNGs of 32x32 with a padded crop and a flip, as for CIFAR. Every row turns the same files into
+normalised float32 batches without training on them: whole epochs, including the start and end of the workers.
+The medians of the rounds are compared, of images per second and of the processor time per image in all
+processes, which is the better measure on a shared machine.
 """
 
 import argparse
-import resource
 import statistics
+import sys
 import tempfile
-import textwrap
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +27,17 @@ from torchvision.datasets import ImageFolder
 from lib.augment.pipeline import pipeline
 from lib.config.cli import parse
 from lib.core.batch import Batch
+from lib.core.errors import exit_code
 from lib.core.rng import Rng
 from lib.data.files import Files
 from lib.data.resident import Resident
 from lib.factory import build_dataset, build_normalize, build_steps
-from scripts.bench import page as benchmark_page
+from scripts.bench import harness
 
-TITLE = "## Loaders"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # any do
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # any values would do
 WORKERS = (0, 1, 2)
-DISTINCT = 32  # pictures; the other files are copies
-KINDS = {  # a folder: size of a picture, its format, and what training does with it
+DISTINCT = 32  # images; the other files are copies
+KINDS = {  # of folders: size of the images, format, and transforms of training
     "500x375 JPEG to 224x224": {
         "size": (500, 375),
         "suffix": "jpg",
@@ -60,32 +57,18 @@ KINDS = {  # a folder: size of a picture, its format, and what training does wit
 class Row:
     name: str
     workers: int | None  # None: nothing is read from files
-    run: Callable[[], int]  # an epoch; gives the number of images
-    speeds: list[float] = field(default_factory=list)  # images a second, one of each round
-    costs: list[float] = field(default_factory=list)  # ms of processor time for an image
+    run: Callable[[], int]  # reads an epoch; returns the number of images
+    speed: float = 0.0  # images per second
+    cost: float = 0.0  # ms of processor time per image
 
-    def measure(self) -> None:
-        start, used = time.perf_counter(), processor_seconds()
-        images = self.run()
-        self.speeds.append(images / (time.perf_counter() - start))
-        self.costs.append(1e3 * (processor_seconds() - used) / images)
-
-    @property
-    def speed(self) -> float:
-        return statistics.median(self.speeds)
-
-    @property
-    def cost(self) -> float:
-        return statistics.median(self.costs)
+    def measure(self, number: int) -> tuple[float, float]:
+        images, wall, processor = harness.timed(self.run)
+        return images / wall, 1e3 * processor / images
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = harness.parser(__doc__, batch=64, rounds=3, threads=torch.get_num_threads())
     parser.add_argument("--images", type=int, default=256, help="photographs; eight times as many PNGs")
-    parser.add_argument("--batch", type=int, default=64, help="images in a batch")
-    parser.add_argument("--rounds", type=int, default=3, help="measured rounds")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch")
-    parser.add_argument("--write", action="store_true", help="put the tables in docs/benchmarks.md")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
@@ -95,28 +78,28 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as place:
             generate(Path(place), about["size"], about["suffix"], images)
             rows = tables[kind] = list(rows_of(Path(place), about, options.batch))
-            for _ in range(options.rounds):
-                for row in rows:
-                    row.measure()
+            works = [row.measure for row in rows]
+            for row, rounds in zip(rows, harness.in_turns(works, options.rounds, warm_up=0), strict=True):
+                row.speed, row.cost = map(statistics.median, zip(*rounds, strict=True))
     rows = [
         {"images": kind, "loader": r.name, "workers": r.workers, "per_second": r.speed, "cpu_ms": r.cost}
         for kind, rows in tables.items()
         for r in rows
     ]
-    benchmark_page.publish(page(tables, options), {"rows": rows}, torch.device("cpu"), options.write)
+    harness.publish(page(tables, options), {"rows": rows}, harness.CPU, options.write)
 
 
 def generate(base: Path, size: tuple[int, int], suffix: str, count: int) -> None:
-    """A folder of two classes: smooth patches, as photographs have, and some noise upon them."""
+    """Write a folder of two classes: smooth patches, as in photographs, plus noise."""
     rng, files = Rng(0, "bench_loader"), []
     (W, H), like = size, torch.empty(0)
     for number in range(DISTINCT):
         coarse = rng.fold(number).uniform(1, 3, 12, 16, like=like)
         smooth = torch.nn.functional.interpolate(coarse, (H, W), mode="bicubic", align_corners=False)[0]
         pixels = smooth * 220 + 20 * rng.fold(number, "noise").uniform(3, H, W, like=like)
-        picture = Image.fromarray(pixels.clamp(0, 255).byte().permute(1, 2, 0).numpy().astype(np.uint8))
+        image = Image.fromarray(pixels.clamp(0, 255).byte().permute(1, 2, 0).numpy().astype(np.uint8))
         path = base / f"{number}.{suffix}"
-        picture.save(path, quality=90)
+        image.save(path, quality=90)
         files.append(path.read_bytes())
         path.unlink()
     for part, images in (("train", count), ("val", 2)):
@@ -140,7 +123,7 @@ def rows_of(base: Path, about: dict, batch: int) -> Iterator[Row]:
 
 
 def streamed(flags: str, batch: int, augment: bool = True) -> Callable[[], int]:
-    """Our own: squares from the workers, then the batched augmentations here, or nothing."""
+    """Ours: squares from the workers, then the batched augmentations in this process."""
     split, prepare = _ours(flags)
     assert isinstance(split, Files)
 
@@ -172,7 +155,7 @@ def resident(flags: str, batch: int) -> Callable[[], int]:
 
 
 def _ours(flags: str) -> tuple:
-    """The training images and what is done to a batch of them."""
+    """The training images and the pipeline of a batch."""
     config = parse(flags.split()).config()
     dataset = build_dataset(config)
     return dataset.train, pipeline(build_steps(config, build_normalize(config, dataset, torch.device("cpu"))))
@@ -198,39 +181,28 @@ def _use(x: Tensor) -> None:
     assert x.dtype == torch.float32
 
 
-def processor_seconds() -> float:
-    """Of this process and of those that it started and that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
-
-
 def page(tables: dict[str, list[Row]], options: argparse.Namespace) -> str:
     """The section of docs/benchmarks.md."""
     about = (
-        f"Made by `{benchmark_page.command()}` on {benchmark_page.machine(torch.device('cpu'))}, "
-        f"torchvision {torchvision.__version__}: batches of {options.batch} to normalised float32, medians "
+        f", torchvision {torchvision.__version__}: batches of {options.batch} to normalised float32, medians "
         f"of {options.rounds} whole epochs of {options.images} photographs (500x375 to 224x224, random "
-        f"resized crop and flip) and of {8 * options.images} PNGs (32x32, padded crop and flip), the start "
-        "of the workers included. Ours decode to squares of uint8 in the workers and augment whole batches "
-        "in the main process: on a GPU that is the GPU's work, and the row of uint8 squares the rest. "
-        "The ratios are to torchvision's with as many workers (to its fastest where there are none): "
-        "of images a second, and of the processor's own time for an image."
+        f"resized crop and flip) and of {8 * options.images} PNGs (32x32, padded crop and flip), including "
+        "the start of the workers. Ours decode to uint8 squares in the workers and augment whole batches in "
+        "the main process; with a GPU the augmentation runs there, and the row of uint8 squares is the rest. "
+        "The ratios of images per second and of processor time per image are to torchvision with "
+        "as many workers (to its fastest row for the resident loader)."
     )
-    lines = [f"{TITLE}\n\n{textwrap.fill(about, 110)}\n"]
-    lines.append("| images | loader | workers | images/s | ratio | CPU ms an image | ratio |")
-    lines.append("|---|---|---:|---:|---:|---:|---:|")
+    cells = []
     for kind, rows in tables.items():
         base = {row.workers: row for row in rows if row.name.startswith("torchvision")}
         base[None] = max(base.values(), key=lambda row: row.speed)
         for row in rows:
-            other = base[row.workers]
-            lines.append(
-                f"| {kind} | {row.name} | {'' if row.workers is None else row.workers} | "
-                f"{float(f'{row.speed:.3g}'):,.0f} | {row.speed / other.speed:.2f} | "
-                f"{row.cost:.3g} | {row.cost / other.cost:.2f} |"
-            )
-    return "\n".join(lines) + "\n"
+            other, workers = base[row.workers], "" if row.workers is None else row.workers
+            speed = harness.three_digits(row.speed), f"{row.speed / other.speed:.2f}"
+            cells.append((kind, row.name, workers, *speed, f"{row.cost:.3g}", f"{row.cost / other.cost:.2f}"))
+    heads = ["images", "loader", "workers", "images/s", "ratio", "CPU ms per image", "ratio"]
+    return harness.section("## Loaders", about, harness.CPU, harness.table(heads, cells, labels=2))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -1,17 +1,15 @@
-"""`python -m scripts.bench.models [pattern...]`: what the models cost on this device.
+"""`python -m scripts.bench.models [pattern...]`: throughput and memory of the models on this device.
 
-A table of training and inference throughput and of the peak memory of a training step; with `--against timm`
-(or torchvision, or all) the step time and the memory of ours over those of the public implementation with the
-same weights. Every memory is taken in a process of its own; the steps of two that are compared alternate in
-one process, so that whatever else the machine does hits both, and their medians are compared.
+The table has training and inference throughput and the peak memory of a training step. With `--against timm`
+(or torchvision, or all) it has the step time and the memory of ours over those of the public implementation
+with the same weights. Each memory is measured in a separate process; two models that are compared alternate
+step by step in one process, and their medians are compared.
 """
 
-import argparse
 import multiprocessing
 import resource
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -19,61 +17,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.core.errors import exit_code
 from lib.core.precision import autocast
 from lib.core.registry import models
 from lib.factory import build_device
-from scripts.bench import page as benchmark_page
+from scripts.bench import harness
 from scripts.bench.counterparts import COUNTERPARTS
-from scripts.bench.page import machine
 
 Build = Callable[[], nn.Module]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("patterns", nargs="*", default=["*"], help="of the models' names; default all")
+    parser = harness.parser(__doc__, batch=32, steps=5, precision="fp32", device="auto")
+    parser.add_argument("patterns", nargs="*", default=["*"], help="patterns of models' names; default all")
     parser.add_argument("--against", choices=("timm", "torchvision", "all"), help="compare with its models")
-    parser.add_argument("--batch", type=int, default=32, help="images a step")
-    parser.add_argument("--steps", type=int, default=5, help="measured steps of each")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--set", default="", help="an option, checkpointing=true, of the models that have it")
-    parser.add_argument("--write", action="store_true", help="put the table in docs/benchmarks.md")
+    parser.add_argument("--set", default="", help="option for the models that have it: checkpointing=true")
     options = parser.parse_args()
 
     bench = Bench(options.batch, options.steps, options.precision, options.device)
     ours = chosen(options.patterns, options.set)
+    title, measured = "## Models", survey(ours, bench)
     if options.against:
         ours = {n: b for n, b in ours.items() if n in COUNTERPARTS and options.against in ("all", library(n))}
-    title, rows = "## Models", survey(ours, bench)
-    if options.against:
-        title, rows = "## Models beside public implementations", compare(ours, bench)
-    found = []
-    for row in rows:
-        found.append(row)
-        print(", ".join(f"{key} {_cell(value)}" for key, value in row.items()), file=sys.stderr, flush=True)
-    about = (
-        f"Made by `{benchmark_page.command()}` on {apart(bench.where)}: batches of {options.batch}, "
-        f"{options.precision}, channels-last, SGD with momentum."
-    )
-    text = f"{title}\n\n{about}\n\n{table(found)}"
-    benchmark_page.publish(text, {"rows": found}, build_device(options.device), options.write)
-
-
-def table(rows: list[dict[str, str | float]]) -> str:
+        title, measured = "## Models and public implementations", compare(ours, bench)
+    rows = []
+    for row in measured:
+        rows.append(row)
+        harness.progress(", ".join(f"{key} {_cell(value)}" for key, value in row.items()))
+    about = f": batches of {options.batch}, {options.precision}, channels-last, SGD with momentum."
     heads = list(rows[0]) if rows else []
-    sides = ["---" if isinstance(value, str) else "---:" for value in (rows[0].values() if rows else ())]
-    lines = [heads, sides, *([_cell(value) for value in row.values()] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    labels = sum(isinstance(value, str) for value in (rows[0].values() if rows else ()))
+    table = harness.table(heads, [map(_cell, row.values()) for row in rows], labels)
+    device = build_device(options.device)
+    harness.publish(harness.section(title, about, device, table), {"rows": rows}, device, options.write)
 
 
 def _cell(value: str | float) -> str:
-    """Ratios with three figures behind the point, throughputs with none."""
+    """Ratios with three decimals, throughputs with none."""
     return value if isinstance(value, str) else f"{value:,.3f}" if value < 10 else f"{value:,.0f}"
 
 
 def chosen(patterns: list[str], option: str) -> dict[str, Build]:
-    """The models whose names match, with the option `key=value` if one is given: those that have it."""
+    """The models with matching names; with an option `key=value`, those that have it, set to the value."""
     entries = {entry.name: entry for pattern in patterns for entry in models.entries(pattern)}
     entries = {name: entry for name, entry in entries.items() if not entry.placeholders}
     key, _, value = option.partition("=")
@@ -116,14 +101,14 @@ def compare(ours: dict[str, Build], bench: "Bench") -> Iterator[dict[str, str | 
 
 
 def library(name: str) -> str:
-    """Whose implementation the counterpart is."""
+    """The library of the counterpart."""
     factory = COUNTERPARTS[name]
     return getattr(factory, "func", factory).__name__.partition("_")[0]
 
 
 def apart(work: Callable, *arguments):
-    """The result of `work` in a process of its own, whose memory holds nothing of the others'."""
-    # Forked, for the imports take seconds; nothing here has started a thread or a device before.
+    """The result of `work` in a new process, so that its memory holds nothing of other measurements."""
+    # Forked, because the imports take seconds; this process has started no threads and no GPU yet.
     with multiprocessing.get_context("fork").Pool(1) as pool:
         return pool.apply(work, arguments)
 
@@ -152,39 +137,26 @@ class Trial:
             F.cross_entropy(self.forward().float(), self.y).backward()
             self.optimizer.step()
 
-        return self._timed(step)
+        return harness.timed(step, self.device).wall
 
     @torch.inference_mode()
     def infer(self) -> float:
         """Seconds of a forward pass in eval mode."""
         self.model.eval()
-        return self._timed(self.forward)
-
-    def _timed(self, work: Callable) -> float:
-        start = time.perf_counter()
-        work()
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter() - start
+        return harness.timed(self.forward, self.device).wall
 
 
 class Bench:
-    """The measurements, to be made in processes of their own."""
-
-    warm_up = 2  # first steps allocate memory and choose kernels
+    """The measurements; each runs in a separate process."""
 
     def __init__(self, batch: int, steps: int, precision: str, device: str):
         self.batch, self.steps, self.precision, self.device = batch, steps, precision, device
-
-    def where(self) -> str:
-        """The machine, in words."""
-        return machine(build_device(self.device))
 
     def trial(self, build: Build) -> Trial:
         return Trial(build, self.batch, self.precision, build_device(self.device))
 
     def throughput(self, build: Build) -> tuple[float, float]:
-        """Images a second in training and in inference."""
+        """Images per second in training and in inference."""
         trial = self.trial(build)
         return self.batch / self._median(trial.train)[0], self.batch / self._median(trial.infer)[0]
 
@@ -193,14 +165,14 @@ class Bench:
         return self._median(*(self.trial(build).train for build in (ours, theirs)))
 
     def _median(self, *works: Callable[[], float]) -> list[float]:
-        rounds = [[work() for work in works] for _ in range(self.warm_up + self.steps)]
-        return [statistics.median(times) for times in zip(*rounds[self.warm_up :], strict=True)]
+        turns = [lambda number, work=work: work() for work in works]
+        return [statistics.median(seconds) for seconds in harness.in_turns(turns, self.steps)]
 
     def memory(self, build: Build) -> tuple[float, int]:
-        """The peak of a few training steps in MiB, weights and optimizer included; and the parameters."""
-        before = _peak()  # a forked process begins with what its parent holds
+        """The peak of a few training steps in MiB, with weights and optimizer; and the parameter count."""
+        before = _peak()  # a forked process starts with the memory of its parent
         trial = self.trial(build)
-        for _ in range(self.warm_up + 1):
+        for _ in range(harness.WARM_UP + 1):
             trial.train()
         if trial.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(trial.device) / 2**20
@@ -210,9 +182,9 @@ class Bench:
 
 
 def _peak() -> float:
-    """The most memory that this process has held, in MiB; Linux counts in KiB."""
+    """Peak memory of this process in MiB; Linux counts in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

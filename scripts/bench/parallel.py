@@ -1,28 +1,23 @@
-"""`torchrun --nproc-per-node 2 -m scripts.bench.parallel`: steps of all processes beside those of one alone.
+"""`torchrun --nproc-per-node 2 -m scripts.bench.parallel`: steps of all processes compared with those of one.
 
-On a CPU the one has as many threads as there are processes, so both have the same cores; on GPUs it has the
-first of them. Step by step they take turns, so that whatever else the machine does hits both, and both take
-the same global batch. The medians are compared. `--write` puts the table in docs/benchmarks.md.
+On a CPU the single process has as many threads as there are processes, so both use the same cores; on GPUs it
+has the first GPU. Both take the same global batch, they alternate step by step, and their medians are
+compared.
 """
 
 import argparse
 import statistics
 import sys
-import textwrap
-import time
 
 import torch
 
 from lib.config.cli import parse
 from lib.core import dist
 from lib.core.dist import SINGLE, World
-from lib.core.errors import BadInput, exit_code, require
+from lib.core.errors import BadInput, exit_code
 from lib.engine.step import Run, train_step
 from lib.factory import build, build_device
-from scripts.bench import page as benchmark_page
-
-TITLE = "## Several processes"
-WARM = 2  # steps that allocate memory and choose kernels
+from scripts.bench import harness
 
 
 def main(argv: list[str]) -> int:
@@ -30,60 +25,49 @@ def main(argv: list[str]) -> int:
 
 
 def bench(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="bench_parallel", description=__doc__.splitlines()[0])
-    parser.add_argument("--models", default="resnet20,wrn_16_2,resnet9", help="names, with commas between")
-    parser.add_argument("--batch", type=int, default=128, help="images a step, in all processes together")
-    parser.add_argument("--steps", type=int, default=12, help="measured steps of each")
+    parser = harness.parser(__doc__, models="resnet20,wrn_16_2,resnet9", batch=128, steps=12, device="auto")
     parser.add_argument("--tricks", default="", help="more flags of train.py, such as '--randaugment --ema'")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--write", action="store_true", help="put the table in docs/benchmarks.md")
     options = parser.parse_args(argv)
     world = dist.world()
-    try:
-        require(world.size > 1, "--nproc-per-node", "at least 2", world.size)
-        require(options.steps > 0, "--steps", "at least 1", options.steps)
-    except ValueError as error:
-        raise BadInput(str(error)) from error
+    if world.size < 2:
+        raise BadInput(f"--nproc-per-node must be at least 2, got {world.size}")
     device = build_device(options.device, world)
     dist.init_process_group(device)
-    threads = torch.get_num_threads()
     rows = []
     for name in options.models.split(","):
-        one, all_of_them = duel(name, options, device, world, threads)
-        rows.append({"model": name, "one": one, "all": all_of_them, "ratio": one / all_of_them})
+        one, together = measure(name, options, device, world)
+        rows.append({"model": name, "one": one, "all": together, "ratio": one / together})
         if world.is_main:
-            told = f"{1e3 * one:.1f} ms alone, {1e3 * all_of_them:.1f} ms together"
-            print(f"{name}: {told}, ratio {one / all_of_them:.3f}", file=sys.stderr, flush=True)
+            times = f"{1e3 * one:.1f} ms alone, {1e3 * together:.1f} ms together"
+            harness.progress(f"{name}: {times}, ratio {one / together:.3f}")
     if world.is_main:
         numbers = {"processes": world.size, "batch": options.batch, "rows": rows}
-        benchmark_page.publish(page(rows, options, device, world), numbers, device, options.write)
+        harness.publish(page(rows, options, device, world), numbers, device, options.write)
     return 0
 
 
-def duel(
-    name: str, options: argparse.Namespace, device: torch.device, world: World, threads: int
-) -> tuple[float, float]:
-    """Median seconds of a step of the first process alone, and of one of all together."""
+def measure(name: str, options: argparse.Namespace, device: torch.device, world: World) -> list[float]:
+    """Median seconds of a step of the main process alone, 0 in the others, and of all processes together."""
     line = f"--model {name} --dataset synthetic --data.size {max(40, 4 * options.batch)} --bs {options.batch}"
     config = parse([*line.split(), *options.tricks.split()]).config()
     together, alone = (build(config, device, _ignore, processes) for processes in (world, SINGLE))
-    seconds: dict[str, list[float]] = {"one": [], "all": []}
-    for step in range(WARM + options.steps):
+    threads = torch.get_num_threads()
+
+    def seconds(run: Run, step: int) -> float:
+        return harness.timed(lambda: train_step(run, step), device).wall
+
+    def main_process(step: int) -> float:
+        taken = 0.0
         if world.is_main:
             if device.type == "cpu":
                 torch.set_num_threads(threads * world.size)
-            seconds["one"].append(timed(alone, step))
+            taken = seconds(alone, step)
             torch.set_num_threads(threads)
-        world.gather_objects(None)  # the others wait, and leave the cores to the first
-        seconds["all"].append(timed(together, step))
-    one, all_of_them = (statistics.median(taken[WARM:] or [0.0]) for taken in seconds.values())
-    return one, all_of_them
+        world.gather_objects(None)  # the others wait, and leave the cores to the main process
+        return taken
 
-
-def timed(run: Run, step: int) -> float:
-    begin = time.perf_counter()
-    train_step(run, step).item()  # the host waits until it is done
-    return time.perf_counter() - begin
+    works = [main_process, lambda step: seconds(together, step)]
+    return [statistics.median(taken) for taken in harness.in_turns(works, options.steps)]
 
 
 def _ignore(note: str) -> None: ...
@@ -93,26 +77,24 @@ def page(rows: list[dict], options: argparse.Namespace, device: torch.device, wo
     """The section of docs/benchmarks.md."""
     each = "one thread" if torch.get_num_threads() == 1 else f"{torch.get_num_threads()} threads"
     alone = f"as many threads as there are processes, which have {each} each"
-    command = benchmark_page.command().replace("python", f"torchrun --nproc-per-node {world.size}", 1)
     about = (
-        f"Made by `{command}` on "
-        f"{benchmark_page.machine(device)}: batches of {options.batch} images in all, fp32, channels-last"
-        f"{f', {options.tricks}' if options.tricks else ''}. One process has "
+        f": global batches of {options.batch} images, fp32, channels-last"
+        f"{f', {options.tricks}' if options.tricks else ''}. The single process has "
         f"{alone if device.type == 'cpu' else 'one GPU'}; its steps and those of all {world.size} "
-        f"take turns, and the medians of {options.steps} are compared. The ratio is the throughput of all "
-        "to that of one."
+        f"alternate, and the medians of {options.steps} are compared. The ratio is the throughput of all "
+        "processes to that of the single one."
     )
-    lines = [
-        f"{TITLE}\n\n{textwrap.fill(about, 110)}\n",
-        f"| model | one process, ms | {world.size} processes, ms | images/s | ratio |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {row['model']} | {1e3 * row['one']:.1f} | {1e3 * row['all']:.1f} | "
-        f"{options.batch / row['all']:.0f} | {row['ratio']:.2f} |"
+    cells = [
+        (
+            row["model"],
+            *(f"{1e3 * row[key]:.1f}" for key in ("one", "all")),
+            f"{options.batch / row['all']:.0f}",
+            f"{row['ratio']:.2f}",
+        )
         for row in rows
     ]
-    return "\n".join(lines) + "\n"
+    heads = ["model", "one process, ms", f"{world.size} processes, ms", "images/s", "ratio"]
+    return harness.section("## Several processes", about, device, harness.table(heads, cells))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,22 @@
-"""`python -m scripts.bench.tricks [pattern...]`: a step with each trick over the bare step.
+"""`python -m scripts.bench.tricks [pattern...]`: step time with each trick over that of the bare step.
 
-The bare step is SGD's, with the augmentations that the data set has on by itself. Step by step, it and the
-step with the trick take turns in one process, so that whatever else the machine does hits both. A round is a
-whole small training of two epochs, for some tricks do nothing in many steps: the median over the rounds is
-taken of each of its steps, and then their mean. `--write` puts the table in docs/benchmarks.md. Whatever is
-compared is not compiled.
+The bare step is SGD's, with the augmentations that a data set enables by default. It and the step with the
+trick alternate in one process. A round is a short training of two epochs, because some tricks are idle in
+many steps; each of its steps has its median over the rounds, and the result is the mean of these medians.
+Nothing is compiled.
 """
 
 import argparse
 import fnmatch
 import statistics
 import sys
-import textwrap
-import time
 
 import torch
 
-from lib.core.errors import BadInput
+from lib.core.errors import BadInput, exit_code
 from lib.engine.step import Run, train_step
 from lib.factory import build_device
-from scripts.bench import page as benchmark_page
+from scripts.bench import harness
 from scripts.trials import Settings, config_of, section_of, start, tricks
 
 TITLE = "## Tricks"
@@ -27,15 +24,18 @@ EPOCHS = 2  # of a round
 BARE: Settings = {
     "data.name": "synthetic", "optim.name": "sgd", "schedule.name": "constant", "train.epochs": EPOCHS,
 }  # fmt: skip
-# What is not timed, and why its step is the bare one.
-UNTIMED = {"schedule": "one multiplication of the rate a step", "init": "drawn before the first step"}
-AGAIN = "the bare step again"  # the row that shows how much is chance
-# Other than in a trial: as they are in use.
+# Not timed, with the reason why the step equals the bare one.
+UNTIMED = {
+    "schedule": "one multiplication of the learning rate per step",
+    "init": "drawn before the first step",
+}
+AGAIN = "the bare step again"  # its ratio shows the noise
+# Unlike in a trial, with the values of practice.
 PARTS: dict[str, Settings] = {
     "surgery.ghost_batchnorm": {"surgery.ghost_batchnorm.size": 16},
     "select.proxy": {"select.proxy": True},
 }
-# Settings that hold whatever is chosen, at a value that makes the step do something for them.
+# Settings that apply to every choice, with a value that adds work to the step.
 SETTINGS: Settings = {
     "optim.decay_norm_and_bias": False,
     "optim.bias_lr_factor": 2,
@@ -48,34 +48,29 @@ Times = tuple[float, float]  # seconds of the step with the trick, and of the ba
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("patterns", nargs="*", help="of names or sections: sam, 'cut*', wrap; default all")
-    parser.add_argument("--models", default="wrn_16_2,cct_2", help="names, with commas between")
-    parser.add_argument("--batch", type=int, default=32, help="images a step")
-    parser.add_argument("--steps", type=int, default=10, help="steps of a round, even")
-    parser.add_argument("--rounds", type=int, default=3, help="measured rounds; one more warms up")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--write", action="store_true", help="put the table in docs/benchmarks.md")
+    parser = harness.parser(
+        __doc__, models="wrn_16_2,cct_2", batch=32, steps=10, rounds=3, precision="fp32", device="auto"
+    )
+    parser.add_argument("patterns", nargs="*", help="names or sections: sam, 'cut*', wrap; default all")
     options = parser.parse_args()
     if options.write and options.patterns:
-        parser.error("--write puts the whole table in docs/benchmarks.md; leave the patterns out")
-    if options.steps < EPOCHS or options.steps % EPOCHS or options.rounds < 1:
-        parser.error(f"--steps must be a multiple of {EPOCHS} and --rounds at least 1")
+        parser.error("--write needs the whole table; remove the patterns")
+    if options.steps % EPOCHS:
+        parser.error(f"--steps must be a multiple of {EPOCHS}, got {options.steps}")
     if options.batch * options.steps < 40 * EPOCHS:
-        parser.error(f"--batch times --steps must be at least {40 * EPOCHS}, so that every class is there")
+        parser.error(f"--batch times --steps must be at least {40 * EPOCHS}, so that every class occurs")
 
     chosen = select(timed(), options.patterns)
     if not chosen:
-        parser.error(f"no timed trick is called {' or '.join(options.patterns)}")
+        parser.error(f"no timed trick matches {' or '.join(options.patterns)}")
     device, models = build_device(options.device), options.models.split(",")
-    torch.set_num_threads(1)  # waiting threads would count as working ones
+    torch.set_num_threads(1)  # waiting threads use processor time too
     results = {model: measure_all(chosen, settings_of(model, options), options, device) for model in models}
-    benchmark_page.publish(page(results, options, device), {"seconds": results}, device, options.write)
+    harness.publish(page(results, options, device), {"seconds": results}, device, options.write)
 
 
 def timed() -> dict[str, Settings]:
-    """All that is measured, with the setting that switches it on."""
+    """All measured tricks, with the settings that enable them."""
     steps = {
         name: on for name, on in tricks().items() if section_of(name) not in UNTIMED and not in_bare_step(on)
     }
@@ -83,12 +78,12 @@ def timed() -> dict[str, Settings]:
 
 
 def in_bare_step(on: Settings) -> bool:
-    """Whether this is what the bare step does anyway."""
+    """Whether the bare step includes this trick."""
     return config_of(BARE | on).digest() == config_of(BARE).digest()
 
 
 def select(rows: dict[str, Settings], patterns: list[str]) -> dict[str, Settings]:
-    """The rows of which a section, a name or both match a pattern; all if there is none."""
+    """The rows with a section, name or both that match a pattern; all rows without patterns."""
     return {
         row: on
         for row, on in rows.items()
@@ -98,7 +93,7 @@ def select(rows: dict[str, Settings], patterns: list[str]) -> dict[str, Settings
 
 
 def settings_of(model: str, options: argparse.Namespace) -> Settings:
-    """The bare run: so many images that a round is its two epochs."""
+    """The bare run, with a data set of such a size that a round is two epochs."""
     size = options.batch * options.steps // EPOCHS
     given = {"data.size": size, "train.batch_size": options.batch, "train.precision": options.precision}
     return {"model.name": model, **BARE, **given}
@@ -107,43 +102,40 @@ def settings_of(model: str, options: argparse.Namespace) -> Settings:
 def measure_all(
     rows: dict[str, Settings], bare: Settings, options: argparse.Namespace, device: torch.device
 ) -> dict[str, Times | None]:
-    """The times by trick; None where the model refuses it."""
+    """The times by trick; None for a trick that the model refuses."""
     base, times = start(bare, device), {}
     for row, on in {AGAIN: {}, **rows}.items():
         try:
             run = start(bare | on, device, teacher=bare["model.name"])
         except BadInput as error:
             times[row] = None
-            print(f"{row}: {error}", file=sys.stderr, flush=True)
+            harness.progress(f"{row}: {error}")
             continue
         times[row] = duel(run, base, options.rounds, device)
-        told = f"{times[row][0] * 1e3:.1f} ms, {times[row][0] / times[row][1]:.3f}"
-        print(f"{bare['model.name']} {row}: {told}", file=sys.stderr, flush=True)
+        ours, others = times[row]
+        harness.progress(f"{bare['model.name']} {row}: {ours * 1e3:.1f} ms, {ours / others:.3f}")
     return times
 
 
 def duel(run: Run, base: Run, rounds: int, device: torch.device) -> Times:
-    """Seconds of a mean step of each, by turns."""
-    seconds: list[list[list[float]]] = [[[] for _ in range(base.total)] for _ in range(2)]
-    for number in range(rounds + 1):
-        for step in range(base.total):
-            # Who is first changes, lest one always finds the caches as the other leaves them.
-            for which in (0, 1) if (number + step) % 2 else (1, 0):
-                took = timed_step((run, base)[which], step, device)
-                if number > 0:  # the first round allocates memory and chooses kernels
-                    seconds[which][step].append(took)
-    ours, bare = (statistics.mean(map(statistics.median, each)) for each in seconds)
+    """Seconds of a mean step of each; the two alternate."""
+    total = base.total
+    works = [lambda n, run=run: timed_step(run, n % total, device) for run in (run, base)]
+    # The first run of a pair changes, so that neither always finds the caches as the other left them. The
+    # first round allocates memory and chooses kernels.
+    seconds = harness.in_turns(
+        works, rounds * total, warm_up=total, is_reversed=lambda n: (n // total + n % total) % 2 == 1
+    )
+    ours, bare = (
+        statistics.mean(statistics.median(each[step::total]) for step in range(total)) for each in seconds
+    )
     return ours, bare
 
 
 def timed_step(run: Run, step: int, device: torch.device) -> float:
-    """Seconds; on a CPU those of the processor, which no other program lengthens."""
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    begin = clock()
-    train_step(run, step)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - begin
+    """Seconds; processor time on a CPU, which other programs do not lengthen."""
+    took = harness.timed(lambda: train_step(run, step), device)
+    return took.processor if device.type == "cpu" else took.wall
 
 
 def page(
@@ -154,37 +146,30 @@ def page(
         model: statistics.median(pair[1] for pair in times.values() if pair)
         for model, times in results.items()
     }
-    machine = benchmark_page.machine(device)
     about = (
-        f"Made by `{benchmark_page.command()}` on {machine}. Batches of "
-        f"{options.batch} images of 32x32x3, {options.precision}, channels-last, not compiled"
-        f"{', processor time of one thread' if device.type == 'cpu' else ''}. The bare "
-        "step, with SGD and the augmentations that a data set like CIFAR has on by itself, takes "
-        f"{' and '.join(f'{1e3 * seconds:.1f} ms on {model}' for model, seconds in bare.items())}. Every "
-        "step with a trick is taken beside a bare one, and the ratio is to those; its first row shows how "
-        f"much of it is chance. Medians of {options.rounds} rounds, each a training of {options.steps} steps "
-        f"in {EPOCHS} epochs."
+        f". Batches of {options.batch} images of 32x32x3, {options.precision}, channels-last, not compiled"
+        f"{', processor time of one thread' if device.type == 'cpu' else ''}. The bare step, with SGD and "
+        "the augmentations that a data set like CIFAR enables by default, takes "
+        f"{' and '.join(f'{1e3 * seconds:.1f} ms on {model}' for model, seconds in bare.items())}. Steps "
+        "with a trick and bare steps alternate; the ratio is between these, and its first row is the noise. "
+        f"Medians of {options.rounds} rounds, each a training of {options.steps} steps in {EPOCHS} epochs."
     )
-    lines = [
-        f"{TITLE}\n\n{textwrap.fill(about, 110)}\n",
-        f"| trick | {' | '.join(f'{model}, ms | ratio' for model in results)} |",
-        f"|---|{'---:|---:|' * len(results)}",
+    heads = ["trick", *(head for model in results for head in (f"{model}, ms", "ratio"))]
+    rows = [
+        [f"`{row}`", *(cell for times in results.values() for cell in _cells(times[row]))]
+        for row in next(iter(results.values()))
     ]
-    for row in next(iter(results.values())):
-        cells = [_cells(times[row]) for times in results.values()]
-        lines.append(f"| `{row}` | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return harness.section(TITLE, about, device, harness.table(heads, rows))
 
 
-def _cells(times: Times | None) -> str:
-    return f"{times[0] * 1e3:.1f} | {times[0] / times[1]:.2f}" if times else "- | refused"
+def _cells(times: Times | None) -> tuple[str, str]:
+    return (f"{times[0] * 1e3:.1f}", f"{times[0] / times[1]:.2f}") if times else ("-", "refused")
 
 
 def written() -> dict[str, dict[str, str]]:
-    """The ratios of docs/benchmarks.md, by trick and model; none where it has no such table."""
-    rows = [
-        line.strip("| ").split(" | ") for line in benchmark_page.section(TITLE).split("\n") if "|" in line
-    ]
+    """The ratios in docs/benchmarks.md, by trick and model; empty without such a table."""
+    lines = harness.read_section(TITLE).split("\n")
+    rows = [line.strip("| ").split(" | ") for line in lines if "|" in line]
     if not rows:
         return {}
     models = [cell.removesuffix(", ms") for cell in rows[0][1::2]]
@@ -192,4 +177,4 @@ def written() -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))
