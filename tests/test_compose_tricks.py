@@ -93,23 +93,6 @@ def test_every_trick_trains_with_the_smallest_model_of_each_family(model):
             train(setting, model=model)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", LARGE)
-@pytest.mark.parametrize("trick", TRICKS)
-def test_every_trick_trains_with_the_large_families_too(model, trick):
-    with refusal_of_small_images(trick):
-        train(TRICKS[trick], {"data.image_size": 32}, model=model)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model", [*QUICK, *LARGE])
-def test_every_pair_of_tricks_trains_with_every_family(model):
-    for one, other in PAIRS:
-        if not both_perturb(one, other):
-            with refusal_of_small_images(one, other):
-                train(TRICKS[one], TRICKS[other], {"data.image_size": 32}, model=model)
-
-
 @pytest.mark.parametrize("one", TRICKS)
 def test_every_pair_of_tricks_trains_or_is_refused_with_a_reason(one):
     for other in [b for a, b in PAIRS if a == one]:
@@ -126,6 +109,30 @@ EVERYTHING = [trick for trick in TRICKS if SECTIONS[section_of(trick)].is_tricks
 EVERYTHING = [t for i, t in enumerate(EVERYTHING) if not any(both_perturb(t, s) for s in EVERYTHING[:i])]
 
 
+# Losses, optimizers and wrappers of which one is in use.
+CHOICES = [t for t in TRICKS if not SECTIONS[section_of(t)].is_tricks or t not in EVERYTHING]
+SETTLED = 12  # steps until the scale of fp16 has settled
+
+
+def everything_with(choice: str) -> list[dict]:
+    """The settings of all tricks together, with this loss, optimizer or wrapper."""
+    return [TRICKS[trick] for trick in EVERYTHING if not both_perturb(trick, choice)] + [TRICKS[choice]]
+
+
+RESIZING = [t for t in EVERYTHING if section_of(t) == "augment"]
+RESIZING = [t for t in RESIZING if augmentations[t.partition(".")[2]].facts.stage is Stage.RESIZE]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [*QUICK, *LARGE])
+def test_all_tricks_train_together_with_every_family(model):
+    for choice in CHOICES[[*QUICK, *LARGE].index(model) % 5 :: 5]:  # each with eight families or more
+        settings = [*everything_with(choice), {"data.image_size": 32}]
+        with refusal_of_small_images(*RESIZING):
+            train(*settings, model=model)
+        train(*settings, dict.fromkeys(RESIZING, False), model=model)
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -140,7 +147,7 @@ EVERYTHING = [t for i, t in enumerate(EVERYTHING) if not any(both_perturb(t, s) 
 )
 def test_all_tricks_together_train_and_repeat_bit_for_bit_in_any_order_of_the_flags(how):
     switches = [TRICKS[trick] for trick in EVERYTHING]
-    steps = 12 if "fp16" in how.values() else 2  # an overflow skips a step until the scale has settled
+    steps = SETTLED if "fp16" in how.values() else 2  # an overflow skips a step
     first = train(how, *switches, steps=steps)
     assert torch.equal(train(*switches[::-1], how, steps=steps), first)
     assert not torch.equal(train(how, *switches, {"train.seed": 1}, steps=steps), first)

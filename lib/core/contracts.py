@@ -44,6 +44,7 @@ Decay = Annotated[float, Interval(ge=0, lt=1)]  # of a running mean: momentum, b
 _WORDS = {Gt: ("above", "gt"), Ge: ("at least", "ge"), Lt: ("below", "lt"), Le: ("at most", "le")}
 
 
+@functools.cache
 def split(kind: Any) -> tuple[Any, tuple[Any, ...]]:
     """An annotation without its metadata, and the metadata, with grouped bounds taken apart."""
     if typing.get_origin(kind) is not Annotated:

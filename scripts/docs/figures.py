@@ -68,7 +68,7 @@ def batch_for(stage: Stage) -> Batch:
     if stage <= Stage.NORMALIZE:
         return batch
     statistics = (torch.tensor(values)[:, None, None] for values in channel_statistics(x))
-    return Normalize(*statistics)(batch, Rng(0))
+    return Normalize(*statistics).apply(batch, Rng(0))
 
 
 class Watched(nn.Module):
