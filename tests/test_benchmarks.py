@@ -1,4 +1,4 @@
-"""The benchmarks run, print a table and a line of JSON, and renew their own section of the page alone."""
+"""The benchmarks print a table and a line of JSON, and update only their section of docs/benchmarks.md."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ def page(tmp_path, monkeypatch) -> Path:
     return path
 
 
-def test_a_benchmark_prints_its_table_and_its_numbers_and_writes_the_table(page, monkeypatch, capsys):
+def test_a_benchmark_prints_its_table_and_numbers_and_updates_its_section(page, monkeypatch, capsys):
     page.write_text("# Benchmarks\n\n## A step\n\nold\n\n## Tricks\n\nkept\n")
     line = "--models lenet --batch 4 --steps 1 --write"
     monkeypatch.setattr(sys, "argv", ["scripts/bench/step.py", *line.split()])
@@ -39,7 +39,7 @@ def test_a_benchmark_prints_its_table_and_its_numbers_and_writes_the_table(page,
     assert "old" not in text and text.endswith("## Tricks\n\nkept\n")
 
 
-def test_a_section_that_is_new_comes_last(page):
+def test_a_new_section_is_appended(page):
     harness.write_section("## One\n\nfirst\n")
     harness.write_section("## Two\n\nsecond\n")
     harness.write_section("## One\n\nagain\n")
@@ -47,21 +47,21 @@ def test_a_section_that_is_new_comes_last(page):
     assert harness.read_section("## Two") == "## Two\n\nsecond\n"
 
 
-def test_every_benchmark_is_run_by_the_one_command():
+def test_every_benchmark_is_run_by_make_bench():
     files = (ROOT / "scripts" / "bench").glob("*.py")
     programs = {f"scripts.bench.{path.stem}" for path in files if "harness.publish(" in path.read_text()}
     assert len(programs) > 5
     assert programs <= {word for words in bench.BENCHMARKS for word in words.split()}
 
 
-def test_what_fails_is_named_and_the_others_still_run(monkeypatch, capfd):
+def test_a_failing_benchmark_is_named_and_the_others_still_run(monkeypatch, capfd):
     monkeypatch.setattr(bench, "BENCHMARKS", ("scripts.no_such", "scripts.grid --help"))
     assert bench.main() == 1
     assert "scripts.no_such: failed with exit code 1" in (said := capfd.readouterr().out)
     assert "usage" in said
 
 
-def test_two_trainings_take_their_steps_in_turns_and_the_start_stands_apart():
+def test_two_trainings_alternate_step_by_step_and_the_start_is_separate():
     order = []
 
     def work(name: str, steps: int, accuracy: float):

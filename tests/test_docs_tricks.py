@@ -86,7 +86,7 @@ def test_a_curve_is_over_the_whole_budget_and_never_below_0(name):
 OPTIONS = SimpleNamespace(batch=40, rounds=1, steps=2, precision="fp32")
 
 
-def test_a_trick_is_timed_beside_the_bare_step_and_its_ratio_is_read_back(monkeypatch, tmp_path):
+def test_a_trick_is_timed_against_the_bare_step_and_its_ratio_is_read_back(monkeypatch, tmp_path):
     monkeypatch.setattr(harness, "DOC", tmp_path / "benchmarks.md")
     device, rows = torch.device("cpu"), bench_tricks.select(bench_tricks.timed(), ["sam", "train.clip"])
     assert list(rows) == ["wrap.sam", "train.clip"]
@@ -113,21 +113,21 @@ def test_a_ratio_is_the_mean_over_the_steps_of_a_round_of_their_medians_over_the
     assert bench_tricks.duel(*runs, rounds=3, device=torch.device("cpu")) == (3, 1)
 
 
-def test_a_round_is_as_many_steps_as_are_asked_for():
+def test_a_round_has_the_requested_number_of_steps():
     options = SimpleNamespace(batch=10, rounds=1, steps=8, precision="bf16")
     run = bench_tricks.start(bench_tricks.settings_of("wrn_10_1", options))
     assert (run.total, run.epochs, run.precision) == (8, 2, "bf16")
     assert bench_tricks.timed_step(run, 0, torch.device("cpu")) > 0
 
 
-def test_what_the_bare_step_does_anyway_is_not_timed():
+def test_tricks_of_the_bare_step_are_not_timed():
     timed = bench_tricks.timed()
     assert "optim.sgd" not in timed
     assert "augment.flip" not in timed
     assert not any(row.startswith(("schedule.", "init.")) for row in timed)
 
 
-def test_a_section_takes_the_place_of_its_older_self_and_leaves_the_others(monkeypatch, tmp_path):
+def test_a_section_replaces_its_older_version_and_no_other(monkeypatch, tmp_path):
     monkeypatch.setattr(harness, "DOC", tmp_path / "benchmarks.md")
     for text in (
         "## One\n\nold\n\n### Part\n\nold\n",

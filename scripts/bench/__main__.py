@@ -1,7 +1,7 @@
-"""`python -m scripts.bench`: every benchmark in turn, each of which renews its section of docs/benchmarks.md.
+"""`python -m scripts.bench`: run all benchmarks and update docs/benchmarks.md.
 
-Each is a script of its own, which can measure more than is asked of it here: so much that all of them end
-within half an hour on two cores of a CPU. Nothing else should run on the machine meanwhile.
+Each benchmark is a separate program with more options; the settings here keep the total below half an hour on
+two CPU cores. Nothing else should run on the machine at the same time.
 """
 
 import os
@@ -28,7 +28,7 @@ def main() -> int:
         print(f"\npython -m {words}", flush=True)
         start, threads = time.perf_counter(), {}
         if words.startswith("torch.distributed.run"):
-            threads = {"OMP_NUM_THREADS": "1"}  # what torchrun sets anyway, with a warning
+            threads = {"OMP_NUM_THREADS": "1"}  # torchrun's default, without its warning
         code = subprocess.call([sys.executable, "-m", *words.split()], env=os.environ | threads)
         rows.append((words, time.perf_counter() - start, code))
     print(f"\n{'minutes':>8}  benchmark")

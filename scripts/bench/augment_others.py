@@ -1,4 +1,4 @@
-"""The augmentations as other libraries have them, for `scripts.bench.augment`: normalised float32 images."""
+"""The augmentations of other libraries, for `scripts.bench.augment`; all return normalised float32 images."""
 
 from collections.abc import Callable
 from importlib import metadata
@@ -30,7 +30,7 @@ CUTOUT = {"scale": (0.25, 0.25), "ratio": (1.0, 1.0), "value": 0}  # a square of
 
 
 class Images(Dataset):
-    """PIL images out of memory, with a transform, as CIFAR-10 is usually read."""
+    """PIL images in memory with a transform, as CIFAR-10 is usually loaded."""
 
     def __init__(self, x: Tensor, transform: Callable[[Image.Image], Tensor]):
         self.x, self.transform = x.permute(0, 2, 3, 1).contiguous().numpy(), transform
@@ -43,7 +43,7 @@ class Images(Dataset):
 
 
 class Cutout:
-    """One square of 16x16 around any pixel of an image (C, H, W), as the paper's authors do it."""
+    """One square of 16x16 around a random pixel of an image (C, H, W), as in the code of the paper."""
 
     def __call__(self, x: Tensor) -> Tensor:
         H, W = x.shape[1:]
@@ -53,7 +53,7 @@ class Cutout:
 
 
 def pil_loader(names: tuple[str, ...], x: Tensor, batch: int) -> Callable[[], int]:
-    """torchvision's PIL transforms in a DataLoader with two workers; a run is an epoch."""
+    """One epoch of torchvision's PIL transforms in a DataLoader with two workers."""
     policy = transforms.AutoAugment(transforms.AutoAugmentPolicy.CIFAR10)
     parts = {
         "crop": transforms.RandomCrop(32, padding=4),
@@ -69,7 +69,7 @@ def pil_loader(names: tuple[str, ...], x: Tensor, batch: int) -> Callable[[], in
 
 
 def v2_image_by_image(names: tuple[str, ...], x: Tensor) -> Callable[[], int]:
-    """torchvision's v2 transforms on tensors, in a loop: on a batch they would draw once for all images."""
+    """torchvision's v2 transforms on tensors in a loop, because on a batch they draw once for all images."""
     parts = {
         "crop": v2.RandomCrop(32, padding=4),
         "flip": v2.RandomHorizontalFlip(),
@@ -83,7 +83,7 @@ def v2_image_by_image(names: tuple[str, ...], x: Tensor) -> Callable[[], int]:
 
 
 def kornia_batched(names: tuple[str, ...]) -> Callable[[Tensor, int], Tensor] | None:
-    """kornia's batched augmentations; its AutoAugment draws one sub-policy for a batch. None without it."""
+    """kornia's batched augmentations; AutoAugment draws one sub-policy per batch. None without kornia."""
     if kornia is None:
         return None
     augmentation = kornia.augmentation
@@ -101,7 +101,7 @@ def kornia_batched(names: tuple[str, ...]) -> Callable[[Tensor, int], Tensor] | 
 
 
 def airbench_batched(names: tuple[str, ...]) -> Callable[[Tensor, int], Tensor] | None:
-    """airbench's maps of a batch, which are masked copies: one for each shift. None without it."""
+    """airbench's batched augmentations, a masked copy per shift. None without airbench."""
     if airbench is None:
         return None
     maps = airbench.utils
@@ -116,7 +116,7 @@ def airbench_batched(names: tuple[str, ...]) -> Callable[[Tensor, int], Tensor] 
 
 
 def versions() -> list[str]:
-    """What it is that ours are compared with."""
+    """The libraries with their versions."""
     found = []
     for name in ("torchvision", "kornia", "airbench"):
         try:

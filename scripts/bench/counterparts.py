@@ -1,7 +1,7 @@
-"""Public implementations of networks of the zoo, with the stems and strides that these have at 32 pixels.
+"""Networks of timm and torchvision that equal networks of the zoo, with its stems and strides for 32 pixels.
 
-They are timm's and torchvision's: the tests hold ours equal to them, the benchmark holds ours against them.
-Each gives the network for images of 3x32x32 and 10 classes.
+Tests check that ours are equal to them, and the benchmark compares the cost. Each function returns the
+network for images of 3x32x32 and 10 classes.
 """
 
 from collections.abc import Callable
@@ -84,7 +84,7 @@ def torchvision_googlenet() -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-5
-        if hasattr(module, "branch3"):  # 3x3 there, 5x5 in the paper
+        if hasattr(module, "branch3"):  # torchvision has 3x3, the paper 5x5
             old = module.branch3[1].conv
             module.branch3[1].conv = nn.Conv2d(old.in_channels, old.out_channels, 5, padding=2, bias=False)
     return network
@@ -101,7 +101,7 @@ def timm_dla34() -> nn.Module:
 
 
 def torchvision_densenet(layers: tuple[int, ...], growth: int) -> nn.Module:
-    """With the stem of CIFAR."""
+    """With the stem for CIFAR: only a 3x3 convolution."""
     network = torchvision.models.DenseNet(growth, layers, num_init_features=2 * growth, num_classes=10)
     network.features.conv0 = nn.Conv2d(3, 2 * growth, 3, padding=1, bias=False)
     for name in ("norm0", "relu0", "pool0"):
@@ -110,7 +110,7 @@ def torchvision_densenet(layers: tuple[int, ...], growth: int) -> nn.Module:
 
 
 def keep_the_grid(*parts: nn.Module) -> None:
-    """No stride, and padding for all that lies on the border."""
+    """Set stride 1 and the padding that keeps the resolution."""
     for module in (m for part in parts for m in part.modules()):
         if isinstance(module, nn.Conv2d):
             module.stride = (1, 1)
@@ -190,7 +190,7 @@ def timm_mobilenet() -> nn.Module:
 
 
 def timm_resnext(blocks: tuple[int, ...], bottleneck: bool = True, attend=None, **groups: int) -> nn.Module:
-    """timm's network with as many stages as `blocks`, behind a 3x3 stem without max-pool."""
+    """timm's network with one stage per entry of `blocks`, after a 3x3 stem without max-pool."""
     block, channels = Bottleneck if bottleneck else BasicBlock, (64, 128, 256, 512)[: len(blocks)]
     network = ResNet(block, blocks, 10, channels=channels, block_args={"attn_layer": attend}, **groups)
     network.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
@@ -201,7 +201,7 @@ def timm_resnext(blocks: tuple[int, ...], bottleneck: bool = True, attend=None, 
 
 
 def timm_se(divisor: int = 8) -> partial:
-    """timm rounds the squeezed channels to multiples of 8, which the 4 of the smallest stage are not."""
+    """timm rounds the squeezed channels to multiples of 8; the smallest stage has only 4."""
     return partial(SEModule, rd_divisor=divisor)
 
 
@@ -214,7 +214,7 @@ def timm_model(name: str, **options) -> nn.Module:
 
 
 def timm_mobilevit(name: str) -> nn.Module:
-    """With our strides: none in the stem, nor in the first stage of transformers."""
+    """With our strides: 1 in the stem and in the first stage of transformers."""
     network = timm_model(name)
     network.stem.conv.stride = (1, 1)
     network.stages[2][0].conv2_kxk.conv.stride = (1, 1)
@@ -246,7 +246,7 @@ COUNTERPARTS: dict[str, Callable[[], nn.Module]] = {
     "mobilevit_xs": partial(timm_mobilevit, "mobilevit_xs"),
     "mobilevit_s": partial(timm_mobilevit, "mobilevit_s"),
     "preact_resnet50": partial(timm_preact_resnet, "resnetv2_50"),
-    # The depths and widths of the figures 15 and 16 of Radosavovic et al. 2020.
+    # Depths and widths: figures 15 and 16 of Radosavovic et al. 2020 (arXiv:2003.13678).
     "regnetx_200mf": partial(torchvision_regnet, [1, 1, 4, 7], [24, 56, 152, 368], 8),
     "regnetx_400mf": partial(torchvision_regnet, [1, 2, 7, 12], [32, 64, 160, 384], 16),
     "regnety_400mf": partial(torchvision_regnet, [1, 3, 6, 6], [48, 104, 208, 440], 8, 0.25),

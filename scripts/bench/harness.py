@@ -1,4 +1,4 @@
-"""What the benchmarks share: options, timing, tables, a line of JSON, and sections of docs/benchmarks.md."""
+"""The harness of the benchmarks: options, timing, tables, a line of JSON, sections of docs/benchmarks.md."""
 
 import argparse
 import json
@@ -21,7 +21,7 @@ from lib.store.environment import environment
 DOC = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 CPU = torch.device("cpu")
 WARM_UP = 2  # the first steps allocate memory and choose kernels
-COLUMNS = 110  # of a line of the page
+COLUMNS = 110  # line length of the page
 
 
 def _count(text: str) -> int:
@@ -31,13 +31,13 @@ def _count(text: str) -> int:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "models": {"help": "comma-separated names"},
+    "models": {"help": "comma-separated names of models"},
     "batch": {"type": _count, "help": "images per batch"},
-    "steps": {"type": _count, "help": "measured steps per round"},
+    "steps": {"type": _count, "help": "measured steps (per round, if there are rounds)"},
     "rounds": {"type": _count, "help": "measured rounds"},
     "threads": {"type": _count, "help": "threads of torch"},
-    "precision": {"choices": ("fp32", "bf16", "fp16"), "help": "of the forward pass"},
-    "device": {"help": "auto, cpu, cuda or cuda:<index>"},
+    "precision": {"choices": ("fp32", "bf16", "fp16"), "help": "precision of the forward pass"},
+    "device": {"help": "cpu, cuda, cuda:<index> or auto"},
 }
 
 
@@ -58,7 +58,7 @@ class Timed(NamedTuple):
 
 
 def timed(work: Callable[[], Any], device: torch.device = CPU) -> Timed:
-    """The result and the time of a call; a GPU has finished its work then."""
+    """The result and the time of a call, including its work on the GPU."""
     wall, processor = time.perf_counter(), _processor_seconds()
     result = work()
     if device.type == "cuda":
@@ -101,14 +101,21 @@ def three_digits(value: float) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], labels: int = 1) -> str:
-    """A Markdown table; the first columns, `labels` in number, are text, the others are numbers."""
+    """A Markdown table with `labels` columns of text, then columns of numbers."""
     rule = "---|" * labels + "---:|" * (len(heads) - labels)
     lines = [f"| {' | '.join(map(str, cells))} |" for cells in (heads, *rows)]
     return "\n".join([lines[0], f"|{rule}", *lines[1:]])
 
 
 def section(title: str, about: str, device: torch.device, *blocks: str) -> str:
-    """A section of the page: title, command and machine, `about`, which continues the sentence, blocks."""
+    """A section of the page.
+
+    Args:
+        title: such as `## Tricks`.
+        about: continues the sentence "Made by <command> on <machine>".
+        device: the device of the measurement.
+        blocks: tables and paragraphs.
+    """
     about = textwrap.fill(f"Made by `{command()}` on {machine(device)}{about}", COLUMNS)
     return "\n\n".join([title, about, *blocks]) + "\n"
 

@@ -1,8 +1,8 @@
-"""`python -m scripts.bench.plain_airbench`: airbench94 with Muon in one plain loop, with our data.
+"""`python -m scripts.bench.plain_airbench`: airbench94 with Muon in one plain loop, on our data.
 
 The method of configs/speed/94_muon.yaml (Jordan 2024, arXiv:2404.00498; Muon: Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon/), written once more as a script for this one recipe: what the
-recipe is held to in tests, and what its speed is measured against.
+https://kellerjordan.github.io/posts/muon/), written independently as a script for this one recipe: the
+reference of the recipe in tests and in the benchmark of its speed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ class Net(nn.Module):
         self.head.weight.data /= self.head.weight.data.std()
 
     def set_whitening(self, x: Tensor) -> None:
-        """Filters from the patches of the images (N, 3, H, W)."""
+        """Set the filters to the whitening of the 2x2 patches of the images (N, 3, H, W)."""
         patches = x.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12).double()
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         filters = (vectors / (values + 5e-4).sqrt()).T.flip(0).reshape(12, 3, 2, 2)
@@ -68,7 +68,7 @@ class Muon:
 
 
 def orthogonal(g: Tensor) -> Tensor:
-    """Three Newton-Schulz steps towards the nearest matrix with singular values of 1."""
+    """Three Newton-Schulz steps towards the nearest matrix with all singular values 1."""
     x = g / (g.norm() + 1e-7)
     if len(g) > g.shape[1]:
         x = x.T
@@ -84,7 +84,7 @@ def normalized(x: Tensor) -> Tensor:
 
 
 def shifted(padded: Tensor, random: torch.Generator) -> Tensor:
-    """Each image moved by up to two pixels each way: one crop of all that share their shift."""
+    """Each image shifted by up to two pixels in each direction; images with the same shift in one crop."""
     side = padded.shape[-1] - 4
     x = torch.empty_like(padded[..., :side, :side])
     shifts = torch.randint(0, 5, (2, len(padded)), generator=random).to(padded.device)
@@ -96,7 +96,7 @@ def shifted(padded: Tensor, random: torch.Generator) -> Tensor:
 
 
 def batches(x: Tensor, y: Tensor, size: int, random: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """Without end: every epoch shifts all images anew, mirrors those it did not in the last, and shuffles."""
+    """Endless batches; each epoch draws new shifts, mirrors the images not mirrored before, and shuffles."""
     mirrored = torch.rand(len(x), generator=random).to(x.device) < 0.5
     padded = F.pad(torch.where(mirrored.view(-1, 1, 1, 1), x.flip(-1), x), (2,) * 4, mode="reflect")
     epoch = 0
@@ -111,7 +111,7 @@ def batches(x: Tensor, y: Tensor, size: int, random: torch.Generator) -> Iterato
 
 
 def train(x: Tensor, y: Tensor, epochs: float, batch: int = 2000, seed: int = 0, bf16: bool = False):
-    """Trains on uint8 images (N, 3, 32, 32) and their classes; yields the network and the loss of a step."""
+    """Train on uint8 images (N, 3, 32, 32) and classes; yield the network and the loss after each step."""
     torch.manual_seed(seed)
     net = Net().to(x.device, memory_format=torch.channels_last)
     x = normalized(x)
@@ -119,10 +119,10 @@ def train(x: Tensor, y: Tensor, epochs: float, batch: int = 2000, seed: int = 0,
     steps, bias_steps = round(epochs * (len(x) // batch)), 3 * (len(x) // batch)
     filters = [p for p in net.body.parameters() if p.ndim == 4]
     shifts = [p for p in net.body.parameters() if p.ndim == 1 and p.requires_grad]
-    rates, decay = (0.053, 0.053, 0.67), 2e-6 * batch
+    learning_rates, decay = (0.053, 0.053, 0.67), 2e-6 * batch
     groups = [
         {"params": params, "lr": lr, "weight_decay": decay / lr}
-        for params, lr in zip(([net.whiten.bias], shifts, [net.head.weight]), rates, strict=True)
+        for params, lr in zip(([net.whiten.bias], shifts, [net.head.weight]), learning_rates, strict=True)
     ]
     sgd = torch.optim.SGD(groups, momentum=0.85, nesterov=True)
     muon = Muon(filters, lr=0.24, momentum=0.6)
@@ -136,7 +136,7 @@ def train(x: Tensor, y: Tensor, epochs: float, batch: int = 2000, seed: int = 0,
         loss.backward()
         left = 1 - step / steps
         for group, factor, lr in zip(
-            sgd.param_groups, (1 - step / bias_steps, left, left), rates, strict=True
+            sgd.param_groups, (1 - step / bias_steps, left, left), learning_rates, strict=True
         ):
             group["lr"] = lr * factor
         muon.lr = 0.24 * left
@@ -147,14 +147,14 @@ def train(x: Tensor, y: Tensor, epochs: float, batch: int = 2000, seed: int = 0,
 
 @torch.no_grad()
 def accuracy(net: Net, x: Tensor, y: Tensor, bf16: bool = False) -> float:
-    """Percent correct by six views: centre and two diagonal shifts, each with its mirror image."""
+    """Accuracy in percent with six views: centre and two diagonal shifts, each with its mirror image."""
     net.eval()
     correct = 0
     with torch.autocast(x.device.type, torch.bfloat16, enabled=bf16):
         for images, labels in zip(normalized(x).split(1000), y.split(1000), strict=True):
             padded = F.pad(images, (1,) * 4, mode="reflect")
             views = (images, 0.5), (padded[..., :-2, :-2], 0.25), (padded[..., 2:, 2:], 0.25)
-            logits = sum(share * (net(v).float() + net(v.flip(-1)).float()) / 2 for v, share in views)
+            logits = sum(weight * (net(v).float() + net(v.flip(-1)).float()) / 2 for v, weight in views)
             correct += (logits.argmax(1) == labels).sum()
     net.train()
     return 100 * correct.item() / len(x)

@@ -1,4 +1,4 @@
-"""Networks that take their steps as one, by torch.func.vmap: what bench_packing holds against processes."""
+"""A joint training step of several networks by torch.func.vmap, for `scripts.bench.packing`."""
 
 import copy
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from lib.engine.step import Run
 
 
 def vmapped(runs: list[Run]) -> tuple[Callable[[int], Tensor], dict[str, Tensor]]:
-    """The step of all runs as one, which gives their losses, and the weights that it trains, stacked."""
+    """The joint SGD step of all runs, which returns their losses, and their stacked weights."""
     weights, buffers = stack_module_state([run.model for run in runs])
     weights = {name: weight.detach() for name, weight in weights.items()}
     groups = {p: group for run in runs[:1] for group in run.optimizer.param_groups for p in group["params"]}
