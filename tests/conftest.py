@@ -25,6 +25,12 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in set(others)]
 
 
+@pytest.hookimpl(tryfirst=True)  # before any fixture draws, module fixtures included
+def pytest_runtest_setup():
+    """Seed each test: which tests a worker ran before depends on the speed of the machine."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     """One thread: sums in a fixed order, and no thread pool, which a forked process would lack."""
