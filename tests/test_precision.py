@@ -24,7 +24,7 @@ from tests.helpers.steps import (
 def weights_after(steps: int, **changes) -> tuple[list[Tensor], Tensor]:
     """The weights after some steps, and the loss before the last of them."""
     model = dense(nn.BatchNorm1d(16))
-    run = run_of(model, "crop", "cutout", **changes)
+    run = run_of(model, "crop", "flip", **changes)
     scaler = run.learning.scaler
     scaler.scale = min(scaler.scale, 2.0**8)  # the usual start overflows a few times
     for step in range(steps):
@@ -43,8 +43,9 @@ def test_every_precision_ends_near_full_precision(precision, wrapper):
     torch.testing.assert_close(low_loss, loss, atol=0.05, rtol=0.1)
     if wrapper and wrappers[wrapper].facts.amplifies_rounding:
         return  # single weights may move elsewhere, down to the same loss
-    for one, other in zip(full, low, strict=True):
-        torch.testing.assert_close(one, other, atol=0.03, rtol=0.1)
+    # bf16 keeps 8 bits: a few times 2^-8 of the way. A gradient left scaled or lost is off by all of it.
+    for start, one, other in zip(state_of(dense(nn.BatchNorm1d(16))), full, low, strict=True):
+        assert (other - one).double().norm() <= 0.1 * (one - start).double().norm()
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
