@@ -65,4 +65,5 @@ def test_the_experiment_trains_on_all_random_and_least_confident_images(monkeypa
     *seeds, _, _, _, _, last = capsys.readouterr().out.splitlines()
     rows = [[float(a) for a in re.findall(r"([\d.]+) %", seed)] for seed in seeds]
     gain = sum(least - at_random for _, at_random, least in rows) / 2
-    assert float(re.search(r"([+-][\d.]+) points", last)[1]) == pytest.approx(gain, abs=0.011)
+    # Accuracies are printed to 0.005, so the mean of two differences is known to 0.01, and printed to 0.005.
+    assert float(re.search(r"([+-][\d.]+) points", last)[1]) == pytest.approx(gain, abs=0.0151)
