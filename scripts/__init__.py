@@ -1,1 +1,1 @@
-"""Programs beside train.py: benchmarks and tools."""
+"""Programs that accompany train.py; benchmarks and generators of documentation have folders."""

@@ -94,7 +94,7 @@ def test_the_dry_run_shows_the_plan_and_trains_nothing(shown, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-TOY = '''"""Toy (nobody 2026): invert the colours."""
+TOY = '''"""Toy (Author 2026): invert the colours."""
 
 from dataclasses import dataclass
 
@@ -103,7 +103,7 @@ from lib.core.facts import Stage
 from lib.core.registry import augmentations
 
 
-@augmentations.register("toy", stage=Stage.COLOR, paper="nobody 2026")
+@augmentations.register("toy", stage=Stage.COLOR, paper="Author 2026")
 @dataclass(frozen=True)
 class Toy(Augmentation):
     depth: int = 3  # how far

@@ -11,7 +11,7 @@ from torch import Tensor
 
 CLASSES = ("house", "boat", "fish", "tree", "car", "moon", "letter", "balloon")
 SIDE = 32
-FINE = 8  # drawn so many times larger, and averaged
+FINE = 8  # factor of the size at which it is drawn, before averaging
 
 Colour = tuple[int, int, int]
 

@@ -52,7 +52,7 @@ def augmentation_rows(entry: Entry) -> list[ImageRow]:
 
 
 def augmented(entry: Entry, batch: Batch, draw: int, epoch: int) -> Batch:
-    """The batch after this augmentation at its defaults, as drawn for a step of its own."""
+    """The batch after this augmentation at its defaults, with the draws of one step."""
     return entry.build().within(BUDGET).apply(batch.replace(epoch=epoch), Rng(SEED, draw, 0).fold(entry.name))
 
 
