@@ -113,6 +113,7 @@ class Toy(Augmentation):
 '''
 
 
+@pytest.mark.slow
 def test_one_new_file_is_a_flag_a_key_a_listing_and_its_contract_tests(tmp_path):
     for name in ("lib", "tests", "train.py", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
