@@ -93,6 +93,7 @@ def test_every_trick_trains_with_the_smallest_model_of_each_family(model):
             train(setting, model=model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one", TRICKS)
 def test_every_pair_of_tricks_trains_or_is_refused_with_a_reason(one):
     for other in [b for a, b in PAIRS if a == one]:

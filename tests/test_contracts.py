@@ -224,7 +224,7 @@ BUILT = (
 
 
 @pytest.mark.parametrize("entry", [case for case in cases() if case.values[0].kind in BUILT])
-@settings(max_examples=5, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_values_within_their_bounds_build_or_break_a_rule_that_is_named(entry, data):
     fields = {name: f for name, f in entry.fields.items() if f.default is not REQUIRED}

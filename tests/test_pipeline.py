@@ -65,15 +65,25 @@ def test_augmentations_run_in_the_order_of_their_stages_for_any_order_of_flags(s
         assert same(again, out)
 
 
-@pytest.mark.parametrize(("name", "other"), [*permutations(ALL, 2)])
-def test_an_augmentation_does_not_change_the_draws_of_another(name, other):
+def assert_same_draws(name: str, *others: str) -> None:
     compared = 0
     for seed in range(5):
-        alone, together = (spied(names, Rng(seed))[2][name] for names in ([name], [name, other]))
-        if together is not None:  # of two mixes one is drawn
+        alone, together = (spied(names, Rng(seed))[2][name] for names in ([name], [name, *others]))
+        if together is not None:  # of several mixes one is drawn
             assert same(alone, together)
             compared += 1
     assert compared or name in MIXES
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_other_augmentations_do_not_change_the_draws_of_one(name):
+    assert_same_draws(name, *(other for other in ALL if other != name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "other"), [*permutations(ALL, 2)])
+def test_an_augmentation_does_not_change_the_draws_of_another(name, other):
+    assert_same_draws(name, other)
 
 
 def test_two_names_make_different_draws():
