@@ -32,20 +32,18 @@ def build(
     device: torch.device,
     note: Callable[[str], None],
     world: World = SINGLE,
-    dataset: Dataset | None = None,
 ) -> Run:
     """Everything that training needs, on its device.
 
     Args:
         note: called with a line that the user should see.
         world: the processes that train together.
-        dataset: the data, where they have been read already.
     """
     train = config.train
     check_world(config, world)
     set_deterministic(train.deterministic)
 
-    dataset = dataset or world.local_main_first(lambda: build_dataset(config))
+    dataset = world.local_main_first(lambda: build_dataset(config))
     data, splits = build_data(config, dataset, device, world)
     total = in_steps(train.epochs, data.steps_per_epoch)
     views = build_views(config)

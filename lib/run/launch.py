@@ -1,7 +1,6 @@
 """From a configuration to a finished run and the exit code."""
 
 import time
-from typing import TYPE_CHECKING
 
 from ..config.help import outcome
 from ..config.schema import Config
@@ -9,18 +8,9 @@ from ..core import dist
 from ..core.errors import BadInput
 from ..store.run_folder import NullRunFolder, RunFolder
 
-if TYPE_CHECKING:  # takes seconds to import
-    from ..data.base import Dataset
 
-
-def launch(config: Config, dataset: "Dataset | None" = None) -> int:
-    """Train as configured, unless the run is complete.
-
-    Args:
-        dataset: the data, if they have been read already.
-    Returns:
-        The exit code: 0 for a complete run, 1 for one that diverged.
-    """
+def launch(config: Config) -> int:
+    """Train as configured, unless the run is complete; returns 0, or 1 for a run that diverged."""
     began, world = time.perf_counter(), dist.world()
     if world.size > 1:
         from ..factory import build_device
@@ -41,7 +31,7 @@ def launch(config: Config, dataset: "Dataset | None" = None) -> int:
     notes = [f"note: {note}" for note in config.notes]
     try:
         # Before the folder is claimed: a run that cannot be built creates no folder.
-        run = build(config, device, notes.append, world, dataset)
+        run = build(config, device, notes.append, world)
         world.on_main(folder.claim)
         log = Log(folder.path / "log.txt") if world.is_main else lambda line: None
         for note in notes:
