@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lib.config.cli import parse
-from lib.factory import build
+from lib.core.errors import BadInput
+from lib.factory import augmenting, build
 from lib.factory.device import set_deterministic
 
 SMALL = "--dataset synthetic --data.size 8 --data.classes 2 --data.image_size 8 --bs 4 --model resnet20"
@@ -40,3 +41,13 @@ def test_a_workspace_of_the_user_is_kept(monkeypatch):
     monkeypatch.setattr("lib.factory.device._CUBLAS_OF_THE_USER", ":16:8")
     assert kernels_after("--deterministic") == (True, False, ":16:8")
     assert kernels_after("") == (False, True, ":16:8")
+
+
+def test_an_error_of_the_user_within_a_check_passes_unchanged():
+    with pytest.raises(BadInput, match=r"^cannot read cat.png$"), augmenting((3, 8, 8)):
+        raise BadInput("cannot read cat.png")
+    with (
+        pytest.raises(BadInput, match="cannot be augmented so: too small"),
+        augmenting((3, 8, 8)),
+    ):
+        raise ValueError("too small")

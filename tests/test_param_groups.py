@@ -127,3 +127,13 @@ def test_the_head_is_the_layer_that_computes_the_logits(name):
 def test_a_factor_out_of_bounds_is_refused(field, value):
     with pytest.raises(BadInput, match=f"{field}.*must be above 0"):
         config_of({f"optim.{field}": value})
+
+
+def test_the_recorded_learning_rate_is_that_of_groups_that_follow_the_schedule():
+    stem, rest = (torch.ones(2, requires_grad=True) for _ in range(2))
+    optimizer = torch.optim.SGD(
+        [{"params": [stem], "learns_until": 3.0, "falls": True}, {"params": [rest]}], lr=0.1
+    )
+    set_progress(optimizer, Progress(step=50, total=100, epoch=5, epochs=10), factor=0.7)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0, 0.07])
+    assert current_lr(optimizer) == pytest.approx(0.07)

@@ -205,3 +205,11 @@ def test_looksam_perturbs_again_after_an_overflow_at_the_perturbed_weights():
     assert optimizer.steps == 0 and optimizer.kept is None and not optimizer.base.state
     optimizer.step(overflowing)
     assert len(calls) == 4 and optimizer.steps == 1
+
+
+@pytest.mark.parametrize("name", PERTURBING)
+def test_a_step_without_gradients_changes_nothing(name):
+    w = torch.ones(3, requires_grad=True)
+    optimizer = wrappers[name].build(base=torch.optim.SGD([w], lr=0.1), model=None)
+    assert optimizer.step(lambda: torch.tensor(2.0)) == 2
+    assert torch.equal(w, torch.ones(3))

@@ -11,7 +11,7 @@ from typing import Any
 from ..core.contracts import EPOCH, TIME, rule, split, unit_of
 from ..core.errors import BadInput, nearest
 from ..core.fields import Field
-from ..core.registry import REGISTRIES, Entry, Registry, augmentations, models
+from ..core.registry import PROGRAM, REGISTRIES, Entry, Registry, augmentations, models
 from .schema import SECTIONS, Config
 
 # Multiply-accumulates by model, measured by `python -m scripts.docs.models`.
@@ -23,13 +23,13 @@ KINDS = {
 }
 
 USAGE = """\
-usage: python train.py [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETTING=VALUE]...
+usage: {program} [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETTING=VALUE]...
 
-  python train.py --model resnet20 --cutout          enable a trick; also --cutout True
-  python train.py --model resnet20 --cutout 8        set its first option; also --cutout-size 8,
+  {program} --model resnet20 --cutout          enable a trick; also --cutout True
+  {program} --model resnet20 --cutout 8        set its first option; also --cutout-size 8,
                                                      augment.cutout.size=8 and augment.cutout.size 8
-  python train.py --model resnet20 --no-flip         disable it
-  python train.py --config configs/quickstart.yaml   read settings from a file; the command line overrides it
+  {program} --model resnet20 --no-flip         disable it
+  {program} --config configs/quickstart.yaml   read settings from a file; the command line overrides it
 
   --list KIND [PATTERN] [SIZE]   list registered names of a kind: {kinds};
                                  --list models 'wrn*' '<10M'
@@ -47,7 +47,7 @@ In option names, - and _ are interchangeable."""
 
 def help_text(config: Config) -> str:
     """Every setting, by section."""
-    lines = [USAGE.format(kinds=", ".join(KINDS), TIME=TIME, EPOCH=EPOCH)]
+    lines = [USAGE.format(kinds=", ".join(KINDS), TIME=TIME, EPOCH=EPOCH, program=PROGRAM)]
     for name, section in SECTIONS.items():
         lines += ["", f"{name}: {section.help}"]
         if section.is_choice:
@@ -129,14 +129,14 @@ def listing(kind: str = "models", *filters: str) -> str:
     found = [name for name, known in KINDS.items() if name.startswith(kind) or known.kind.startswith(kind)]
     if not found:
         raise BadInput(f"--list {kind}: {nearest(kind, KINDS) or 'the kinds are ' + ', '.join(KINDS)}")
-    sizes = [word for word in filters if word[0] in "<>"]
+    sizes = [word for word in filters if word[:1] in ("<", ">")]
     patterns = [word for word in filters if word not in sizes] or ["*"]
     registry = KINDS[found[0]]
     entries = _matching(registry, patterns) or _matching(registry, [f"*{p}*" for p in patterns])
     entries = [entry for entry in entries if all(_has_size(entry, size) for size in sizes)]
     if not entries:
         what = " ".join([kind, *filters])
-        raise BadInput(f"--list {what}: nothing matches; python train.py --list {kind} shows all")
+        raise BadInput(f"--list {what}: nothing matches; {PROGRAM} --list {kind} shows all")
     columns = {"name": _names}
     if registry is models:
         macs = json.loads(MACS.read_text())

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ..core.errors import BadInput, nearest
 from ..core.fields import Field
+from ..core.registry import PROGRAM
 from . import legacy
 from .compose import Path
 from .schema import SECTIONS
@@ -22,7 +23,7 @@ def path_of(key: str) -> Path:
         raise BadInput(f"{key!r} may mean {full}; write it in full")
     if not paths:
         known = full_spellings() if "." in key else spellings()
-        raise BadInput(f"unknown setting {key!r}: {nearest(key, known) or 'see python train.py --help'}")
+        raise BadInput(f"unknown setting {key!r}: {nearest(key, known) or f'see {PROGRAM} --help'}")
     return paths[0]
 
 

@@ -27,6 +27,7 @@ from .fields import Field, about, coerce, fields_of, module_of
 from .files import write_atomic
 
 PACKAGE = __package__.rpartition(".")[0]  # the name under which this package is imported
+PROGRAM = "python train.py" if PACKAGE == "lib" else "cifar-zoo"  # as a user starts it
 SOURCES = Path(__file__).parents[1]
 # Entries are pickled by the names of their modules, so each import name has its own file.
 INDEX = SOURCES / "__pycache__" / f"{PACKAGE}.index"
@@ -139,7 +140,7 @@ class Registry:
             if found := entry.match(name):
                 return found
         hint = nearest(name, [spelling for e in known.values() for spelling in (e.name, *e.aliases)])
-        raise BadInput(f"unknown {self.kind} {name!r}: {hint or 'see python train.py --list ' + self.kind}")
+        raise BadInput(f"unknown {self.kind} {name!r}: {hint or f'see {PROGRAM} --list {self.kind}'}")
 
     def __contains__(self, name: str) -> bool:
         known = self._known()

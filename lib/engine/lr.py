@@ -37,6 +37,7 @@ def set_progress(optimizer: OptimizerLike, progress: Progress, factor: float) ->
 
 
 def current_lr(optimizer: OptimizerLike) -> float:
-    """The learning rate of groups without a scale of their own."""
-    group = optimizer.param_groups[0]
+    """The learning rate that the schedule sets, before the scale of a group."""
+    groups = [group for group in optimizer.param_groups if not GroupOptions.of(group).falls]
+    group = (groups or optimizer.param_groups)[0]
     return group["lr"] / GroupOptions.of(group).lr_scale

@@ -29,7 +29,7 @@ def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
     """Turn a failure of an augmentation that cannot take images of `shape` (C, H, W) into BadInput."""
     try:
         yield
-    except torch.OutOfMemoryError:
+    except (BadInput, torch.OutOfMemoryError):
         raise
     except (ValueError, RuntimeError, OverflowError) as error:
         raise BadInput(f"augment: images of {shape} cannot be augmented so: {error}") from error
@@ -131,7 +131,7 @@ def _try_forward(model: nn.Module, x: Tensor, images: str, name: str) -> None:
     trial = copy.deepcopy(model)  # a forward in train mode changes BatchNorm's statistics
     try:
         trial(x)
-    except torch.OutOfMemoryError:
+    except (BadInput, torch.OutOfMemoryError):
         raise
     except (ValueError, RuntimeError, AssertionError) as error:
         raise BadInput(f"{name} cannot take {images}, {len(x)} at once: {error}") from error
@@ -146,6 +146,8 @@ def try_views(views: dict[str, Callable[..., nn.Module]], data: Batches) -> None
     for name, view in views.items():
         try:
             view(model=undecided)(x)
+        except BadInput:
+            raise
         except (ValueError, RuntimeError) as error:
             raise BadInput(
                 f"view {name}: images of {data.split.shape} have no such views: {error}"

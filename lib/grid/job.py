@@ -23,7 +23,7 @@ from annotated_types import Ge
 from ..config.cli import parse
 from ..core.contracts import Count, validated
 from ..core.errors import require
-from ..core.registry import PACKAGE, Entry, Registry
+from ..core.registry import PACKAGE, PROGRAM, Entry, Registry
 from ..store.run_folder import COMPLETE, RunFolder, read_result
 from .spec import Row
 
@@ -59,7 +59,7 @@ class Job:
     @property
     def command(self) -> str:
         """The command that a user would type."""
-        return shlex.join(["python", "train.py", *self.arguments])
+        return f"{PROGRAM} {shlex.join(self.arguments)}"
 
 
 @validated

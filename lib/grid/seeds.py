@@ -9,7 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config.cli import Command, layer_of
+from ..config.cli import Command
+from ..config.sources import layer_of
 from ..core.errors import BadInput, where
 from ..core.fields import coerce
 from ..report.text import count, duration

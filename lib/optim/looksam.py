@@ -44,6 +44,8 @@ class LookSAM(SAM):
         """Call the closure once or twice and step once; returns the loss at the unperturbed weights."""
         loss = closure()
         params = [p for p in self.params if p.grad is not None]
+        if not params:
+            return loss
         if self.steps % self.every == 0:
             gradients = [p.grad for p in params]
             with self.perturbed(params):

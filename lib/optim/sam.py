@@ -39,15 +39,16 @@ class SAM(Wrapper):
     def step(self, closure: Callable[[], Tensor]) -> Tensor:
         """Call the closure twice and step once; returns the loss at the unperturbed weights."""
         loss = closure()
-        with self.perturbed([p for p in self.params if p.grad is not None]):
-            closure()
+        if params := [p for p in self.params if p.grad is not None]:
+            with self.perturbed(params):
+                closure()
         self.base.step()
         return loss
 
     @contextlib.contextmanager
     def perturbed(self, params: list[Tensor]) -> Iterator[None]:
         """Perturb the weights, and restore them and the buffers at the end; gradients are kept."""
-        tensors = [*params, *(self.model.buffers() if self.model else ())]
+        tensors = [*params, *(self.model.buffers() if self.model is not None else ())]
         with torch.no_grad():
             saved = [tensor.clone() for tensor in tensors]
             self.perturb(params)

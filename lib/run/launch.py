@@ -6,6 +6,7 @@ from ..config.help import outcome
 from ..config.schema import Config
 from ..core import dist
 from ..core.errors import BadInput
+from ..core.registry import PROGRAM
 from ..store.run_folder import NullRunFolder, RunFolder
 
 
@@ -54,5 +55,5 @@ def _complete(config: Config) -> int | None:
     print(f"complete: nothing to do; move {folder.path} away to train again")
     print(outcome(result, folder.path))
     if config.evaluate.corruptions and "corruptions" not in result:
-        print(f"corruptions: python train.py --evaluate {folder.path} --evaluate.corruptions True")
+        print(f"corruptions: {PROGRAM} --evaluate {folder.path} --evaluate.corruptions True")
     return 0 if result["status"] == "ok" else 1

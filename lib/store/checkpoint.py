@@ -146,6 +146,8 @@ def restore(run: Run, state: dict[str, Any], path: Path) -> None:
         run.learning.scaler.load_state_dict(state["scale"])
         for name, selection in run.selections.items():
             selection.learning.load_state_dict(state["selections"][name])
+    except BadInput:
+        raise
     except (KeyError, ValueError, RuntimeError) as error:
         raise BadInput(f"{path} does not belong to this run ({error}); {_REMEDY}") from error
 
