@@ -185,7 +185,8 @@ def test_ending_the_command_ends_the_runs_and_the_same_command_resumes(number):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_training_resumed_after_its_command_was_ended_is_its_single_run(number):
-    line = "--epochs 12 --output-dir all"
+    budget = "--epochs 40"  # long enough to be ended in the middle
+    line = f"{budget} --output-dir all"
     launcher = start([str(ROOT / "train.py")], f"{line} --seeds 0..1 --jobs 2")
     try:
         wait_until(Path("all/seed0/last.pt").exists, Path("output.txt"))
@@ -199,7 +200,7 @@ def test_a_training_resumed_after_its_command_was_ended_is_its_single_run(number
     assert go(f"{line} --seeds 0..1 --jobs 2") == 0
     assert "resuming all/seed0" in Path("all/seed0/console.txt").read_text()
     for seed in (0, 1):
-        assert go(f"--epochs 12 --seed {seed} --output-dir single/seed{seed}") == 0
+        assert go(f"{budget} --seed {seed} --output-dir single/seed{seed}") == 0
         assert_same_run(Path(f"all/seed{seed}"), Path(f"single/seed{seed}"))
 
 
