@@ -101,7 +101,7 @@ def test_five_new_files_pass_every_contract_without_another_edit(tmp_path):
     for file, text in toys().items():
         (tmp_path / file).write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-k", "toy_", "-v"],
+        [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "-k", "toy_", "-vv"],
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
