@@ -13,17 +13,9 @@ from .table_notes import status_text
 from .text import NONE, count, number, p_value, petaflop
 
 LATEX = str.maketrans(
-    {
-        **{c: f"\\{c}" for c in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "±": r"$\pm$",
-        "✓": r"$\checkmark$",
-        "–": "--",
-    }
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "✓": r"$\checkmark$", "–": "--"}
 )
 
 
@@ -35,7 +27,7 @@ def render(table: Table, form: str) -> str:
 def cells(table: Table) -> list[list[str]]:
     """The header and the rows, as text."""
     columns = _columns(table)
-    return [[label for label, _ in columns]] + [[text(row) for _, text in columns] for row in table.rows]
+    return [list(columns), *([text(row) for text in columns.values()] for row in table.rows)]
 
 
 def remarks(table: Table) -> list[str]:
@@ -45,42 +37,33 @@ def remarks(table: Table) -> list[str]:
     return [*table.notes, *([f"{counted} left out of the means. {'; '.join(left_out)}."] if left_out else [])]
 
 
-def _columns(table: Table) -> list[tuple[str, Callable[[TableRow], str]]]:
-    """Headers, and the text of a row below each; columns that are empty in all rows are omitted."""
+def _columns(table: Table) -> dict[str, Callable[[TableRow], str]]:
+    """The text of a row below each header; columns that are empty in all rows are omitted."""
     ticks = list(table.rows[0].ticks)
     described = {tuple(row.ticks.values()) for row in table.rows}
-    columns: list[tuple[str, Callable[[TableRow], str]]] = []
+    found: dict[str, Callable[[TableRow], str]] = {}
     if len(described) < len(table.rows) or not ticks:  # ticks alone would not distinguish the rows
-        columns.append(("setting", lambda row: row.name))
-    columns += [(name, lambda row, name=name: row.ticks[name]) for name in ticks]
-    columns += [
-        ("n", lambda row: str(len(row.values))),
-        (table.headline, lambda row: spread(row.accuracy)),
-        ("95 % interval", lambda row: interval(row.accuracy)),
-    ]
+        found["setting"] = lambda row: row.name
+    for tick in ticks:
+        found[tick] = lambda row, tick=tick: row.ticks[tick]
+    found["n"] = lambda row: str(len(row.values))
+    found[table.headline] = lambda row: spread(row.accuracy)
+    found["95 % interval"] = lambda row: interval(row.accuracy)
     if table.baseline is not None:
-        columns += [
-            (
-                f"difference to {table.baseline}",
-                lambda row: "baseline" if row.baseline else difference(row.difference),
-            ),
-            ("p (Holm)", lambda row: p_value(row.difference and row.difference.p_holm)),
-            ("verdict", lambda row: row.difference.verdict if row.difference else NONE),
-        ]
+        found[f"difference to {table.baseline}"] = _to_baseline
+        found["p (Holm)"] = lambda row: p_value(row.difference and row.difference.p_holm)
+        found["verdict"] = lambda row: row.difference.verdict if row.difference else NONE
     if any(row.two_level for row in table.rows):
-        columns.append(("over seeds and images", lambda row: interval(row.two_level)))
+        found["over seeds and images"] = lambda row: interval(row.two_level)
         if table.baseline is not None:
-            columns.append(("difference over both", lambda row: difference(row.two_level_difference)))
-    columns += [
-        (label, lambda row, n=name: spread(row.columns.get(n))) for name, label in table.columns.items()
-    ]
-    columns += [
-        ("training, s", lambda row: number(row.seconds, ",.0f")),
-        ("PFLOP", lambda row: petaflop(row.flops)),
-    ]
+            found["difference over both"] = lambda row: difference(row.two_level_difference)
+    for name, label in table.columns.items():
+        found[label] = lambda row, name=name: spread(row.columns.get(name))
+    found["training, s"] = lambda row: number(row.seconds, ",.0f")
+    found["PFLOP"] = lambda row: petaflop(row.flops)
     if any(row.published is not None for row in table.rows):
-        columns += [("published, %", lambda row: number(row.published)), ("less published", _less_published)]
-    return [*columns, ("runs", status_text)]
+        found |= {"published, %": lambda row: number(row.published), "less published": _less_published}
+    return found | {"runs": status_text}
 
 
 def spread(estimate: Estimate | None) -> str:
@@ -104,6 +87,10 @@ def difference(found: Difference | None) -> str:
     if found is None:
         return NONE
     return f"{found.mean:+.2f}" + ("" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]")
+
+
+def _to_baseline(row: TableRow) -> str:
+    return "baseline" if row.baseline else difference(row.difference)
 
 
 def _less_published(row: TableRow) -> str:
@@ -148,8 +135,7 @@ def _json(table: Table) -> str:
 
 def _csv(table: Table) -> str:
     """A line for each row, with an empty field where there is no number."""
-    rows = [flat(row, table) for row in table.rows]
-    buffer = io.StringIO()
+    rows, buffer = [flat(row, table) for row in table.rows], io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -174,10 +160,4 @@ def flat(row: TableRow, table: Table) -> dict[str, Any]:
     return line | {"runs": status_text(row), "values": " ".join(map(repr, row.values))}
 
 
-FORMATS: dict[str, Callable[[Table], str]] = {
-    "md": _markdown,
-    "csv": _csv,
-    "json": _json,
-    "latex": _latex,
-    "html": _html,
-}
+FORMATS = {"md": _markdown, "csv": _csv, "json": _json, "latex": _latex, "html": _html}

@@ -17,10 +17,8 @@ spreads) and 94.1 % (a fifth).
 scipy takes half a second to import, so the functions that need it import it.
 """
 
-import contextlib
-import warnings
-from collections.abc import Iterator
 from typing import Any, NamedTuple
+from warnings import catch_warnings
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,6 +26,8 @@ from numpy.typing import ArrayLike
 CONFIDENCE = 0.95
 POWER = 0.8
 QUANTILES = 200  # over which `power` averages
+# scipy and numpy warn about runs without spread, where the result says so already.
+QUIET = {"action": "ignore", "category": RuntimeWarning}
 
 
 class MeanInterval(NamedTuple):
@@ -66,7 +66,7 @@ def welch(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE
     from scipy import stats
 
     values, baseline = np.asarray(values, float), np.asarray(baseline, float)
-    with _without_warnings():
+    with catch_warnings(**QUIET):
         test = stats.ttest_ind(values, baseline, axis=-1, equal_var=False)
         spread = (_varies(values) | _varies(baseline)) & (min(values.shape[-1], baseline.shape[-1]) > 1)
         return _difference(values.mean(-1) - baseline.mean(-1), test, spread, confidence)
@@ -75,7 +75,7 @@ def welch(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE
 def _one_sample(values: np.ndarray, confidence: float) -> DifferenceTest:
     from scipy import stats
 
-    with _without_warnings():
+    with catch_warnings(**QUIET):
         test = stats.ttest_1samp(values, 0, axis=-1)
         return _difference(values.mean(-1), test, _varies(values), confidence)
 
@@ -89,14 +89,6 @@ def _difference(mean: np.ndarray, test: Any, spread: np.ndarray, confidence: flo
 def _varies(values: np.ndarray) -> np.ndarray:
     """Whether runs differ at all; their variance is no test of it, because of rounding in the mean."""
     return np.ptp(values, -1) > 0
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """scipy and numpy warn about runs without spread; the result says so already."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        yield
 
 
 def holm(p: ArrayLike) -> np.ndarray:

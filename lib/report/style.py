@@ -85,8 +85,8 @@ def encode(figure: "Figure", kind: str = "png", dpi: int = 150, fonttype: str = 
 
     buffer = io.BytesIO()
     omitted = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
-    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": fonttype}):
-        warnings.simplefilter("ignore")  # a name may contain letters that the font lacks
+    # A name may contain letters that the font lacks.
+    with warnings.catch_warnings(action="ignore"), matplotlib.rc_context({"svg.fonttype": fonttype}):
         figure.savefig(buffer, format=kind, dpi=dpi, metadata=omitted)
     return buffer.getvalue()
 

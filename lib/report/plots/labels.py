@@ -5,6 +5,8 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..style import GREY, folded, wrapped
 
 if TYPE_CHECKING:
@@ -20,31 +22,22 @@ WIDE = 28  # characters: longer names are wrapped
 def spread(wanted: list[float], heights: list[float]) -> list[float]:
     """Places between 0 and 1, as close to the wanted ones as possible without overlap, in the same order.
 
-    Least squares by pooling neighbours that overlap (isotonic regression).
-
     Args:
         wanted: centres of the labels, in any order.
         heights: of the labels; if there is no room for all, they extend beyond the top.
     """
-    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
+    from scipy.optimize import isotonic_regression  # imported late: it takes half a second
+
+    if not wanted:
+        return []
+    order = np.argsort(wanted, kind="stable")
+    sorted_heights = np.asarray(heights)[order]
+    offsets = sorted_heights.cumsum() - sorted_heights / 2
     # Minus the heights of all labels below, places must not decrease.
-    below, offsets = 0.0, []
-    for k in order:
-        offsets.append(below + heights[k] / 2)
-        below += heights[k]
-    pools: list[list[float]] = []  # each the sum of the wanted places, and the number of labels
-    for k, offset in zip(order, offsets, strict=True):
-        pools.append([wanted[k] - offset, 1])
-        while len(pools) > 1 and pools[-2][0] / pools[-2][1] > pools[-1][0] / pools[-1][1]:
-            total, count = pools.pop()
-            pools[-1][0] += total
-            pools[-1][1] += count
-    room = max(0.0, 1 - below)
-    level = [min(max(0.0, total / count), room) for total, count in pools for _ in range(int(count))]
-    places = dict(
-        zip(order, (base + offset for base, offset in zip(level, offsets, strict=True)), strict=True)
-    )
-    return [places[k] for k in range(len(wanted))]
+    levels = isotonic_regression(np.asarray(wanted)[order] - offsets).x
+    places = np.empty(len(order))
+    places[order] = levels.clip(0, max(0.0, 1 - sorted_heights.sum())) + offsets
+    return places.tolist()
 
 
 def name_ends(panel: Axes, ends: list[tuple[float, float, str, str]]) -> None:
