@@ -80,11 +80,7 @@ def _short(name: str, width: int = 12) -> str:
 
 
 def draw_grid(rows: list[ImageRow], title: str = "", colours: int | None = None) -> bytes:
-    """The rows as a PNG.
-
-    Args:
-        colours: number of colours of the image, for a smaller file; None: all.
-    """
+    """The rows as a PNG; a limited number of colours makes a smaller file."""
     # Imported late: matplotlib takes half a second.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -61,11 +61,7 @@ class PublishedTable:
 
 
 def read_published(path: Path = PUBLISHED) -> dict[str, PublishedTable]:
-    """The tables, by name.
-
-    Raises:
-        BadInput: the file does not have the form that its first comment describes.
-    """
+    """The tables, by name; BadInput if the file does not have the form that its first comment describes."""
     # The parser in C takes 0.1 s, that in Python 0.7 s.
     tree = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return {name: _table(name, table) for name, table in tree.items()}
@@ -88,12 +84,10 @@ def _result(table: str, metric: str, common: dict[str, Any], row: dict[str, Any]
 
 
 def accuracies(rows: Iterable[tuple[str, str | None]]) -> dict[str, float]:
-    """Published accuracies in percent, by the names of our rows.
+    """Published accuracies in percent, by the names of our rows, from pairs of these and ids of published
+    rows.
 
     Those with test-time augmentation are left out: they do not compare with an accuracy without it.
-
-    Args:
-        rows: names of our rows and ids of the published rows.
     """
     results = [result for table in read_published().values() for result in table.rows if not result.views]
     found = {result.id: result.accuracy for result in results}

@@ -56,11 +56,7 @@ class Records:
 
 
 def read_records(folders: Iterable[Path]) -> Records:
-    """All records below the folders, ordered by path.
-
-    Raises:
-        BadInput: there is no usable record.
-    """
+    """All records below the folders, ordered by path; BadInput if none of them is usable."""
     folders = list(folders)
     found = (path for folder in folders for path in folder.glob("**/result.json"))
     paths = sorted({path.resolve(): path for path in found}.values())  # folders may contain each other

@@ -71,14 +71,10 @@ class Comparison:
 
 
 def prediction(accuracies: Sequence[float], runs: int, median: bool) -> float | None:
-    """Half the width of the prediction interval around our mean.
+    """Half the width of the prediction interval around our mean; None if our runs have no spread.
 
     Args:
-        accuracies: of our runs.
-        runs: the number of runs of the published number.
-        median: whether it is their median.
-    Returns:
-        None if our runs have no spread.
+        runs: the number of runs of the published number; `median`: it is their median, not their mean.
     """
     from scipy import stats  # imported late: it takes half a second
 
@@ -106,11 +102,7 @@ def comparison_of(
     published: PublishedResult | None,
     runs: dict[str, dict[int, RunRecord]],
 ) -> Comparison:
-    """The comparison of a row of this configuration.
-
-    Args:
-        runs: all complete runs, as from `complete_runs`.
-    """
+    """The comparison of a row of this configuration, with runs as from `complete_runs`."""
     mine = runs.get(config.digest(), {}).values()
     accuracies = [accuracy(record, published) for record in mine if record.status == "ok"]
     diverged = sum(record.status == "diverged" for record in mine)

@@ -52,9 +52,8 @@ def comparable_runs(runs: Sequence[RunRecord], home: str | None) -> ComparableRu
     """The rows that can be compared.
 
     Args:
-        home: the setting of the baseline, which defines the data set and the test images.
-    Raises:
-        BadInput: there are several data sets, and no baseline.
+        home: the setting of the baseline, which defines the data set and the test images. Without it, several
+            data sets are a BadInput.
     """
     ours = [run for run in runs if run.setting == home] if home else runs
     sets = Counter(run.result["dataset"] for run in ours)

@@ -63,9 +63,8 @@ def run_metric(name: str, runs: Sequence[RunRecord]) -> RunMetric:
 
 
 def accuracy_at(run: RunRecord, flops: float) -> float | None:
-    """The test accuracy after this many operations of training, interpolated between evaluated epochs.
-
-    None if the record does not contain it.
+    """The test accuracy after this many operations of training, interpolated between evaluated epochs, or
+    None.
     """
     try:
         spent = accumulate(row.get("flops") or np.nan for row in run.epochs)

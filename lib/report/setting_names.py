@@ -16,11 +16,7 @@ TICK, NONE = "✓", "–"
 
 
 def row_names(rows: Mapping[str, Sequence[RunRecord]]) -> dict[str, str]:
-    """A unique name for each setting: that of its folder if unique, else its differences to the others.
-
-    Args:
-        rows: the runs by setting.
-    """
+    """A unique name for each setting: that of its folder if unique, else its differences to the others."""
     folders = {setting: folder_name(runs) for setting, runs in rows.items()}
     seen = Counter(folders.values())
     apart = distinctions({setting: runs[0].settings for setting, runs in rows.items()})
@@ -69,10 +65,7 @@ def _text(key: str, value: Any) -> str:
 
 def tick_columns(names: Sequence[str], rows: Mapping[str, Sequence[RunRecord]]) -> dict[str, dict[str, str]]:
     """For each setting, a cell for each name: a tick for a trick that is on, with its options if these differ
-    between rows, and the value of anything else.
-
-    Raises:
-        BadInput: a name is unknown; the message suggests similar ones.
+    between rows, and the value of anything else. An unknown name is a BadInput that suggests similar ones.
     """
     cells: dict[str, dict[str, str]] = {setting: {} for setting in rows}
     for name in names:

@@ -44,8 +44,8 @@ def summarise(
         two_level: add intervals over seeds and test images together, from the runs' predictions.
         match_compute: compare accuracies at the total training cost of the cheapest run.
     Raises:
-        BadInput: there are several data sets, a name matches no row, column or setting, or several, or the
-            records do not contain what is needed.
+        BadInput: there are several data sets, a name matches nothing or several things, or the records do not
+            contain what is needed.
     """
     if two_level and match_compute:
         raise BadInput("--two-level uses the predictions of the last epoch: remove --match-compute")

@@ -26,14 +26,7 @@ SCRIPTS = ("dom.js", "table.js", "run.js")
 def results_page(
     records: Records, baseline: str | None = None, title: str = "Results", paired: bool = False
 ) -> str:
-    """The page of these records.
-
-    Args:
-        baseline: the row that the others are compared with, in each data set that contains it.
-        paired: whether the differences are taken seed by seed.
-    Raises:
-        BadInput: no data set contains it.
-    """
+    """The page of these records, with arguments as of `gather`."""
     content = gather(records, baseline, paired)
     style = _files(STYLES)
     script = f'(() => {{\n"use strict";\n{_files(SCRIPTS)}\n}})();'

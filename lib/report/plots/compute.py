@@ -20,11 +20,7 @@ DECADE = 10  # ratio of the largest to the smallest cost from which the axis is 
 
 
 def costed(table: Table) -> tuple[list[TableRow], list[LeftOut]]:
-    """The rows with a known training cost, and the others with the reason.
-
-    Raises:
-        BadInput: there are none.
-    """
+    """The rows with a known training cost, and the others with the reason; BadInput if there are none."""
     ended_well = [row for row in table.rows if row.accuracy]
     rows = [row for row in ended_well if row.flops]
     left_out = [(row.name, "its records have no train_flops") for row in ended_well if not row.flops]

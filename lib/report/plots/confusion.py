@@ -21,11 +21,7 @@ FEW = 20  # classes: their counts still fit into a table and into the squares of
 
 
 def confusion_text(counts: Tensor, classes: tuple[str, ...]) -> str:
-    """The counts; for more than 20 classes, the 20 pairs that are confused most often.
-
-    Args:
-        counts: (K, K) the true class down, the predicted class across.
-    """
+    """The counts (K, K); for more than 20 classes, the 20 pairs that are confused most often."""
     K = len(classes)
     if K <= FEW:
         rows = [("true \\ predicted", *(name[:10] for name in classes))]
@@ -50,11 +46,7 @@ def draw_confusion(counts: Tensor, classes: tuple[str, ...], title: str) -> byte
 
 
 def draw(run: RunRecord, title: str = "") -> Figure:
-    """The confusion matrix of a run's last epoch on the test images, from its predictions.
-
-    Raises:
-        BadInput: the predictions are missing, damaged, or those of other weights than the record.
-    """
+    """The confusion matrix of a run's last epoch on the test images, from its predictions."""
     logits, y = predictions(run)
     counts = confusion(torch.from_numpy(logits), torch.from_numpy(y))
     result = run.result
@@ -75,10 +67,8 @@ def class_names(run: RunRecord, K: int) -> tuple[str, ...] | None:
 
 @styled
 def draw_counts(counts: Tensor, classes: tuple[str, ...], title: str) -> Figure:
-    """The fractions of each true class as colours, with the counts where they are readable.
-
-    Args:
-        counts: (K, K) the true class down, the predicted class across.
+    """The counts (K, K), true classes down, as colours for fractions of a class, and as numbers where these
+    fit.
     """
     K = len(classes)
     classes = tuple(map(plain, classes))

@@ -30,11 +30,7 @@ METRICS = {
 
 
 def draw_curves(rows: list[dict[str, Any]], title: str) -> bytes:
-    """The curves of one run, as a PNG.
-
-    Args:
-        rows: the lines of metrics.jsonl.
-    """
+    """The curves of one run, from the lines of metrics.jsonl, as a PNG."""
     return encode(draw_runs([rows], title), dpi=110)
 
 
@@ -69,8 +65,7 @@ def draw_runs(runs: Sequence[list[dict[str, Any]]], title: str = "") -> Figure:
 def draw(settings: Settings, baseline: str | None = None, title: str = "") -> Figure:
     """Training loss and test accuracy: two panels with all settings or, if there are many, two for each.
 
-    Args:
-        baseline: the setting that is repeated in each of many panels.
+    The baseline is repeated in each of many panels.
     """
     losses, accuracies = (
         [over_seeds(name, [run.epochs for run in runs], key) for name, runs in settings.items()]

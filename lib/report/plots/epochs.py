@@ -15,12 +15,10 @@ Settings = dict[str, list[RunRecord]]  # the runs of each setting, by its name
 
 
 def settings_of(records: Records, table: Table | None = None) -> tuple[Settings, list[LeftOut]]:
-    """The runs with readable epochs, and the others with the reason.
+    """The runs with readable epochs, and the others with the reason; BadInput if there are none.
 
     Args:
         table: use its rows, in its order; else every setting, including runs that did not end well.
-    Raises:
-        BadInput: there are none.
     """
     if table:
         by_folder = {str(run.folder): run for run in records.runs}
@@ -45,11 +43,7 @@ def settings_of(records: Records, table: Table | None = None) -> tuple[Settings,
 
 
 def over_seeds(name: str, runs: Sequence[list[dict[str, Any]]], key: str) -> Line:
-    """The mean, lowest and highest value of a column, at the epochs for which every run has it.
-
-    Args:
-        runs: of each, the lines of metrics.jsonl.
-    """
+    """The mean, lowest and highest value of a column, at the epochs for which every run has it."""
     columns = [
         {row["epoch"]: row[key] for row in rows if isinstance(row.get(key), int | float)} for rows in runs
     ]

@@ -32,14 +32,11 @@ LOOKS = {
 
 @styled
 def draw(table: Table, title: str = "", anchors: Mapping[str, str] | None = None) -> Figure:
-    """A row for each setting that can be compared.
+    """A row for each setting that can be compared with the baseline; BadInput if there is none.
 
     Args:
-        table: has a baseline.
         anchors: for an SVG in a page, the id of an element for each setting. The name of a row links to that
             element, and the ids of the row's marks are `<id>-<number>`.
-    Raises:
-        BadInput: there is nothing to compare the baseline with.
     """
     rows = sorted((row for row in table.rows if row.difference), key=lambda row: -row.difference.mean)
     if not rows:

@@ -62,7 +62,6 @@ def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list
     """Write names next to points, where they cover as little as possible, those of the highest points first.
 
     Args:
-        points: x, y and the name.
         taken: left, bottom, right and top of areas to keep free: error bars, lines.
     """
     figure = panel.figure
