@@ -79,11 +79,7 @@ class AugMix(Augmentation):
         return mixed.add_(0.5).clamp_(0, 255).to(torch.uint8)
 
     def drawn(self, count: int, size: tuple[int, int], rng: Rng) -> tuple[Drawn, Tensor]:
-        """The operations of the chains, and the weights of each image and its chains.
-
-        Returns:
-            (count * width, deepest) operations, and weights (count, 1 + width).
-        """
+        """(count * width, deepest) operations of chains; (count, 1 + width) weights of images and chains."""
         chains, deepest = count * self.width, DEEPEST if self.depth == -1 else self.depth
         depth = rng.host_integers(1, deepest + 1, chains, 1) if self.depth == -1 else deepest
         number = rng.host_integers(0, len(OPERATIONS), chains, deepest)

@@ -14,16 +14,7 @@ from torch import Tensor
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
-from .policy import (
-    AUTOAUGMENT_COLOR,
-    AUTOAUGMENT_GEOMETRY,
-    ENHANCEMENTS,
-    NUMBER,
-    Drawn,
-    Policy,
-    Range,
-    magnitudes,
-)
+from .policy import AUTOAUGMENT, ENHANCEMENTS, NUMBER, Drawn, Policy, Range, magnitudes
 
 LEVELS = 10
 
@@ -114,13 +105,12 @@ IMAGENET = """
 
 PAIRS = {"cifar10": CIFAR10, "svhn": SVHN, "imagenet": IMAGENET}
 
-PAPER = AUTOAUGMENT_GEOMETRY | AUTOAUGMENT_COLOR | dict.fromkeys(ENHANCEMENTS, Range(0.1, 1.9))
+PAPER = AUTOAUGMENT | dict.fromkeys(ENHANCEMENTS, Range(0.1, 1.9))
 
 # A widely copied PyTorch port of 2018: rotation is never negative, shear is bicubic, and enhancements both
 # weaken and strengthen with the level.
 PORT = (
-    AUTOAUGMENT_GEOMETRY
-    | AUTOAUGMENT_COLOR
+    AUTOAUGMENT
     | {"rotate": Range(0, 30), "bicubic_shear_x": Range(0, 0.3, True), "bicubic_shear_y": Range(0, 0.3, True)}
     | dict.fromkeys(ENHANCEMENTS, Range(1, 1.9, signed=True))
 )

@@ -16,15 +16,9 @@ from torch import Tensor
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
-from .policy import ENHANCEMENTS, NUMBER, Drawn, Policy, Range, magnitudes
+from .policy import ENHANCEMENTS, NUMBER, Drawn, Policy, Range, geometry, magnitudes
 
-GEOMETRY = {
-    "shear_x": Range(0, 0.3, signed=True),
-    "shear_y": Range(0, 0.3, signed=True),
-    "translate_x": Range(0, 0.45, signed=True),
-    "translate_y": Range(0, 0.45, signed=True),
-    "rotate": Range(0, 30, signed=True),
-}
+GEOMETRY = geometry(shear=0.3, shift=0.45, rotation=30)
 RANGES = {
     **GEOMETRY,
     "posterize": Range(4, 8),

@@ -86,11 +86,7 @@ class Augmentation:
         return self.start <= epoch and (self.stop is None or epoch < self.stop)
 
     def within(self, epochs: float) -> Self:
-        """The augmentation for a run of `epochs`.
-
-        Raises:
-            ValueError: it would never be applied.
-        """
+        """The augmentation for a run of `epochs`; a ValueError if it would never be applied."""
         require(self.start < epochs, "start", f"below the run's {epochs:g} epochs", self.start)
         return self
 
@@ -215,15 +211,10 @@ class Shard(Augmentation):
 
 @dataclass(frozen=True)
 class Normalize(Augmentation):
-    """uint8 pixels to float pixels with mean 0 and variance 1 in each channel.
+    """uint8 pixels to float pixels with mean 0 and variance 1 in each channel."""
 
-    Args:
-        mean: (C, 1, 1) of the data set, for pixels in [0, 1].
-        std: (C, 1, 1) likewise.
-    """
-
-    mean: Tensor
-    std: Tensor
+    mean: Tensor  # (C, 1, 1) of the data set, for pixels in [0, 1]
+    std: Tensor  # (C, 1, 1) likewise
 
     @property
     def scale(self) -> PixelScale:

@@ -4,7 +4,7 @@ Draws are made on the CPU, so that they are the same for every device, and the h
 an operation without waiting for the device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -27,25 +27,15 @@ def _translate_y(x: Tensor, fraction: Tensor, fill: Fill) -> Tensor:
     return image_ops.translate_y(x, fraction * x.shape[2], fill)
 
 
+def _of(*names: str) -> dict[str, Callable[..., Tensor]]:
+    return {name: getattr(image_ops, name) for name in names}
+
+
 # Operations by their arguments: images; images and magnitudes; images, magnitudes and a fill.
-PLAIN = {
-    "identity": lambda x: x,
-    "autocontrast": image_ops.autocontrast,
-    "equalize": image_ops.equalize,
-    "invert": image_ops.invert,
-}
-SCALED = {
-    "brightness": image_ops.brightness,
-    "color": image_ops.color,
-    "contrast": image_ops.contrast,
-    "sharpness": image_ops.sharpness,
-    "hue": image_ops.hue,
-    "posterize": image_ops.posterize,
-    "solarize": image_ops.solarize,
-}
+PLAIN = {"identity": lambda x: x, **_of("autocontrast", "equalize", "invert")}
+SCALED = _of("brightness", "color", "contrast", "sharpness", "hue", "posterize", "solarize")
 MOVED = {
-    "shear_x": image_ops.shear_x,
-    "shear_y": image_ops.shear_y,
+    **_of("shear_x", "shear_y", "rotate"),
     "bilinear_shear_x": partial(image_ops.shear_x, resample="bilinear"),
     "bilinear_shear_y": partial(image_ops.shear_y, resample="bilinear"),
     "bicubic_shear_x": partial(image_ops.shear_x, resample="bicubic"),
@@ -54,7 +44,6 @@ MOVED = {
     "translate_y": _translate_y,
     "translate_x_pixels": image_ops.translate_x,
     "translate_y_pixels": image_ops.translate_y,
-    "rotate": image_ops.rotate,
     "bilinear_rotate": partial(image_ops.rotate, resample="bilinear"),
 }
 OPERATIONS = (*PLAIN, *SCALED, *MOVED, "cut_square")
@@ -62,11 +51,10 @@ NUMBER = {name: number for number, name in enumerate(OPERATIONS)}
 
 
 def operate(name: str, x: Tensor, magnitude: Tensor, place: Tensor | None, fill: Fill) -> Tensor:
-    """The images (n, C, H, W) after one operation.
+    """The images (n, C, H, W) after one operation; it ignores the arguments that it does not need.
 
     Args:
-        magnitude: (n,) of the operation; unused by those without one.
-        place: (n, 2) in [0, 1), the centre of a square that is cut.
+        magnitude: (n,); `place`: (n, 2) in [0, 1), the centre of a square that is cut.
         fill: value of pixels from outside the image, and of the square.
     """
     if name in PLAIN:
@@ -86,16 +74,19 @@ class Range(NamedTuple):
     signed: bool = False  # mirror the range around the weakest with probability 0.5
 
 
+def geometry(shear: float, shift: float, rotation: float) -> dict[str, Range]:
+    """Ranges up to these magnitudes in both directions; a shift is a fraction of the side."""
+    reach = {"shear_x": shear, "shear_y": shear, "translate_x": shift, "translate_y": shift}
+    return {name: Range(0, most, signed=True) for name, most in (reach | {"rotate": rotation}).items()}
+
+
 # AutoAugment's table of operations. A shift is a fraction of the side (150 of 331 pixels). Posterizing is
 # weakest where it keeps all bits, solarizing where no pixel is above the threshold.
-AUTOAUGMENT_GEOMETRY = {
-    "shear_x": Range(0, 0.3, signed=True),
-    "shear_y": Range(0, 0.3, signed=True),
-    "translate_x": Range(0, 150 / 331, signed=True),
-    "translate_y": Range(0, 150 / 331, signed=True),
-    "rotate": Range(0, 30, signed=True),
+AUTOAUGMENT = {
+    **geometry(shear=0.3, shift=150 / 331, rotation=30),
+    "posterize": Range(8, 4),
+    "solarize": Range(256, 0),
 }
-AUTOAUGMENT_COLOR = {"posterize": Range(8, 4), "solarize": Range(256, 0)}
 ENHANCEMENTS = ("brightness", "color", "contrast", "sharpness")
 
 # The fourteen operations of RandAugment and TrivialAugment.

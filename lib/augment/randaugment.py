@@ -10,22 +10,12 @@ from ..core.contracts import Count
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
-from .policy import (
-    AUTOAUGMENT_COLOR,
-    AUTOAUGMENT_GEOMETRY,
-    ENHANCEMENTS,
-    FOURTEEN,
-    NUMBER,
-    Drawn,
-    Policy,
-    Range,
-    magnitudes,
-)
+from .policy import AUTOAUGMENT, ENHANCEMENTS, FOURTEEN, NUMBER, Drawn, Policy, Range, magnitudes
 
 FULL = 10  # the magnitude at the end of AutoAugment's ranges
 
 # Enhancements move away from the image in both directions, so that the strength grows with the magnitude.
-RANGES = AUTOAUGMENT_GEOMETRY | AUTOAUGMENT_COLOR | dict.fromkeys(ENHANCEMENTS, Range(1, 1.9, signed=True))
+RANGES = AUTOAUGMENT | dict.fromkeys(ENHANCEMENTS, Range(1, 1.9, signed=True))
 
 
 @augmentations.register(

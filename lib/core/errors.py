@@ -32,11 +32,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def require(holds: bool, argument: str, rule: str, value: object) -> None:
-    """Check a rule that no annotation can state, such as one over two arguments.
-
-    Raises:
-        ValueError: it does not hold; the message names the argument, the rule and the value.
-    """
+    """Raise a ValueError unless a rule holds that no annotation can state, such as one over two arguments."""
     if not holds:
         raise ValueError(f"{argument} must be {rule}, got {value!r}")
 

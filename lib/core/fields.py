@@ -32,10 +32,8 @@ class Field:
     help: str
 
     def parse(self, value: Any) -> Any:
-        """`value`, from YAML or the command line, as this field's type and within its bounds.
-
-        Raises:
-            ValueError: it cannot be read so, or the message names the field, the rule and the value.
+        """`value`, from YAML or the command line, as this field's type and within its bounds, or a
+        ValueError.
         """
         parsed = coerce(value, self.type)
         check(self.name, parsed, self.type)
@@ -99,10 +97,9 @@ def _comments(owner: Callable) -> dict[str, str]:
 
 
 def coerce(value: Any, kind: Any) -> Any:
-    """`value`, from YAML or the command line, as the annotated type.
+    """`value`, typed by the user or made by YAML, as the annotated type.
 
     Args:
-        value: text as typed by the user, or what YAML made of it.
         kind: bool, int, float, str, `Literal`, `tuple[T, ...]`, or a union of these with None.
     Raises:
         ValueError: it cannot be read as that type; the message says what was expected.

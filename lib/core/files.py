@@ -8,11 +8,7 @@ from .errors import BadInput
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data`, or leave it as it was.
-
-    Raises:
-        BadInput: the folder cannot be written to, or the disk is full.
-    """
+    """Replace `path` by `data`, or leave it as it was: BadInput if it cannot be written."""
     data = data.encode() if isinstance(data, str) else data
     # A run folder has one writer, so a fixed name is enough, and a killed run leaves at most one such file.
     partial = path.with_name(f".{path.name}.partial")

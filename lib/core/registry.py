@@ -125,11 +125,7 @@ class Registry:
         return self._functions[name]
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry called `name`, by its name, an alias or a form.
-
-        Raises:
-            BadInput: there is none; the message holds the nearest names.
-        """
+        """The entry called `name`, by its name, an alias or a form; BadInput suggests the nearest names."""
         known = self._known()
         if name in known:
             return known[name]
@@ -216,22 +212,4 @@ distillations = Registry("distillation", "distill", given=("base", "epochs"))
 tta = Registry("view", "augment", given=("model",))
 corruptions = Registry("corruption", "corruptions", given=("x", "severity", "rng"))
 
-REGISTRIES = {
-    registry.kind: registry
-    for registry in (
-        models,
-        datasets,
-        surgeries,
-        initialisations,
-        augmentations,
-        selections,
-        losses,
-        optimizers,
-        wrappers,
-        schedules,
-        averages,
-        distillations,
-        tta,
-        corruptions,
-    )
-}
+REGISTRIES = {found.kind: found for found in list(globals().values()) if isinstance(found, Registry)}

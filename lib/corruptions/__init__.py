@@ -18,9 +18,5 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def corrupt(name: str, x: Tensor, severity: int, rng: Rng) -> Tensor:
-    """The images (B, C, H, W) uint8 under the corruption `name`.
-
-    Raises:
-        ValueError: there is no such severity.
-    """
+    """The images (B, C, H, W) uint8 under the corruption `name`."""
     return corruptions[name].build(x=x, severity=severity, rng=rng)

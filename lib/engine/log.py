@@ -13,11 +13,7 @@ from ..core.files import unwritable
 
 
 class Log:
-    """Prints lines above the progress bar, and appends them to a file.
-
-    Raises:
-        BadInput: the file cannot be written to.
-    """
+    """Prints lines above the progress bar, and appends them to a file."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -33,11 +29,7 @@ class Log:
 
 
 class Scalars:
-    """Writes numbers to TensorBoard, or nowhere.
-
-    Raises:
-        BadInput: they cannot be written.
-    """
+    """Writes numbers to TensorBoard, or nowhere."""
 
     def __init__(self, folder: Path, enabled: bool, start: int):
         self.writer = None

@@ -21,11 +21,7 @@ class OptimizerLike(Protocol):
 
 
 def set_progress(optimizer: OptimizerLike, progress: Progress, factor: float) -> None:
-    """Set the learning rates of a step, and freeze the groups that no longer learn.
-
-    Args:
-        factor: of the schedule at this point.
-    """
+    """Set the learning rates of a step by the schedule's factor, and freeze groups that no longer learn."""
     for group in optimizer.param_groups:
         options = GroupOptions.of(group)
         base = group.setdefault("initial_lr", group["lr"])

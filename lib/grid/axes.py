@@ -24,11 +24,7 @@ class Axis:
 
 
 def product(axes: Sequence[Axis], exclude: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Part]]]:
-    """Names and settings of all combinations that are not excluded, in order.
-
-    Raises:
-        BadInput: an exclusion names an unknown axis or value, or matches no combination.
-    """
+    """Names and settings of all combinations that no rule excludes, in order."""
     for rule in exclude:
         _check_exclusion(rule, axes)
     matched = [False] * len(exclude)

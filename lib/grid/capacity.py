@@ -22,11 +22,7 @@ SPARE = 0.1  # fraction of the free memory that is left free, as the first steps
 
 
 def ask_capacity(arguments: Sequence[str]) -> int:
-    """`capacity` of a command line, measured in a new process.
-
-    Raises:
-        BadInput: the run cannot be built.
-    """
+    """`capacity` of a command line, measured in a new process; BadInput if the run cannot be built."""
     command = guarded([sys.executable, "-m", __name__, *arguments])
     variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     # Only the answer is captured: a download shows its progress on stderr.
@@ -38,11 +34,7 @@ def ask_capacity(arguments: Sequence[str]) -> int:
 
 
 def capacity(config: Config) -> int:
-    """One run per core, or fewer if the user gives each more threads, or if a GPU has memory for fewer.
-
-    Raises:
-        BadInput: the run cannot be built.
-    """
+    """One run per core, or fewer if the user gives each more threads, or if a GPU has memory for fewer."""
     import torch
 
     from ..engine.evaluate import BATCH, evaluate

@@ -24,11 +24,7 @@ def grid_names() -> list[str]:
 
 
 def find_grid(name: str) -> Grid:
-    """The grid with this name.
-
-    Raises:
-        BadInput: there is none; the message suggests the nearest names.
-    """
+    """The grid with this name; BadInput suggests the nearest names if there is none."""
     if name not in grid_names():
         hint = nearest(name, grid_names()) or "scripts/run.sh without arguments lists them"
         raise BadInput(f"there is no table {name!r}: {hint}")

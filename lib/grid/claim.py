@@ -49,11 +49,7 @@ class Claim:
 
 
 def claim(job: Job) -> Claim | None:
-    """Claim a job; None while another process runs it.
-
-    Raises:
-        BadInput: the run's folder cannot be written to.
-    """
+    """Claim a job; None while another process runs it. BadInput if its folder cannot be written to."""
     lock = FileLock(job.folder / LOCK)
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -71,11 +67,7 @@ def claim(job: Job) -> Claim | None:
 
 
 def _acquire(lock: FileLock) -> bool:
-    """Take the lock; False if the file system has no locks.
-
-    Raises:
-        Timeout: another process has it.
-    """
+    """Take the lock, or raise Timeout if another process has it; False if the file system has no locks."""
     try:
         lock.acquire(timeout=0)
     except NotImplementedError:

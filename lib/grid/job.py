@@ -82,8 +82,7 @@ Report = Callable[[Job, str], None]  # called with a job and its new state
 def make_jobs(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> list[Job]:
     """The jobs of a grid, ordered by seed, so that an interrupted grid has results for all rows.
 
-    Raises:
-        BadInput: the folder of a run holds another configuration.
+    BadInput if the folder of a run holds another configuration.
     """
     return [_make_job(row, seed, folder / row.name / f"seed{seed}") for seed in seeds for row in rows]
 

@@ -36,11 +36,7 @@ def local(jobs: Sequence[Job], options: Options, report: Report) -> None:
 
 
 class ProcessPool:
-    """Runs jobs as processes, at most one in each slot.
-
-    Raises:
-        BadInput: the operating system has no process groups.
-    """
+    """Runs jobs as processes, at most one in each slot."""
 
     def __init__(self, jobs: Sequence[Job], options: Options, report: Report):
         if os.name != "posix":

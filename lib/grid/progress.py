@@ -60,10 +60,8 @@ def describe(job: Job) -> str:
 
 
 def summary(jobs: Sequence[Job], grid: Grid, folder: Path, trial: bool = False) -> str:
-    """The table of all records below the folder, then the failures.
-
-    Args:
-        trial: the runs were scaled down, so that published numbers are no comparison.
+    """The table of all records below the folder, then the failures. A trial has no published numbers to
+    compare.
     """
     try:
         published = {} if trial else accuracies((row.name, row.published) for row in grid.rows)

@@ -94,11 +94,7 @@ def _check(cluster, reference, job: Job) -> None:
 
 
 def _connect(address: str):
-    """The package `ray`, connected to a cluster.
-
-    Raises:
-        BadInput: it is not installed, or there is no cluster, or the cluster needs no token.
-    """
+    """The package `ray`, connected to a cluster; BadInput if there is none, or it needs no token."""
     # Set before the import, because Ray reads it once.
     if os.environ.setdefault("RAY_AUTH_MODE", "token").lower() != "token":
         mode = os.environ["RAY_AUTH_MODE"]

@@ -77,8 +77,7 @@ def write_array(folder: Path, lines: Sequence[str], limit: int | None, flags: Se
     """Write the script and the list of an array into the grid's folder, and return the script's path.
 
     Args:
-        limit: the number of tasks at once.
-        flags: further options of sbatch.
+        limit: the number of tasks at once; `flags`: further options of sbatch.
     """
     place = folder.absolute() / "slurm"
     text = "".join(f"{one}\n" for one in lines)
@@ -108,13 +107,7 @@ def write_array(folder: Path, lines: Sequence[str], limit: int | None, flags: Se
 
 
 def submit(script: Path, after: Sequence[int] = ()) -> int:
-    """Submit the array and return its number.
-
-    Args:
-        after: arrays that must end before this one starts.
-    Raises:
-        BadInput: SLURM refuses it.
-    """
+    """Submit the array, to start when the arrays `after` have ended, and return its number."""
     wait = [f"--dependency=afterany:{':'.join(map(str, after))}"] if after else []
     done = _run("sbatch", "--parsable", *wait, str(script))
     if done.returncode:

@@ -17,9 +17,6 @@ def scaled(config: Config, scale: float) -> dict[str, Any]:
     """The settings, by dotted keys, that reduce a run to this fraction of its epochs and of its images.
 
     They multiply the number of steps by the square of `scale`. The run is evaluated once, at its end.
-
-    Raises:
-        BadInput: the fraction is not between 0 and 1.
     """
     if not 0 < scale < 1:
         raise BadInput(f"--scale must be above 0 and below 1, got {scale}")

@@ -65,11 +65,7 @@ class Monitor:
         self.progress: dict[Job, int] = {}  # of each job when it was submitted
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Submit the jobs that are not in the queue.
-
-        Raises:
-            BadInput: SLURM does not answer, or refuses.
-        """
+        """Submit the jobs that are not in the queue."""
         place = self.folder / "slurm"
         place.mkdir(parents=True, exist_ok=True)
         with FileLock(place / ".lock"):  # of two commands at once, the second one sees the tasks of the first

@@ -57,11 +57,7 @@ class Grid:
 
 
 def read_grid(path: Path) -> Grid:
-    """The grid in a file. All rows are composed, so that every setting is checked.
-
-    Raises:
-        BadInput: the file cannot be read, or its content is invalid.
-    """
+    """The grid in a file; BadInput if it cannot be read, or any of its rows cannot be composed."""
     tree = read_tree(path)
     try:
         return _grid(path.stem, tree)
@@ -70,11 +66,7 @@ def read_grid(path: Path) -> Grid:
 
 
 def select_rows(rows: Sequence[Row], pattern: str | None) -> list[Row]:
-    """The rows with a name that matches one of the shell patterns in `pattern`, separated by commas.
-
-    Raises:
-        BadInput: no row matches.
-    """
+    """The rows with a name that matches one of the shell patterns in `pattern`, separated by commas."""
     if pattern is None:
         return list(rows)
     patterns = [part.strip() for part in pattern.split(",")]
@@ -85,11 +77,7 @@ def select_rows(rows: Sequence[Row], pattern: str | None) -> list[Row]:
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:
-    """Seeds from `0..4`, `0,2,5` or a list.
-
-    Raises:
-        BadInput: they are no whole numbers, there is none, or one is repeated.
-    """
+    """Seeds, each once, from `0..4`, `0,2,5` or a list; anything else is a BadInput."""
     rule = f"seeds must be whole numbers, such as [0, 1, 2] or 0..2, got {value!r}"
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", value)):
         seeds = list(range(int(found[1]), int(found[2]) + 1))

@@ -33,8 +33,7 @@ class Timing:
 def time_row(row: str, arguments: Sequence[str]) -> Timing:
     """Build the run as train.py does, and time steps in the middle of its budget.
 
-    Raises:
-        BadInput: it cannot be built, for example because its data are missing: nothing is downloaded.
+    BadInput if it cannot be built, for example because its data are missing: nothing is downloaded.
     """
     from ..config.cli import parse
     from ..factory import build, build_device

@@ -4,11 +4,7 @@ from torch import nn
 
 
 def layers(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
-    """The convolutions and linear layers with trained weights, in the order of the network.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """The convolutions and linear layers with trained weights, in the order of the network."""
     found = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear) and m.weight.requires_grad]
     if not found:
         raise ValueError("the model has no trained convolution or linear layer")

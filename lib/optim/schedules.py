@@ -22,11 +22,7 @@ Schedule = Callable[[float, float], float]
 
 
 def in_budget(argument: str, length: float, epochs: float) -> float:
-    """A length of time in epochs.
-
-    Raises:
-        ValueError: it exceeds the budget; the message names the argument.
-    """
+    """A length of time in epochs; a ValueError that names the argument if it exceeds the budget."""
     require(in_epochs(length, epochs) <= epochs, argument, f"at most the budget of {epochs:g} epochs", length)
     return in_epochs(length, epochs)
 

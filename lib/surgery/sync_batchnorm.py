@@ -81,9 +81,6 @@ def synchronise(model: nn.Module, world: World) -> None:
     """Make every BatchNorm of the network compute its statistics over all processes.
 
     Only the class of a module changes: its parameters, name and grafts stay the same.
-
-    Raises:
-        BadInput: the network has another kind of BatchNorm.
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if foreign := {type(norm).__name__ for norm in norms if type(norm) not in KINDS}:
