@@ -1,4 +1,4 @@
-"""Padded random crop (He et al. 2015, arXiv:1512.03385, section 4.2): move the image by a few pixels."""
+"""Crops of the padded image, with either of two names and defaults: they move it by a few pixels."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,11 +23,27 @@ Border = Literal["zero", "reflect"]
 )
 @dataclass(frozen=True)
 class Crop(Augmentation):
+    """Padded random crop (He et al. 2015, arXiv:1512.03385, section 4.2): move the image by a few pixels."""
+
     padding: Count = 4  # pixels added on every side before the crop
     mode: Border = "zero"  # their pixels: black, or the mirrored border
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         return batch.replace(x=shifted(batch.x, self.padding, self.mode, rng))
+
+
+@augmentations.register(
+    "translate", stage=Stage.GEOMETRY, aliases=("random_translate",), paper="Jordan 2024, arXiv:2404.00498"
+)
+@dataclass(frozen=True)
+class Translate(Augmentation):
+    """Random translation, as in airbench (Jordan 2024, arXiv:2404.00498): shift an image by a few pixels."""
+
+    pixels: Count = 2  # largest shift along each axis; all shifts are equally likely
+    mode: Border = "reflect"  # pixels that move in: black, or the mirrored border
+
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
+        return batch.replace(x=shifted(batch.x, self.pixels, self.mode, rng))
 
 
 def shifted(x: Tensor, pixels: int, mode: Border, rng: Rng) -> Tensor:

@@ -1,4 +1,4 @@
-"""Horizontal flip: at random, or alternating from epoch to epoch (Jordan 2024, arXiv:2404.00498, 3.6)."""
+"""Flips: mirror an image, or turn it upside down."""
 
 from dataclasses import dataclass
 
@@ -16,6 +16,8 @@ from .pipeline import Augmentation
 @augmentations.register("flip", stage=Stage.GEOMETRY, aliases=("hflip", "random_horizontal_flip"))
 @dataclass(frozen=True)
 class Flip(Augmentation):
+    """Horizontal flip: at random, or alternating from epoch to epoch (Jordan 2024, arXiv:2404.00498, 3.6)."""
+
     prob: Probability = 0.5  # of mirroring an image
     alternating: bool = False  # mirror each image in every other epoch, half of them in odd ones
 
@@ -36,3 +38,15 @@ class Flip(Augmentation):
         differ = batch.x.flip(-1).bitwise_xor_(batch.x)
         chosen = differ.bitwise_and_(-mirrored.to(torch.uint8)[:, None, None, None])
         return batch.replace(x=chosen.bitwise_xor_(batch.x))
+
+
+@augmentations.register("vertical_flip", stage=Stage.GEOMETRY, aliases=("vflip", "random_vertical_flip"))
+@dataclass(frozen=True)
+class VerticalFlip(Augmentation):
+    """Vertical flip: turn an image upside down, for data without a natural orientation."""
+
+    prob: Probability = 0.5  # of turning an image upside down
+
+    def apply(self, batch: Batch, rng: Rng) -> Batch:
+        flipped = rng.uniform(len(batch), like=batch.x) < self.prob
+        return batch.replace(x=torch.where(flipped[:, None, None, None], batch.x.flip(-2), batch.x))

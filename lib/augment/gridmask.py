@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.contracts import Count, Epoch, Probability
-from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -25,12 +24,6 @@ class GridMask(Augmentation):
     unit_max: Count = 32  # largest side
     prob: Probability = 1.0  # of masking an image
     ramp: Epoch = 0  # epochs in which prob rises from 0, as in the paper; 0: it does not rise
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self.unit_min <= self.unit_max, "unit_min", f"at most unit_max {self.unit_max}", self.unit_min
-        )
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         x = batch.x

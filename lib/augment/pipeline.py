@@ -32,6 +32,11 @@ class Augmentation:
 
     def __post_init__(self):
         require(self.stop is None or self.stop > self.start, "stop", f"above start {self.start}", self.stop)
+        for name, largest in vars(self).items():
+            if name.endswith("_max"):  # the end of a range that begins at `_min`
+                smallest = name.replace("_max", "_min")
+                value = getattr(self, smallest)
+                require(value <= largest, smallest, f"at most {name} {largest}", value)
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         raise NotImplementedError

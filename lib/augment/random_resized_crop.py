@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.contracts import Count, Fraction
-from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -40,11 +39,6 @@ class RandomResizedCrop(Augmentation):
     scale_max: Fraction = 1.0  # largest fraction of the image's area
     ratio_min: Fraction = 0.75  # smallest width over height; the largest is its inverse
     size: Count | None = None  # side of the result in pixels; none: that of the image
-
-    def __post_init__(self):
-        super().__post_init__()
-        rule = f"at most scale_max {self.scale_max}"
-        require(self.scale_min <= self.scale_max, "scale_min", rule, self.scale_min)
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         x = batch.x

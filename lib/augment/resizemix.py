@@ -7,7 +7,6 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.contracts import Fraction
-from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -20,11 +19,6 @@ from .pipeline import Mix
 class ResizeMix(Mix):
     scale_min: Fraction = 0.1  # smallest side of the pasted image, relative to its own (alpha)
     scale_max: Fraction = 0.8  # largest side of the pasted image, likewise (beta)
-
-    def __post_init__(self):
-        super().__post_init__()
-        rule = f"at most scale_max {self.scale_max}"
-        require(self.scale_min <= self.scale_max, "scale_min", rule, self.scale_min)
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         H, W = batch.x.shape[-2:]
