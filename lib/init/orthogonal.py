@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..core.contracts import Positive
 from ..core.facts import InitOrder
 from ..core.registry import initialisations
-from .layers import layers
+from .scaling import layers
 
 
 @initialisations.register("orthogonal", order=InitOrder.DRAW, paper="Saxe et al. 2013, arXiv:1312.6120")
