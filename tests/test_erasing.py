@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from scipy import stats
 from torch import Tensor
 
@@ -116,22 +117,47 @@ def test_the_probability_of_cutout_does_not_change_its_places():
 # Random erasing
 
 
-def test_random_erasing_fills_rectangles_of_the_papers_areas_and_ratios():
-    count, side, area, ratio = 1500, 96, (0.02, 0.4), 0.3
-    out = build("random_erasing", prob=0.5).apply(batch_of(torch.full((count, 3, side, side), 9.0)), Rng(0)).x
-    masks = (out != 9).any(1)
-    assert torch.equal(masks, (out != 9).all(1))  # in every channel
-    boxes = [box for mask in masks if (box := rectangle(mask))]
-    assert has_fraction(len(boxes), count, 0.5)
+def erased_boxes(count: int, height: int = 32, width: int = 32, **options) -> np.ndarray:
+    """(count, 4) top, left, height and width of the rectangles of random erasing in images of H x W."""
+    batch = batch_of(torch.full((count, 1, height, width), 9.0))
+    out = build("random_erasing", prob=1.0, **options).apply(batch, Rng(0)).x
+    return np.array([rectangle(mask) for mask in (out != 9)[:, 0]])
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 96), (20, 44)])
+@pytest.mark.parametrize(("area", "ratio"), [((0.02, 0.4), 0.3), ((0.1, 0.9), 0.5)])
+def test_random_erasing_draws_the_rectangles_of_the_authors_code(height, width, area, ratio):
     generator = random.Random(0)
-    expected = [random_erasing_box(generator, side, area, ratio) for _ in range(3000)]
-    areas, ratios = ([f(box[2], box[3]) for box in boxes] for f in (lambda h, w: h * w, lambda h, w: h / w))
-    # Heights and widths are rounded to pixels, so a thin box may miss the range by half a pixel's worth.
-    assert area[0] * 0.9 < min(areas) / side**2 < max(areas) / side**2 < area[1] * 1.03
-    assert ratio * 0.93 < min(ratios) < max(ratios) < 1.07 / ratio
-    assert stats.ks_2samp(areas, [h * w for h, w in expected]).pvalue > 1e-3
-    assert stats.ks_2samp(np.log(ratios), [np.log(h / w) for h, w in expected]).pvalue > 1e-3
-    noise = out[:50].movedim(1, -1)[masks[:50]]  # (n, C)
+    known = [random_erasing_box(generator, (height, width), area, ratio) for _ in range(3000)]
+    drawn = erased_boxes(1500, height, width, area_min=area[0], area_max=area[1], ratio_min=ratio)
+    assert (drawn[:, 2:] < [height, width]).all()
+    for measure in (
+        lambda top, left, h, w: h * w,
+        lambda top, left, h, w: np.log(h / w),
+        lambda top, left, h, w: top / (height - h),  # any place where it fits is equally likely
+        lambda top, left, h, w: left / (width - w),
+    ):
+        assert stats.ks_2samp(measure(*drawn.T), measure(*np.array(known).T)).pvalue > 1e-3
+
+
+def test_random_erasing_hides_a_fifth_of_an_image_as_torchvision_does():
+    """The place is drawn among those that fit: drawn with the size, it would hide 0.142 of the image."""
+    areas = erased_boxes(4000)[:, 2:].prod(1) / 32**2
+    error = areas.std() / math.sqrt(len(areas))
+    assert abs(areas.mean() - 0.2015) < 4 * error  # of the authors' code, by integration
+    # torchvision draws the logarithm of the ratio, which rejects fewer rectangles: 0.2036.
+    torch.manual_seed(0)
+    image, draw = torch.zeros(1, 32, 32), torchvision.transforms.RandomErasing.get_params
+    theirs = [draw(image, (0.02, 0.4), (0.3, 1 / 0.3), [0]) for _ in range(4000)]
+    assert abs(areas.mean() - np.mean([h * w / 32**2 for _, _, h, w, _ in theirs])) < 0.002 + 5 * error
+
+
+def test_random_erasing_fills_every_channel_with_values_from_black_to_white():
+    out = build("random_erasing", prob=0.5).apply(batch_of(torch.full((1500, 3, 32, 32), 9.0)), Rng(0)).x
+    masks = (out != 9).any(1)
+    assert torch.equal(masks, (out != 9).all(1))
+    assert has_fraction(masks.flatten(1).any(1).sum(), 1500, 0.5)
+    noise = out.movedim(1, -1)[masks]  # (n, C)
     for channel in range(3):
         assert is_uniform(noise[:20_000, channel], BLACK[channel].item(), WHITE[channel].item())
 

@@ -14,10 +14,11 @@ from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
 from .erase import black, erased, noise, rectangle, within
+from .mixing import below
 from .pipeline import Augmentation
 
-# The algorithm draws until a rectangle lies inside the image. A loop would have to look at the data, so 32
-# are drawn at once and the first that fits is used. The default rectangles all miss in one of 10^5 images.
+# A rectangle that does not fit is drawn again. A loop would have to look at the data, so 32 are drawn at once
+# and the first that fits is used. An image stays as it is if all miss: one in 10^40 with the defaults.
 ATTEMPTS = 32
 
 Area = Annotated[float, Interval(gt=0, lt=1)]
@@ -48,16 +49,19 @@ class RandomErasing(Augmentation):
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         x = batch.x
         B, _, H, W = x.shape
-        u = rng.uniform(5, B, ATTEMPTS, like=x)
+        u = rng.uniform(2, B, ATTEMPTS, like=x)
         area = H * W * torch.lerp(u.new_tensor(self.area_min), u.new_tensor(self.area_max), u[0])
         ratio = self.ratio_min + (1 / self.ratio_min - self.ratio_min) * u[1]
-        height, width = (area * ratio).sqrt(), (area / ratio).sqrt()
-        top, left = u[2] * H, u[3] * W
-        fits = (top + height <= H) & (left + width <= W)
+        height, width = ((area * r).sqrt().round().clamp(min=1) for r in (ratio, 1 / ratio))
+        # As in the authors' code, the size is drawn until it fits, then the place among those that hold it.
+        # Drawing both together would prefer small rectangles.
+        fits = (height < H) & (width < W)
         first = fits.to(torch.uint8).argmax(1, keepdim=True)  # (B, 1); 0 where none fits
-        rows = _touched(top.gather(1, first), height.gather(1, first), H)
-        columns = _touched(left.gather(1, first), width.gather(1, first), W)
-        drawn = u[4, :, 0] >= self.prob if self.inverted else u[4, :, 0] < self.prob
+        height, width = height.gather(1, first)[:, 0], width.gather(1, first)[:, 0]
+        u = rng.fold("place").uniform(2, B, like=x)
+        rows = within(below(H - height + 1, u[0]), height, H)
+        columns = within(below(W - width + 1, u[1]), width, W)
+        drawn = rng.fold("prob").uniform(B, like=x) < (1 - self.prob if self.inverted else self.prob)
         rows = rows & (fits.any(1) & drawn)[:, None]
         return batch.replace(x=erased(x, rectangle(rows, columns, like=x), self._fill(batch, rng)))
 
@@ -68,8 +72,3 @@ class RandomErasing(Augmentation):
         # The paper fills with pixel values drawn from 0 to 255: anything from black to white.
         shape = {"pixel": (B, C, H, W), "channel": (B, C, 1, 1), "constant": (B, 1, 1, 1)}[self.fill]
         return noise(batch, rng, *shape)
-
-
-def _touched(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """(B, size) the pixels of [start, start + length), both (B, 1) and real; at least one."""
-    return within(start.floor()[:, 0], length.round().clamp(min=1)[:, 0], size)

@@ -44,16 +44,16 @@ def rectangle(mask: Tensor) -> tuple[int, int, int, int] | None:
 
 
 def random_erasing_box(
-    draw: random.Random, side: int, area: tuple[float, float], ratio: float
-) -> tuple[float, float]:
-    """Height and width of the rectangle of Zhong et al. 2017, algorithm 1, drawn until it fits."""
+    draw: random.Random, size: tuple[int, int], area: tuple[float, float], ratio: float
+) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a rectangle in (H, W) pixels, as in the code of Zhong et al. 2017."""
+    H, W = size
     while True:
-        surface = draw.uniform(*area) * side * side
+        surface = draw.uniform(*area) * H * W
         shape = draw.uniform(ratio, 1 / ratio)
-        height, width = math.sqrt(surface * shape), math.sqrt(surface / shape)
-        x, y = draw.uniform(0, side), draw.uniform(0, side)
-        if x + width <= side and y + height <= side:
-            return height, width
+        height, width = round(math.sqrt(surface * shape)), round(math.sqrt(surface / shape))
+        if height < H and width < W:
+            return draw.randint(0, H - height), draw.randint(0, W - width), height, width
 
 
 def cutmix_weight(draw: np.random.Generator, side: int, alpha: float) -> float:
