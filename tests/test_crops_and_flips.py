@@ -136,8 +136,10 @@ def test_resized_crops_have_the_areas_ratios_and_places_of_torchvision(H, W, sca
     assert (top + height <= H).all() and (left + width <= W).all()
 
 
-def test_the_whole_image_is_used_if_no_crop_fits():
-    augment = build("random_resized_crop", scale_min=1.0, ratio_min=1.0)
-    top, left, height, width = augment.boxes(20, 8, 32, Rng(0))  # a square of this area is 16 pixels high
-    assert not top.any() and not left.any()
-    assert (height == 8).all() and (width == 32).all()
+@pytest.mark.parametrize(("H", "W", "ratio_min"), [(8, 32, 1.0), (33, 8, 0.75), (8, 35, 0.5), (16, 41, 0.5)])
+def test_the_largest_central_crop_of_an_allowed_ratio_is_used_if_none_fits(H, W, ratio_min):
+    """As torchvision does; earlier the whole image, which changed the ratio of a long image at random."""
+    augment = build("random_resized_crop", scale_min=1.0, scale_max=1.0, ratio_min=ratio_min)
+    boxes = augment.boxes(20, H, W, Rng(0)).T.int().tolist()
+    known = RandomResizedCrop.get_params(torch.empty(1, H, W), (1.0, 1.0), (ratio_min, 1 / ratio_min))
+    assert boxes == [list(known)] * 20

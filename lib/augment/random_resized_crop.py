@@ -18,7 +18,8 @@ from ..core.rng import Rng
 from .pipeline import Augmentation
 
 # A crop that does not fit is drawn again. A loop would have to look at the data, so all are drawn at once and
-# the first that fits is used, or the whole image if none does: for square images once in 10^9.
+# the first that fits is used. If none does, for square images once in 10^9, the crop is as torchvision's: the
+# largest of an allowed ratio, from the centre.
 ATTEMPTS = 10
 
 # A CPU processes images of 224 pixels in parts. Larger tensors than these 16 MiB are newly allocated at every
@@ -65,14 +66,15 @@ class RandomResizedCrop(Augmentation):
         height, width = ((area * r).sqrt().round().clamp(min=1) for r in (1 / ratio, ratio))
         fits = (height <= H) & (width <= W)
         first = fits.to(torch.uint8).argmax(1, keepdim=True)  # (count, 1); 0 where none fits
-        whole = ~fits.any(1)
+        missed = ~fits.any(1)
+        largest = min(H, round(W / self.ratio_min)), min(W, round(H / self.ratio_min))
         height, width = (
-            torch.where(whole, side, sides.gather(1, first)[:, 0])
-            for sides, side in ((height, H), (width, W))
+            torch.where(missed, most, sides.gather(1, first)[:, 0])
+            for sides, most in zip((height, width), largest, strict=True)
         )
         top, left = (
-            (places.gather(1, first)[:, 0] * (side - sides + 1)).floor()
-            for places, side, sides in ((u[2], H, height), (u[3], W, width))
+            torch.where(missed, (side - sides) // 2, (u.gather(1, first)[:, 0] * (side - sides + 1)).floor())
+            for u, side, sides in ((u[2], H, height), (u[3], W, width))
         )
         return torch.stack((top, left, height, width))
 
