@@ -1,6 +1,5 @@
 """Schedules against closed forms, torch's and timm's own, and the command line's names for them."""
 
-import itertools
 import json
 import math
 import random
@@ -9,19 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timm.scheduler import TanhLRScheduler
+from timm.scheduler import (
+    CosineLRScheduler,
+    MultiStepLRScheduler,
+    PolyLRScheduler,
+    StepLRScheduler,
+    TanhLRScheduler,
+)
 
 import train
 from lib.config.cli import parse
 from lib.core.registry import schedules
 from lib.factory import build_schedule
+from lib.grid.catalogue import find_grid
 from lib.optim.schedules import Cosine, Warmup
 
 
 def schedule_of(name: str, warmup: float | None = None, **options):
     """The schedule as a run builds it, with its default warm-up."""
-    usual = schedules[name].facts.defaults.get("warmup", 0.0)
-    return Warmup(usual if warmup is None else warmup)(schedules[name].build(**options))
+    usual = schedules[name].facts.defaults | ({} if warmup is None else {"warmup": warmup})
+    return Warmup(**usual)(schedules[name].build(**options))
 
 
 @pytest.mark.parametrize("name", schedules.names())
@@ -132,7 +138,7 @@ def test_a_schedule_equals_torchs_where_torch_has_one(name, options, scheduler, 
         ("wsd", {"cooldown": 100, "shape": "sqrt"}, {100: 1, 125: 0.5, 149: 0.3, 181: 0.1, 200: 0}),
         ("wsd", {"cooldown": 100, "shape": "cosine"}, {100: 1, 150: 0.5, 175: (2 - 2**0.5) / 4, 200: 0}),
         ("cyclic", {"half": 20, "start": 0}, {0: 0, 10: 0.5, 20: 1, 40: 0, 60: 1, 195: 0.25, 200: 0}),
-        ("warmcosine", {}, {0: 0, 20: (1 + math.cos(math.pi / 10)) / 2, 100: 0.5, 200: 0}),
+        ("warmcosine", {}, {0: 0, 10: 0.5, 20: 1, 110: 0.5, 200: 0}),
     ],
 )
 def test_a_schedule_has_the_values_of_its_closed_form(name, options, points):
@@ -162,29 +168,80 @@ def test_a_piecewise_schedule_equals_numpys_interpolation(points, factors):
     assert [schedule(t, 40) for t in times] == pytest.approx(np.interp(times, knots, factors), abs=1e-12)
 
 
+# The time and the budget that a schedule gets at the time t of T, after a warm-up of w.
+CLOCKS = {
+    "rest": lambda t, T, w: (t - w, T - w),
+    "shared": lambda t, T, w: (t, T),
+    "delayed": lambda t, T, w: (t - w, T),
+}
+
+
 @pytest.mark.parametrize("name", schedules.names())
+@pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize(("warmup", "length"), [(5, 5), (0.1, 4)])
-@pytest.mark.parametrize("start", [0.0, 0.3])
-def test_a_linear_warm_up_rises_to_the_schedule_and_then_follows_it(name, warmup, length, start):
-    plain = schedules[name].build()
-    warmed = Warmup(warmup, start)(plain)
-    goal = plain(length, 40)
+@pytest.mark.parametrize("shape", ["linear", "exponential"])
+def test_a_warm_up_rises_to_the_first_factor_of_the_schedule_which_then_follows(
+    name, clock, warmup, length, shape
+):
+    plain, start = schedules[name].build(), 0.001
+    warmed = Warmup(warmup, start, shape, clock)(plain)
+    goal = plain(0.0, CLOCKS[clock](0, 40, length)[1])
     for part in (0, 0.25, 0.5, 0.999999):
-        assert warmed(part * length, 40) == pytest.approx(start + (goal - start) * part, abs=1e-5)
+        linear, exponential = start + (goal - start) * part, start * (goal / start) ** part
+        expected = linear if shape == "linear" else exponential
+        assert warmed(part * length, 40) == pytest.approx(expected, abs=1e-5)
     for time in np.linspace(length, 39.9, 50):
-        assert warmed(time, 40) == plain(time, 40)
+        assert warmed(time, 40) == plain(*CLOCKS[clock](time, 40, length))
 
 
-@pytest.mark.parametrize("name", ["cosine", "constant", "wsd", "htd"])
-def test_an_exponential_warm_up_rises_by_equal_ratios_and_then_follows_the_schedule(name):
-    plain = schedules[name].build()
-    warmed = Warmup(4, 0.001, "exponential")(plain)
-    rates = [warmed(epoch, 40) for epoch in (0, 1, 2, 3, 4)]
-    assert rates[0] == pytest.approx(0.001)
-    assert rates[4] == plain(4, 40)
-    assert [b / a for a, b in itertools.pairwise(rates)] == pytest.approx([(plain(4, 40) * 1000) ** 0.25] * 4)
-    for time in np.linspace(4, 39.9, 50):
-        assert warmed(time, 40) == plain(time, 40)
+@pytest.mark.parametrize(
+    ("name", "scheduler", "options"),
+    [
+        ("cosine", "CosineAnnealingLR", {"T_max": 280}),
+        ("linear", "LinearLR", {"start_factor": 1.0, "end_factor": 0.0, "total_iters": 280}),
+        ("polynomial", "PolynomialLR", {"power": 0.9, "total_iters": 280}),
+        ("exponential", "ExponentialLR", {"gamma": 0.001 ** (1 / 280)}),
+        ("sgdr", "CosineAnnealingWarmRestarts", {"T_0": 10, "T_mult": 2}),
+        ("constant", "ConstantLR", {"factor": 1.0}),
+    ],
+)
+def test_a_schedule_after_a_warm_up_equals_torchs_sequential(name, scheduler, options):
+    """The base learning rate is reached; a schedule that includes the warm-up would be below it by then."""
+
+    def sequential(optimizer, milestones):
+        rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-9, 1.0, 20)
+        fall = getattr(torch.optim.lr_scheduler, scheduler)(optimizer, **options)
+        return torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones)
+
+    ours = [schedule_of(name, warmup=20)(epoch, 300) for epoch in range(300)]
+    assert ours == pytest.approx(torch_factors(sequential, 300, milestones=[20]), abs=1e-6)
+    assert ours[20] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "scheduler", "options"),
+    [
+        ("cosine", CosineLRScheduler, {"t_initial": 300}),
+        # timm drops the learning rate an epoch before its time.
+        ("multistep", MultiStepLRScheduler, {"decay_t": [91, 181, 241], "decay_rate": 0.2}),
+        ("step", StepLRScheduler, {"decay_t": 90, "decay_rate": 0.1}),
+        ("polynomial", PolyLRScheduler, {"t_initial": 300, "power": 0.9}),
+        ("sgdr", CosineLRScheduler, {"t_initial": 10, "cycle_mul": 2.0, "cycle_limit": 9}),
+    ],
+)
+@pytest.mark.parametrize(("clock", "prefix"), [("shared", False), ("delayed", True)])
+def test_a_schedule_with_a_warm_up_equals_timms(name, scheduler, options, clock, prefix):
+    theirs = scheduler(optimizer := sgd(), **options, warmup_t=20, warmup_prefix=prefix)
+    ours = Warmup(20, warmup_clock=clock)(schedules[name].build())
+    for epoch in range(300):
+        theirs.step(epoch)
+        assert ours(epoch, 300) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-6)
+
+
+def test_points_in_time_of_a_schedule_are_not_moved_by_a_warm_up():
+    for name in ("multistep", "step", "piecewise", "wsd"):
+        plain, warmed = schedule_of(name, warmup=0), schedule_of(name, warmup=5)
+        assert all(warmed(time, 40) == plain(time, 40) for time in np.linspace(5, 39.9, 50))
 
 
 def test_an_exponential_warm_up_cannot_start_at_0():
@@ -229,7 +286,7 @@ def test_an_option_out_of_bounds_or_beyond_the_budget_is_refused(name, options, 
         ("multistep", {0: 1, 59: 1, 60: 0.2, 160: 0.008}),
         ("warmup", {0: 0, 10: 0.5, 20: 1, 60: 0.2, 160: 0.008}),
         ("cosine", {0: 1, 100: 0.5, 200: 0}),
-        ("warmcosine", {0: 0, 100: 0.5, 200: 0}),
+        ("warmcosine", {0: 0, 20: 1, 110: 0.5, 200: 0}),
         ("custom", {0: 0.04, 60: 1, 130: 0.5, 200: 0}),
     ],
 )
@@ -272,6 +329,14 @@ def test_a_published_recipe_has_the_published_learning_rates(recipe, rates):
     config = parse(["--config", str(ROOT / f"configs/recipes/{recipe}.yaml")]).config()
     schedule, lr = build_schedule(config), config.chosen["optim"].options["lr"]
     assert {time: lr * schedule(time, config.train.epochs) for time in rates} == pytest.approx(rates)
+
+
+def test_the_grid_of_pyramidnet_has_the_learning_rates_of_its_project():
+    """A gradual warm-up, and then the cosine of a whole budget: it ends at 0.0012, not near 0."""
+    schedule = build_schedule(find_grid("pprp_divide_cotrain").rows[0].config)
+    theirs = torch_factors(torch.optim.lr_scheduler.CosineAnnealingLR, 280, T_max=300)
+    assert [schedule(epoch, 300) for epoch in range(20, 300)] == pytest.approx(theirs, abs=1e-6)
+    assert 0.1 * schedule(299, 300) == pytest.approx(0.0012, abs=5e-5)  # of the last epoch of that project
 
 
 def test_a_warm_up_of_length_0_returns_the_schedule_itself():

@@ -8,7 +8,7 @@ from typing import Literal
 from ..core.contracts import NonNegative, Positive, PositiveTime
 from ..core.errors import require
 from ..core.registry import schedules
-from .schedules import in_budget
+from .schedules import WHOLE_RUN, in_budget
 
 
 @schedules.register("polynomial", aliases=("poly",), paper="Chen et al. 2016, arXiv:1606.00915")
@@ -38,7 +38,7 @@ class Exponential:
         return self.start * (self.end / self.start) ** (epoch / epochs)
 
 
-@schedules.register("step")
+@schedules.register("step", defaults=WHOLE_RUN)
 @dataclass(frozen=True)
 class Step:
     """A drop after every period."""
@@ -72,7 +72,7 @@ class HyperbolicTangent:
 # The warm-up in its name is a field of the section, with a default here.
 @schedules.register(
     "wsd",
-    defaults={"warmup": 0.05},
+    defaults=WHOLE_RUN | {"warmup": 0.05},
     paper="Hu et al. 2024, arXiv:2404.06395; shapes: Hägele et al. 2024, arXiv:2405.18392",
 )
 @dataclass(frozen=True)

@@ -36,7 +36,13 @@ class Constant:
         return 1.0
 
 
-@schedules.register("multistep", paper="Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 3")
+# Points in time are those of the whole run, with a warm-up or without.
+WHOLE_RUN = {"warmup_clock": "shared"}
+
+
+@schedules.register(
+    "multistep", defaults=WHOLE_RUN, paper="Zagoruyko & Komodakis 2016, arXiv:1605.07146, section 3"
+)
 @dataclass(frozen=True)
 class MultiStep:
     """A constant learning rate that drops at given times."""
@@ -61,7 +67,7 @@ class Cosine:
         return self.end + (1 - self.end) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-@schedules.register("piecewise", aliases=("piecewise_linear",))
+@schedules.register("piecewise", aliases=("piecewise_linear",), defaults=WHOLE_RUN)
 @dataclass(frozen=True)
 class PiecewiseLinear:
     """Linear interpolation between given factors at given times."""
@@ -91,12 +97,22 @@ schedules.register(
 )
 
 
+Clock = Literal["rest", "shared", "delayed"]
+
+
 @validated
 @dataclass(frozen=True)
 class Warmup:
+    """A rise from `warmup_start` to the first factor of a schedule, which then follows.
+
+    The clock decides which time it gets at t of T epochs, after a warm-up of w: rest, t - w of T - w, as in
+    torch's SequentialLR; shared, t of T, as with timm's `warmup_prefix=False`; delayed, t - w of T.
+    """
+
     warmup: Time = 0.0  # length of the warm-up
     warmup_start: NonNegative = 0.0  # first factor of the warm-up
     warmup_shape: Literal["linear", "exponential"] = "linear"  # of the rise: equal steps, or equal ratios
+    warmup_clock: Clock = "rest"  # the schedule spans the rest, or includes the warm-up, or starts late
 
     def __post_init__(self):
         if self.warmup_shape == "exponential":
@@ -104,16 +120,17 @@ class Warmup:
             require(self.warmup_start > 0, "warmup_start", rule, self.warmup_start)
 
     def __call__(self, schedule: Schedule) -> Schedule:
-        """The schedule with its beginning replaced by the warm-up; what follows is not shifted."""
+        """The schedule after a warm-up."""
         if self.warmup == 0:
             return schedule
 
         def warmed(epoch: float, epochs: float) -> float:
             length = in_epochs(self.warmup, epochs)
             require(length < epochs, "warmup", f"shorter than the budget of {epochs:g} epochs", self.warmup)
+            span = epochs - length if self.warmup_clock == "rest" else epochs
             if epoch >= length:
-                return schedule(epoch, epochs)
-            start, goal, fraction = self.warmup_start, schedule(length, epochs), epoch / length
+                return schedule(epoch if self.warmup_clock == "shared" else epoch - length, span)
+            start, goal, fraction = self.warmup_start, schedule(0.0, span), epoch / length
             if self.warmup_shape == "exponential":
                 return start * (goal / start) ** fraction
             return start + (goal - start) * fraction

@@ -28,6 +28,13 @@ SEPARATE = "augment"  # the section that has another page
 
 Costs = dict[str, dict[str, str]]  # the ratio of a step to the bare one, by trick and model
 
+CLOCKS = """\
+After a warm-up of w in a budget of T epochs, the schedule gets at time t, by `--warmup-clock`:
+
+- `rest`: t - w of T - w. It spans the rest of the budget, as with torch's SequentialLR.
+- `shared`: t of T. Its points in time are those of the whole run, as with timm's `warmup_prefix=False`.
+- `delayed`: t - w of T. It starts late and is cut off, as with timm's `warmup_prefix=True`."""
+
 
 def files(everything: bool) -> Files:
     """The page, its figure and the pairs; with `everything`, all pairs are tried again."""
@@ -96,7 +103,7 @@ def part(name: str, section: Section, costs: Costs) -> list[str]:
         lines += [f"None of them changes the time of a step: {bench_tricks.UNTIMED[name]}."]
     if name == "schedule":
         lines += ["", f"At their defaults, over {EPOCHS} epochs:", ""]
-        lines += [f"![every schedule]({PICTURE.relative_to(DOC.parent)})"]
+        lines += [f"![every schedule]({PICTURE.relative_to(DOC.parent)})", "", CLOCKS]
     if section.fields:
         whatever = "Settings that do not depend on the choice:" if section.is_choice else "Settings:"
         lines += ["", whatever, *table(name, section.fields.values())]
