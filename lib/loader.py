@@ -23,7 +23,15 @@ from .core.rng import Rng
 from .data.images import Images
 from .data.resident import epoch_order, to_device
 from .data.subset import ImageSubset
-from .factory import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
+from .factory import (
+    augmenting,
+    build_data,
+    build_dataset,
+    build_device,
+    build_normalize,
+    build_spec,
+    build_steps,
+)
 from .factory.load import TrainedRun, load
 from .run.predict import evaluate, predict
 
@@ -73,7 +81,7 @@ class Loader:
         config = compose([named, *switched, layer])
         self.device, dataset = build_device(str(device)), build_dataset(config)
         self._data, splits = build_data(config, dataset, self.device)
-        normalize = build_normalize(config, dataset, self.device)
+        normalize = build_normalize(build_spec(config, dataset), self.device)
         parts = {"train": self._data.split, **splits}
         images = {name: Images(split, normalize.pixels) for name, split in parts.items()}
         self.train, self.test, self.val = images["train"], images["test"], images.get("val")

@@ -21,7 +21,15 @@ from lib.core.batch import Batch
 from lib.core.errors import BadInput, exit_code
 from lib.core.files import write_atomic
 from lib.core.rng import Rng
-from lib.factory import augmenting, build_data, build_dataset, build_device, build_normalize, build_steps
+from lib.factory import (
+    augmenting,
+    build_data,
+    build_dataset,
+    build_device,
+    build_normalize,
+    build_spec,
+    build_steps,
+)
 from lib.report.image_grid import ImageRow, draw_grid, row_of
 
 
@@ -80,7 +88,7 @@ def preview(config: Config, images: int, epoch: int) -> tuple[list[ImageRow], st
         raise BadInput(f"--epoch must be at least 0, got {epoch}")
     dataset, device = build_dataset(config), build_device(config.run.device)
     data, _ = build_data(config, dataset, device)
-    steps = ordered(build_steps(config, build_normalize(config, dataset, device)))
+    steps = ordered(build_steps(config, build_normalize(build_spec(config, dataset), device)))
     number = epoch * data.steps_per_epoch
     batch, rng = data.at(number), Rng(config.train.seed, number, 0)
     with torch.no_grad(), augmenting(tuple(batch.x.shape[1:])):

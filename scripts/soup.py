@@ -79,9 +79,15 @@ def make(options: argparse.Namespace) -> str:
     }
     write_atomic(folder / "soup.json", json.dumps(record, indent=2) + "\n")
     # Written last, because it is the file that others read.
-    config, step = runs[0].config.tree(), max(run.step for run in taken)
-    weights, code = evaluator.model.state_dict(), record["environment"]["code"]
-    checkpoint.write(folder / "last.pt", weights, step, config, code)
+    checkpoint.write(
+        folder / "last.pt",
+        evaluator.model.state_dict(),
+        step=max(run.step for run in taken),
+        total=max(run.step for run in taken),
+        config=runs[0].config.tree(),
+        code=record["environment"]["code"],
+        data=first.data,
+    )
     return _report(record, runs, folder)
 
 
@@ -108,6 +114,9 @@ def _check_compatible(runs: list[Checkpoint]) -> None:
                     f"{run.path} has another {part} than {runs[0].path}: {mine}, and there {settings[0]}; "
                     "only runs of one architecture and data set can be averaged"
                 )
+    for run in runs:
+        if run.data and runs[0].data and (differs := runs[0].data.differences(run.data)):
+            raise BadInput(f"{run.path} learned other data than {runs[0].path}: {differs}")
 
 
 def _settings(config: Config, section: str, ignored: tuple[str, ...]) -> str:

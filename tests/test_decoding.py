@@ -16,7 +16,7 @@ import train
 from lib.core.errors import BadInput
 from lib.core.registry import datasets
 from lib.data import decoding, folder
-from lib.data.base import Dataset
+from lib.data.base import Dataset, DataSpec
 from lib.data.decoding import CenterCrop, decode
 from lib.loader import Loader, load
 from tests.helpers.images import MODES, image_folder, picture
@@ -145,7 +145,7 @@ def seen_by_the_data_set(path: Path, name: str, tmp_path: Path) -> tuple[Tensor,
 
 def seen_by_the_run(path: Path, run: Path) -> Tensor:
     trained = load(run, device="cpu")
-    return levels(trained.read(path), trained.dataset)
+    return levels(trained.read(path), trained.data)
 
 
 def levels(x: Tensor, data: Dataset) -> Tensor:
@@ -234,6 +234,6 @@ def test_a_cache_does_not_outlive_the_decoder_that_filled_it(tmp_path, monkeypat
 
 
 def test_images_of_no_file_format_are_refused():
-    data = datasets["synthetic"].build(size=40, channels=2)
+    data = DataSpec((2, 32, 32), ("a", "b"), (0.5,) * 2, (0.5,) * 2)
     with pytest.raises(BadInput, match=r"image.png cannot be turned into an image of shape \(2, 32, 32\)"):
         data.read("image.png")

@@ -12,6 +12,7 @@ import torch
 import lib.store.checkpoint
 import train
 from lib.config.cli import parse
+from lib.data.base import DataSpec
 from lib.factory import build
 from lib.store.checkpoint import Checkpoint
 from scripts import predict, soup
@@ -186,7 +187,13 @@ def test_runs_that_cannot_be_averaged_are_refused_in_one_line(runs, capsys, line
         ((section, values),) = change.items()
         kept = {} if section == "model" else state["config"][section]
         lib.store.checkpoint.write(
-            Path(name, "last.pt"), state["model"], 3, state["config"] | {section: kept | values}, code=""
+            Path(name, "last.pt"),
+            state["model"],
+            step=3,
+            config=state["config"] | {section: kept | values},
+            code="",
+            data=DataSpec(**state["data"]),
+            total=3,
         )
     assert soup.main(words.split()) == 2
     error = capsys.readouterr().err

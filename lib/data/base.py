@@ -75,16 +75,43 @@ class Dataset:
     std: tuple[float, ...]
     test_crop: float = 1.0  # fraction of an image file's shorter side that evaluation sees
 
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a network needs to know of its data set to be used without it."""
+
+    shape: tuple[int, int, int]  # (C, H, W) of an image
+    classes: tuple[str, ...]  # in the order of the logits
+    mean: tuple[float, ...]  # of each channel: what pixels are normalised with, on the scale 0 to 1
+    std: tuple[float, ...]
+    test_crop: float = 1.0  # as in `Dataset`
+
     def read(self, path: str | Path) -> Tensor:
-        """The image in a file as evaluation sees those of this data set: (C, S, S) uint8.
+        """The image in a file as evaluation sees those of the data set: (C, S, S) uint8.
 
         Raises:
-            BadInput: it cannot be read, or the images of this data set are neither square RGB nor grey.
+            BadInput: it cannot be read, or the images of the data set are neither square RGB nor grey.
         """
-        channels, height, width = self.test.shape
+        channels, height, width = self.shape
         if channels not in MODES or height != width:
-            raise BadInput(f"{path} cannot be turned into an image of shape {self.test.shape}")
+            raise BadInput(f"{path} cannot be turned into an image of shape {self.shape}")
         return decode(path, CenterCrop(height, self.test_crop), channels)
+
+    def differences(self, other: "DataSpec") -> str:
+        """How the classes and images of another data set differ from these, in words; "" if they do not."""
+        found = []
+        for kind, mine, theirs in (
+            ("missing", self.classes, other.classes),
+            ("new", other.classes, self.classes),
+        ):
+            if names := [name for name in mine if name not in theirs]:
+                more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+                found.append(f"{kind} classes: {', '.join(names[:5])}{more}")
+        if self.classes != other.classes and not found:
+            found.append(f"another order of the classes: {', '.join(other.classes[:5])}...")
+        if self.shape != other.shape:
+            found.append(f"images of {other.shape} instead of {self.shape}")
+        return "; ".join(found)
 
 
 def data_root(root: str | None) -> Path:

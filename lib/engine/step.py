@@ -19,7 +19,7 @@ from ..core.budget import Progress, in_steps
 from ..core.dist import SINGLE, World
 from ..core.precision import LossScaler, Overflow, Precision, autocast
 from ..core.rng import Rng
-from ..data.base import Split
+from ..data.base import DataSpec, Split
 from ..graph.cost import Cost
 from .log import Clock
 from .lr import OptimizerLike, set_progress
@@ -97,6 +97,7 @@ class Run:
     precision: Precision
     clip: float | None
     clock: Clock
+    spec: DataSpec  # what the networks need to know of the data
     normalize: Callable[[Tensor], Tensor]  # what evaluation does to pixels
     splits: dict[str, Split]  # what is evaluated: test, and val where a part of train is held out
     selections: dict[str, Selection] = field(default_factory=dict)

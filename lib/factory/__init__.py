@@ -1,7 +1,7 @@
 """From a configuration to a run: the one place where names become objects."""
 
 from .checks import augmenting, try_views
-from .data import build_data, build_dataset, build_normalize, build_splits, training_part
+from .data import build_data, build_dataset, build_normalize, build_spec, build_splits, training_part
 from .device import build_device
 from .model import build_model
 from .run import (
@@ -23,6 +23,7 @@ __all__ = [
     "build_model",
     "build_normalize",
     "build_schedule",
+    "build_spec",
     "build_splits",
     "build_steps",
     "build_views",

@@ -138,9 +138,11 @@ def _try_forward(model: nn.Module, x: Tensor, images: str, name: str) -> None:
 
 
 @torch.no_grad()
-def try_views(views: dict[str, Callable[..., nn.Module]], data: Batches) -> None:
+def try_views(
+    views: dict[str, Callable[..., nn.Module]], shape: tuple[int, int, int], device: torch.device
+) -> None:
     """Refuse test-time views that these images do not have, rather than at the end of the run."""
-    x = torch.zeros(1, *data.split.shape, device=data.split.y.device)
+    x = torch.zeros(1, *shape, device=device)
     # Its logits are 0, so no view is skipped.
     undecided = nn.Sequential(nn.Flatten(), nn.Threshold(math.inf, 0.0))
     for name, view in views.items():
@@ -149,9 +151,7 @@ def try_views(views: dict[str, Callable[..., nn.Module]], data: Batches) -> None
         except BadInput:
             raise
         except (ValueError, RuntimeError) as error:
-            raise BadInput(
-                f"view {name}: images of {data.split.shape} have no such views: {error}"
-            ) from error
+            raise BadInput(f"view {name}: images of {shape} have no such views: {error}") from error
 
 
 def compiled(

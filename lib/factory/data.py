@@ -10,12 +10,13 @@ from ..augment.pipeline import Normalize
 from ..config.schema import Config
 from ..core.dist import SINGLE, World
 from ..core.errors import BadInput, where
-from ..data.base import Dataset, Split, data_root, fraction, hold_out
+from ..data.base import Dataset, DataSpec, Split, data_root, fraction, hold_out
 from ..data.files import Files
 from ..data.label_noise import mislabelled
 from ..data.long_tail import long_tailed
 from ..data.resident import Resident
 from ..data.streamed import Streamed
+from ..store.checkpoint import Checkpoint
 
 SAMPLE = 5_000 * 3 * 32 * 32  # values in the images for initial weights that depend on data
 
@@ -78,20 +79,30 @@ def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split
     return part, held_out
 
 
-def build_normalize(config: Config, dataset: Dataset, device: torch.device) -> Normalize:
-    """The map of the NORMALIZE stage, with the statistics of the data set or those of older projects."""
+def build_spec(config: Config, dataset: Dataset) -> DataSpec:
+    """What a network of this configuration needs to know of the data set."""
     mean, std = dataset.mean, dataset.std
     if config.data.normalize == "legacy":
         entry = config.chosen["data"].entry
         if entry.facts.legacy is None:
             raise BadInput(f"data.normalize: {entry.name} has no legacy statistics; use --normalize standard")
         mean, std = entry.facts.legacy
-    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (mean, std))
+    return DataSpec(dataset.test.shape, dataset.classes, mean, std, dataset.test_crop)
+
+
+def learned_data(checkpoint: Checkpoint) -> DataSpec:
+    """What the networks of a run need to know of their data; earlier versions did not save it."""
+    return checkpoint.data or build_spec(checkpoint.config, build_dataset(checkpoint.config))
+
+
+def build_normalize(spec: DataSpec, device: torch.device) -> Normalize:
+    """The map of the NORMALIZE stage, with the statistics of the data set or those of older projects."""
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (spec.mean, spec.std))
     return Normalize(mean, std)
 
 
-def training_sample(config: Config, dataset: Dataset, part: Split) -> Tensor:
+def training_sample(normalize: Normalize, part: Split) -> Tensor:
     """Normalised training images, evenly spaced: as many as have the pixels of 5,000 images of CIFAR."""
     count = min(len(part), max(1, SAMPLE // math.prod(part.shape)))
     (x,) = part.read([slice(None, len(part) // count * count, len(part) // count)])
-    return build_normalize(config, dataset, x.device).pixels(x).cpu()
+    return normalize.pixels(x).cpu()

@@ -10,7 +10,7 @@ from ..config.schema import Choice, Config
 from ..core.dist import World
 from ..core.errors import BadInput
 from ..core.rng import Rng
-from ..data.base import Dataset
+from ..data.base import DataSpec
 from ..store.checkpoint import Checkpoint
 from ..surgery.sync_batchnorm import synchronise
 
@@ -55,11 +55,9 @@ def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int,
         raise BadInput(f"{error}{hint}") from error
 
 
-def restore_model(
-    config: Config, checkpoint: Checkpoint, dataset: Dataset, weights: str = "last"
-) -> nn.Module:
-    """The network of a run for the images of a data set, with weights from a checkpoint; see `Checkpoint`."""
-    model = build_model(config, dataset.train.shape, len(dataset.classes))
+def restore_model(config: Config, checkpoint: Checkpoint, spec: DataSpec, weights: str = "last") -> nn.Module:
+    """The network of a run, with weights from its checkpoint; see `Checkpoint`."""
+    model = build_model(config, spec.shape, len(spec.classes))
     checkpoint.load_into(model, weights)
     return model
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..augment.pipeline import Normalize, Shard, Step, pipeline
 from ..config.schema import Config
@@ -12,14 +12,14 @@ from ..core.budget import in_steps
 from ..core.dist import SINGLE, World
 from ..core.errors import where
 from ..core.facts import Stage
-from ..data.base import Dataset
+from ..data.base import DataSpec
 from ..engine.log import Clock
-from ..engine.step import Average, Batches, Run
+from ..engine.step import Average, Run
 from ..engine.teacher import Teach
 from ..graph.cost import Cost
 from ..optim.schedules import Schedule
 from .checks import NetworkCheck, ineffective_splits, try_views
-from .data import build_data, build_dataset, build_normalize, streaming, training_sample
+from .data import build_data, build_dataset, build_normalize, build_spec, streaming, training_sample
 from .device import check_world, set_deterministic
 from .learning import build_learning
 from .model import build_model, load_initial_weights, share_weights, to_device
@@ -47,14 +47,16 @@ def build(
     data, splits = build_data(config, dataset, device, world)
     total = in_steps(train.epochs, data.steps_per_epoch)
     views = build_views(config)
-    try_views(views, data)
+    spec = build_spec(config, dataset)
+    try_views(views, spec.shape, device)
 
-    normalize = build_normalize(config, dataset, device)
-    teachers = build_teachers(config, dataset, normalize)
+    normalize = build_normalize(spec, device)
+    teachers = build_teachers(config, spec, normalize)
     steps = build_steps(config, normalize)
     finalize = pipeline(build_final_steps(config, teachers, world))
 
-    network = partial(build_network, dataset=dataset, data=data, device=device)
+    sample = partial(training_sample, normalize, data.split)
+    network = partial(build_network, spec=spec, sample=sample, device=device)
     model = network(config)
     load_initial_weights(config, model, note)
     share_weights(config, model, world)
@@ -78,17 +80,18 @@ def build(
         precision=train.precision,
         clip=train.clip,
         clock=Clock(device),
+        spec=spec,
         normalize=normalize.pixels,
         splits=splits,
         selections=build_selections(config, network, check, steps, total),
     )
 
 
-def build_network(config: Config, dataset: Dataset, data: Batches, device: torch.device) -> nn.Module:
+def build_network(
+    config: Config, spec: DataSpec, sample: Callable[[], Tensor], device: torch.device
+) -> nn.Module:
     """A network for these data, with initial weights, on its device."""
-    sample = partial(training_sample, config, dataset, data.split)
-    model = build_model(config, dataset.train.shape, len(dataset.classes), sample)
-    return to_device(model, config, device)
+    return to_device(build_model(config, spec.shape, len(spec.classes), sample), config, device)
 
 
 def build_averages(config: Config, model: nn.Module, steps_per_epoch: int, total: int) -> dict[str, Average]:

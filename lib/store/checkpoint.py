@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ..config.schema import Config
 from ..config.sources import config_of
 from ..core.errors import BadInput
 from ..core.files import write_atomic
+from ..data.base import DataSpec
 from ..engine.step import Run
 
 FORMAT = 1
@@ -21,17 +22,28 @@ KEYS = {"format", "step", "config", "model", "optimizer", "averages", "scale", "
 
 
 def save(
-    path: Path, run: Run, step: int, config: dict[str, Any], best: dict[str, Any] | None, code: str
+    path: Path,
+    run: Run,
+    step: int,
+    config: dict[str, Any],
+    best: dict[str, Any] | None,
+    code: str,
+    origin: dict[str, str] | None = None,
 ) -> None:
-    """Write the state after `step` steps; the earlier checkpoint stays until this one is complete."""
+    """Write the state after `step` steps; the earlier checkpoint stays until this one is complete.
+
+    Args:
+        origin: what must not change before the run resumes, by name: data and versions.
+    """
     state = {
+        "origin": origin or {},
         "optimizer": run.optimizer.state_dict(),
         "averages": {name: average.state_dict() for name, average in run.averages.items()},
         "scale": run.learning.scaler.state_dict(),
         "selections": {name: s.learning.state_dict() for name, s in run.selections.items()},
         "best": best,
     }
-    write(path, run.model.state_dict(), step, config, code, state)
+    write(path, run.model.state_dict(), step, config, code, run.spec, run.total, state)
 
 
 def write(
@@ -40,14 +52,15 @@ def write(
     step: int,
     config: dict[str, Any],
     code: str,
+    data: DataSpec,
+    total: int,
     state: dict[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; without `state` it holds weights only, and no run can resume from it."""
     state = state or {"optimizer": {}, "averages": {}, "scale": {}, "best": None}
+    state |= {"format": FORMAT, "step": step, "total": total, "config": config, "model": weights}
     buffer = io.BytesIO()
-    torch.save(
-        {"format": FORMAT, "step": step, "config": config, "model": weights, **state, "code": code}, buffer
-    )
+    torch.save(state | {"data": asdict(data), "code": code}, buffer)
     write_atomic(path, buffer.getvalue())
 
 
@@ -98,6 +111,16 @@ class Checkpoint:
     def step(self) -> int:
         """Steps that its weights were trained for."""
         return self.state["step"]
+
+    @property
+    def total(self) -> int | None:
+        """Steps in the whole budget of its run; None where an earlier version wrote it."""
+        return self.state.get("total")
+
+    @property
+    def data(self) -> DataSpec | None:
+        """What the network needs to know of its data set; None where an earlier version wrote it."""
+        return DataSpec(**self.state["data"]) if "data" in self.state else None
 
     @property
     def code(self) -> str:

@@ -31,7 +31,7 @@ from lib.core.errors import exit_code
 from lib.core.rng import Rng
 from lib.data.files import Files
 from lib.data.resident import Resident
-from lib.factory import build_dataset, build_normalize, build_steps
+from lib.factory import build_dataset, build_normalize, build_spec, build_steps
 from scripts.bench import harness
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # any values would do
@@ -158,7 +158,8 @@ def _ours(flags: str) -> tuple:
     """The training images and the pipeline of a batch."""
     config = parse(flags.split()).config()
     dataset = build_dataset(config)
-    return dataset.train, pipeline(build_steps(config, build_normalize(config, dataset, torch.device("cpu"))))
+    normalize = build_normalize(build_spec(config, dataset), torch.device("cpu"))
+    return dataset.train, pipeline(build_steps(config, normalize))
 
 
 def theirs(base: Path, crop: Callable, batch: int, workers: int) -> Callable[[], int]:

@@ -9,7 +9,7 @@ from lib.augment.pipeline import Normalize, Step, pipeline
 from lib.core.facts import Stage
 from lib.core.precision import LossScaler
 from lib.core.registry import augmentations, losses, optimizers, schedules, wrappers
-from lib.data.base import Split
+from lib.data.base import DataSpec, Split
 from lib.data.resident import Resident
 from lib.engine.log import Clock
 from lib.engine.step import Learning, Run, train_step
@@ -63,6 +63,7 @@ def run_of(model: nn.Module, *tricks: str, wrapper: str | None = None, batch_siz
         "precision": precision,
         "clip": None,
         "clock": Clock(CPU),
+        "spec": DataSpec((3, SIDE, SIDE), tuple("abc"), (0.5,) * 3, (0.25,) * 3),
         "normalize": NORMALIZE.pixels,
         "splits": {},
     }
