@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,7 @@ from lib.data import decoding, folder
 from lib.data.base import Dataset, DataSpec
 from lib.data.decoding import CenterCrop, decode
 from lib.loader import Loader, load
-from tests.helpers.images import MODES, image_folder, picture
+from tests.helpers.images import MODES, image_folder, picture, png
 
 RANDOM = np.random.default_rng(0)
 COLORS = RANDOM.integers(0, 256, (8, 8, 3), np.uint8)
@@ -60,20 +58,13 @@ def over_white(colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return weight * colors + (1 - weight) * 255
 
 
-def png(levels: np.ndarray, transparent: int | None = None) -> bytes:
-    """A grey PNG of 16 bits, written by hand, with a level that is transparent (tRNS)."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width = levels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
-    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 0, 0, 0, 0))]
-    parts += [] if transparent is None else [chunk(b"tRNS", struct.pack(">H", transparent))]
-    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")])
-
-
 DEEP = RANDOM.integers(0, 65536, (8, 8), np.uint16)
+
+
+def deep_png(**options) -> bytes:
+    return png(16, 0, [row.astype(">u2").tobytes() for row in DEEP], size=(8, 8), **options)
+
+
 PALETTE = np.array([[10, 20, 30], [255, 255, 255], [162.1, 167.2, 172.2]])
 GREYS = GREY[..., None].repeat(3, 2)
 
@@ -96,9 +87,9 @@ FILES = {
         encoded(Image.fromarray(COLORS), transparency=tuple(COLORS[0, 0].tolist())),
         np.where((COLORS[0, 0] == COLORS).all(2, keepdims=True), 255, COLORS),
     ),
-    "16-bit grey": (png(DEEP), (DEEP >> 8)[..., None].repeat(3, 2)),
+    "16-bit grey": (deep_png(), (DEEP >> 8)[..., None].repeat(3, 2)),
     "16-bit grey with a transparent level": (
-        png(DEEP, int(DEEP[3, 4])),
+        deep_png(trns=[int(DEEP[3, 4])]),
         np.where(DEEP[3, 4] == DEEP, 255, DEEP >> 8)[..., None].repeat(3, 2),
     ),
 }

@@ -1,5 +1,8 @@
 """Image files of every kind that Pillow writes, and a folder of them as a data set."""
 
+import struct
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +34,36 @@ def image_folder(base: Path, classes: str = "ab", train: int = 2, test: int = 1)
                 pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
                 Image.fromarray(pixels).save(base / part / name / f"{number}.png")
     return base
+
+
+def png(
+    depth: int,
+    color: int,
+    rows: Sequence[bytes],
+    trns: Sequence[int] = (),
+    *,
+    plte: bytes = b"",
+    alpha: bytes = b"",
+    size: tuple[int, int] = (2, 2),
+) -> bytes:
+    """A PNG of 2x2 pixels, or another size, written by hand (W3C PNG, sections 4 and 11).
+
+    Args:
+        depth, color: bit depth, and colour type: 0 grey, 2 colour, 3 palette, 4 grey with alpha.
+        rows: the samples of each row.
+        trns: the level, or the three of the colour, that is transparent.
+        plte, alpha: the colours of a palette, and their alpha.
+    """
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    clear = alpha or struct.pack(f">{len(trns)}H", *trns)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", *size, depth, color, 0, 0, 0),
+        b"PLTE": plte,
+        b"tRNS": clear,
+        b"IDAT": zlib.compress(b"".join(b"\0" + row for row in rows)),
+    }
+    parts = [chunk(kind, data) for kind, data in chunks.items() if data]
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*parts, chunk(b"IEND", b"")])
