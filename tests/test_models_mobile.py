@@ -36,7 +36,7 @@ def test_equals_the_model_of_another_library(name):
         ("efficientnet_b0", 4),
         ("shufflenet", 4),
         ("shufflenetv2", 4),
-        ("regnet", 2),
+        ("regnet", 8),
     ],
 )
 def test_the_feature_size_at_32_pixels_is_as_documented(name, side):

@@ -1,8 +1,9 @@
 """RegNet (Radosavovic et al. 2020, arXiv:2003.13678, sections 3.3 and 4), for small images.
 
 Four numbers define a network: the widths of its blocks grow linearly and are then quantised, which forms the
-stages. The numbers are those of the authors' code; the paper prints some with fewer digits. The stem has
-stride 1 instead of 2, so that 32 px give features of 2x2.
+stages. The numbers are those of the authors' code; the paper prints some with fewer digits. The stem and the
+first two stages have stride 1 instead of 2, as in the CIFAR models of kuangliu, so that 32 px give features
+of 8x8.
 """
 
 import math
@@ -73,16 +74,18 @@ class RegNet(nn.Module):
         super().__init__()
         self.stem = conv_bn_relu(in_channels, 32, 3)
         stages, width = [], 32
-        for channels, blocks in groupby(quantised_widths(depth, first_width, slope, multiplier, group_width)):
+        plan = groupby(quantised_widths(depth, first_width, slope, multiplier, group_width))
+        for stage, (channels, blocks) in enumerate(plan):
             for i, _ in enumerate(blocks):
-                stages.append(Block(width, channels, 2 if i == 0 else 1, group_width, gated))
+                stride = 2 if i == 0 and stage >= 2 else 1
+                stages.append(Block(width, channels, stride, group_width, gated))
                 width = channels
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(width, num_classes)
         init_he(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
-        x = self.stages(self.stem(x))  # (B, C', H/16, W/16)
+        x = self.stages(self.stem(x))  # (B, C', H/4, W/4)
         return self.head(x.mean((2, 3)))
 
 
