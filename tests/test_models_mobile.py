@@ -1,10 +1,13 @@
 """Mobile networks against other libraries, published tables and closed forms."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.config.help import MACS
 from lib.models import nasnet, regnet, shufflenet, shufflenet_v2
 from lib.models.layers import DropPath, SqueezeExcite
 from scripts.bench.counterparts import COUNTERPARTS
@@ -46,6 +49,26 @@ def test_the_feature_size_at_32_pixels_is_as_documented(name, side):
     with torch.no_grad():
         model(images(1))
     assert seen == [(side, side)]
+
+
+# In millions, at 32 px: of kuangliu's models, and of the networks that Huang et al. 2017 (arXiv:1711.09224)
+# compare on CIFAR. Some counts include norms and activations, which add up to 2 %.
+PUBLISHED_MACS = {
+    "regnetx_200mf": 223,
+    "regnetx_400mf": 467,
+    "mobilenet": 46.5,
+    "resnet1202": 2840,
+    "wrn_28_10": 5248,
+    "resnext29_16x64d": 10704,
+    "densenet_bc_190_40": 9388,
+}
+
+
+@pytest.mark.parametrize(("name", "macs"), PUBLISHED_MACS.items())
+def test_the_multiply_accumulates_are_those_published_for_32_pixels(name, macs):
+    """A stride of ImageNet that is kept at 32 px divides them by four or more."""
+    counted = json.loads(MACS.read_text())[name] / 1e6
+    assert counted == pytest.approx(macs, rel=0.02)
 
 
 # Channel shuffles.
