@@ -22,6 +22,14 @@ from tests.helpers.model_references import build, close, copy_by_shape, images, 
 SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (1, 2, 4, 8), "depths": (2, 2, 2, 1)}
 
 
+def timm_poolformer() -> nn.Module:
+    """timm's network with the head of the authors' code: a GroupNorm of one group, and then the pooling."""
+    network = timm_model("poolformer_s12")
+    network.head.global_pool = nn.Sequential(nn.GroupNorm(1, 512), network.head.global_pool)
+    network.head.norm = nn.Identity()
+    return network
+
+
 @pytest.mark.parametrize(
     ("name", "size", "options", "other"),
     [
@@ -41,7 +49,7 @@ SWIN = {"patch_size": 2, "window_size": 4, "embed_dim": 32, "num_heads": (1, 2, 
         ),
         ("mobilevit_xxs", 32, {}, COUNTERPARTS["mobilevit_xxs"]),
         ("mobilevit_xs", 28, {}, lambda: timm_mobilevit("mobilevit_xs")),  # 7x7 pixels, stretched
-        ("poolformer_s12", 32, {"stem": "imagenet"}, lambda: timm_model("poolformer_s12")),
+        ("poolformer_s12", 64, {"stem": "imagenet"}, timm_poolformer),
         (
             "swin_t",
             32,

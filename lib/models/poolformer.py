@@ -1,8 +1,8 @@
 """PoolFormer (Yu et al. 2021, arXiv:2111.11418, section 3 and table 1): a transformer that pools its tokens.
 
 The stem is a 2x2 convolution of stride 2, so that at 32 px the stages have 16, 8, 4 and 2 pixels a side; the
-paper's stem, `stem` imagenet, is 7x7 with stride 4. The head pools before its LayerNorm, as in the authors'
-MetaFormer baselines (arXiv:2210.13452).
+paper's stem, `stem` imagenet, is 7x7 with stride 4. The head norms the map and then pools it, as in the
+authors' code; their later MetaFormer baselines (arXiv:2210.13452) and timm pool first.
 """
 
 from functools import partial
@@ -95,13 +95,13 @@ class PoolFormer(nn.Module):
             stages += [Block(width, start, rates.pop(0)) for _ in range(count)]
             before = width
         self.stages = nn.Sequential(*stages)
-        self.norm = nn.LayerNorm(before, eps=1e-6)
+        self.norm = ImageNorm(before)
         self.head = nn.Linear(before, num_classes)
         init_truncated(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.stages(self.stem(x))  # (B, C', H/16, W/16)
-        return self.head(self.norm(x.mean((2, 3))))
+        return self.head(self.norm(x).mean((2, 3)))
 
 
 register = partial(models.register, paper="Yu et al. 2021, arXiv:2111.11418")
