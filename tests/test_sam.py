@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lib.core.precision import Overflow
 from lib.core.registry import wrappers
+from lib.optim.sam import ASAM
 from tests.helpers.optim_losses import (
     SGD,
     Closure,
@@ -138,20 +139,32 @@ def norm(values: list[np.ndarray]) -> float:
     return float(np.sqrt(sum((v**2).sum() for v in values)))
 
 
-@pytest.mark.parametrize("name", ["sam", "asam"])
-def test_sam_and_asam_take_ten_steps_of_their_papers_with_momentum_and_weight_decay(name):
+@pytest.mark.parametrize(
+    ("name", "options", "scaled"),
+    [
+        ("sam", {}, lambda name: False),
+        ("asam", {"eta": 0.05}, lambda name: True),
+        ("asam", {"eta": 0.05, "adaptive": "weights"}, lambda name: "weight" in name),  # the authors' code
+    ],
+)
+def test_sam_and_asam_take_ten_steps_of_their_papers_with_momentum_and_weight_decay(name, options, scaled):
     model = Net()
-    options = {"rho": 0.2} | ({"eta": 0.05} if name == "asam" else {})
-    optimizer, closure = wrapped(name, model, **options), Closure(model)
+    optimizer, closure = wrapped(name, model, rho=0.2, **options), Closure(model)
     step, values = SGD(), values_of(model)
+    names = [parameter for parameter, _ in model.named_parameters()]
     for _ in range(10):
         optimizer.step(closure)
         gradients = gradient_of_net(values)
-        scales = [np.abs(w) + 0.05 if name == "asam" else 1.0 for w in values]
+        scales = [np.abs(w) + 0.05 if scaled(n) else 1.0 for n, w in zip(names, values, strict=True)]
         length = norm([s * g for s, g in zip(scales, gradients, strict=True)])
         perturbed = [w + 0.2 * s**2 * g / length for w, s, g in zip(values, scales, gradients, strict=True)]
         values = step(values, gradient_of_net(perturbed))
     assert_values(model, values)
+
+
+def test_asam_knows_the_weights_by_their_names_in_a_model():
+    with pytest.raises(ValueError, match="adaptive must be all without a model, got 'weights'"):
+        ASAM(torch.optim.SGD(Net().parameters()), adaptive="weights")
 
 
 def test_looksam_perturbs_every_few_steps_and_reuses_the_orthogonal_part():

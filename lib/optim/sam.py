@@ -6,12 +6,14 @@ and apply it to the original weights.
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..core.contracts import NonNegative, Positive
+from ..core.errors import require
 from ..core.facts import WrapperOrder
 from ..core.registry import wrappers
 from .wrapper import Wrapper
@@ -67,7 +69,11 @@ class SAM(Wrapper):
 
 @wrappers.register("asam", order=WrapperOrder.PERTURB, paper="Kwon et al. 2021, arXiv:2102.11600")
 class ASAM(SAM):
-    """SAM with a neighbourhood proportional to each weight, so that rescaling a layer changes nothing."""
+    """SAM with a neighbourhood proportional to each weight, so that rescaling a layer changes nothing.
+
+    The paper scales all parameters. Its authors' code scales those with "weight" in their names, and perturbs
+    the others, such as biases, as SAM does.
+    """
 
     def __init__(
         self,
@@ -75,13 +81,20 @@ class ASAM(SAM):
         model: nn.Module | None = None,
         rho: Positive = 0.5,  # radius of the neighbourhood; 0.5 for CIFAR-10 in the paper
         eta: NonNegative = 0.01,  # added to |w|, so that weights at zero can move too; 0.01 in the paper
+        adaptive: Literal["all", "weights"] = "all",  # scaled parameters; weights: biases as in SAM
     ):
         super().__init__(base, model, rho)
-        self.eta = eta
+        require(adaptive == "all" or model is not None, "adaptive", "all without a model", adaptive)
+        self.eta, self.adaptive = eta, adaptive
 
     def perturb(self, params: list[Tensor]) -> None:
-        """w += rho * T^2 g / |T g| with T = |w| + eta"""
+        """w += rho * T^2 g / |T g| with T = |w| + eta, or 1 for a parameter that is not scaled"""
         scales = torch._foreach_add(torch._foreach_abs(params), self.eta)
+        named = self.model.named_parameters() if self.adaptive == "weights" else ()
+        plain = {parameter for name, parameter in named if "weight" not in name}
+        for parameter, scale in zip(params, scales, strict=True):
+            if parameter in plain:
+                scale.fill_(1.0)
         scaled = torch._foreach_mul(scales, [p.grad for p in params])
         grad_norm = nn.utils.get_total_norm(scaled)
         ascent = torch._foreach_mul(scales, scaled)
