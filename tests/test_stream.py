@@ -150,7 +150,7 @@ def test_options_that_a_stream_does_not_support_are_refused(images, line, messag
         data_of(images, line)
 
 
-def test_the_fingerprint_depends_on_names_sizes_classes_and_crops(own):
+def test_the_fingerprint_depends_on_names_contents_classes_and_crops(own):
     def of(line: str = "") -> str:
         data, _ = data_of(own, f"--stream true {line}")
         return fingerprint(data.split)
@@ -165,7 +165,10 @@ def test_the_fingerprint_depends_on_names_sizes_classes_and_crops(own):
     with open(own / "train" / "a" / "00.png", "ab") as file:
         file.write(b"x")
     changed.add(of())
-    assert len(changed) == 7
+    path = own / "train" / "a" / "00.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"y")  # of the same size
+    changed.add(of())
+    assert len(changed) == 8
 
 
 def test_streaming_and_workers_do_not_change_the_run_folder(images):

@@ -47,10 +47,7 @@ class Split:
 
 
 def fingerprint(split: Split) -> str:
-    """Sixteen hexadecimal digits of the images and classes, in their order.
-
-    Reading all images in files would take too long, so their fingerprint is of the files' names and sizes.
-    """
+    """Sixteen hexadecimal digits of the images and classes, in their order."""
     digest = hashlib.sha256()
     for part in split.evidence():
         digest.update(part)

@@ -31,6 +31,7 @@ class Files:
     crop: CenterCrop  # what evaluation sees of an image
     train_crop: CenterCrop  # what training sees of it, before augmentation
     workers: int  # processes that read; 0: the main process does
+    contents: Callable[[], Tensor]  # returns the checksums of all files in the listing
 
     def __len__(self) -> int:
         return len(self.places)
@@ -67,11 +68,10 @@ class Files:
         return _read(_Reader(self.listing, crop or self.crop), places, self.workers, self.y.device)
 
     def evidence(self) -> Iterator[bytes | np.ndarray]:
-        """The bytes that identify the split: names and sizes of the files, classes and crops."""
-        # These words are part of the fingerprints in existing records.
-        crops = (f"View(side={crop.size}, share={crop.fraction})" for crop in (self.crop, self.train_crop))
-        yield f"({', '.join(crops)})".encode()
+        """The bytes that identify the split: names and contents of the files, classes and crops."""
+        yield repr((self.crop, self.train_crop)).encode()
         yield from self.listing.evidence(self.places)
+        yield self.contents()[self.places].numpy()
         yield self.y.cpu().numpy()
 
 

@@ -7,6 +7,7 @@ give bit-identical batches.
 
 import math
 import os
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -19,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..core.contracts import Count, Fraction
-from ..core.errors import require
+from ..core.errors import BadInput, require
 from ..core.registry import datasets
 from .base import Dataset, Split, level_counts, statistics_of
 from .cache import cached
@@ -78,7 +79,10 @@ def _streamed(
     listing: Listing, root: Path, crop: CenterCrop, train_crop: CenterCrop, workers: int
 ) -> tuple[Files, Files, Tensor]:
     """Both splits, and the level counts of the sample."""
-    files = Files(listing, torch.arange(len(listing)), listing.y, crop, train_crop, workers)
+    everything = torch.arange(len(listing))
+    checksums = partial(_checksums, listing, workers)
+    contents = partial(_cached, "checksums", listing, root, everything, crop.size, checksums)
+    files = Files(listing, everything, listing.y, crop, train_crop, workers, contents)
     train, test = files.take(slice(listing.count)), files.take(slice(listing.count, None))
     sample = _sample(listing.count)
     count_levels = partial(_count_levels, train.take(sample), CenterCrop(crop.size))
@@ -102,6 +106,20 @@ def _count_levels(split: Files, crop: CenterCrop) -> Tensor:
     parts = torch.arange(len(split)).split(PART)
     images = tqdm(split.read(parts, crop), "measuring", len(parts), unit=f"{PART} images", disable=None)
     return sum(map(level_counts, images))
+
+
+def _checksums(listing: Listing, workers: int) -> Tensor:
+    """(N,) CRC-32 of each file."""
+
+    def checksum(place: int) -> int:
+        try:
+            return zlib.crc32(Path(listing.path(place)).read_bytes())
+        except OSError as error:
+            raise BadInput(f"cannot read {error.filename}: {error.strerror}; repair or remove it") from error
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        found = pool.map(checksum, range(len(listing)))
+        return torch.tensor(list(tqdm(found, "checking", len(listing), unit="image", disable=None)))
 
 
 def _decode_all(listing: Listing, crop: CenterCrop, workers: int) -> Tensor:
