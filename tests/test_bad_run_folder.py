@@ -1,6 +1,7 @@
 """Damaged checkpoints and run folders are refused in one line, and left as they are."""
 
 import contextlib
+import json
 import os
 import pickle
 import shutil
@@ -14,6 +15,11 @@ import torch
 import lib.run.fit
 import lib.store.checkpoint
 import train
+from lib.core.errors import BadInput
+from lib.data.cache import cached
+from lib.report.records import RunRecord
+from lib.report.run_metrics import predictions
+from tests.helpers.bits import bits
 from tests.helpers.runs import TINY
 
 
@@ -62,6 +68,46 @@ def test_a_corrupt_checkpoint_is_refused(refused, run_folder, corrupt, line):
     assert not Path("exploded").exists()
 
 
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
+
+
+def test_a_checkpoint_with_a_changed_byte_is_refused_or_has_the_same_content(run_folder):
+    path = run_folder / "last.pt"
+    data, expected = path.read_bytes(), bits(lib.store.checkpoint.load(path))
+    refusals = 0
+    for place in range(0, len(data), len(data) // 150):
+        path.write_bytes(flipped(data, place))
+        try:  # padding between the records of the archive has no meaning
+            assert bits(lib.store.checkpoint.load(path)) == expected, place
+        except BadInput:
+            refusals += 1
+    assert refusals > 100
+
+
+def test_predictions_with_a_changed_byte_are_refused_or_the_same(whole, run_folder):
+    path = run_folder / "predictions.npz"
+    record = RunRecord(run_folder, json.loads((whole / "result.json").read_text()))
+    data = path.read_bytes()
+    expected = [array.tolist() for array in predictions(record)]
+    for place in range(0, len(data), 7):
+        path.write_bytes(flipped(data, place))
+        with contextlib.suppress(BadInput):
+            assert [array.tolist() for array in predictions(record)] == expected, place
+
+
+def test_a_damaged_cache_of_decoded_images_is_decoded_again(tmp_path):
+    def decode() -> torch.Tensor:
+        return torch.arange(1000)
+
+    assert torch.equal(cached(tmp_path, tmp_path, "decoded", "key", decode), decode())
+    file = tmp_path / "decoded.pt"
+    data = file.read_bytes()
+    for place in range(0, len(data), 97):
+        file.write_bytes(flipped(data, place))
+        assert torch.equal(cached(tmp_path, tmp_path, "decoded", "key", decode), decode()), place
+
+
 @pytest.mark.parametrize("line", ["--output-dir run", "--init-from run --output-dir new"])
 def test_a_checkpoint_of_another_program_is_refused(refused, run_folder, line):
     path = run_folder / "last.pt"
@@ -101,9 +147,12 @@ def test_a_corrupt_record_is_refused(refused, run_folder, name, content):
     assert (run_folder / name).read_bytes() == content
 
 
-def test_metrics_that_end_before_the_checkpoint_are_refused(refused, run_folder):
+def test_metrics_that_end_before_the_checkpoint_or_were_changed_are_refused(refused, run_folder):
     path = run_folder / "metrics.jsonl"
-    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    text = path.read_text()
+    path.write_text(text.splitlines(keepends=True)[0])
+    refused("--output-dir run", "metrics.jsonl cannot be read", "move run away", changes=True)
+    path.write_text(text.replace('"lr": 0.1', '"lr": 0.9'))
     refused("--output-dir run", "metrics.jsonl cannot be read", "move run away", changes=True)
     path.unlink()
     refused("--output-dir run", "run/metrics.jsonl does not", "move run away", changes=True)

@@ -42,7 +42,7 @@ POWERS = {
         "lib/store/run_folder.py",
         "lib/report/published.py",
     ),
-    r"torch\.load\(": ("lib/store/checkpoint.py", "lib/data/cache.py"),
+    r"torch\.load\(": ("lib/core/files.py",),
 }
 
 

@@ -43,7 +43,7 @@ def at_write(name: str, action: Callable[[str], None]) -> Patch:
     return lambda: setattr(os, "replace", watched)
 
 
-def die(*_) -> None:
+def die(*_, **__) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -91,7 +91,8 @@ def parse(argv: list[str]) -> Command:
     while words:
         word = words.popleft()
         if word.partition("=")[0] == "--evaluate":
-            command.folder = Path(_value(word, words))
+            given = Path(_value(word, words))
+            command.folder = given.parent if given.name == "last.pt" else given
         elif (flag := word.partition("=")[0]) in ("--seeds", "--jobs"):
             if getattr(command, flag[2:]) is not None:
                 raise BadInput(f"{flag} was given twice")

@@ -76,3 +76,4 @@ class RunSettings:
     evaluate_every: Count = 1  # epochs between evaluations; the last epoch is always evaluated
     save_every: Count = 1  # epochs between checkpoints; the last epoch is always saved
     tensorboard: bool = True  # write TensorBoard scalars too
+    resume_changed: bool = False  # resume although the data or the version of torch have changed

@@ -1,8 +1,11 @@
-"""Atomic writes: files are written under a temporary name and renamed, so that readers never see a part."""
+"""Files that are whole: written under a temporary name and renamed, and checked when they are read."""
 
 import contextlib
 import os
+import warnings
+import zipfile
 from pathlib import Path
+from typing import Any
 
 from .errors import BadInput
 
@@ -23,6 +26,23 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise unwritable(path, error) from error
+
+
+def load_archive(path: Path) -> Any:
+    """The content of a file that torch saved, on the CPU; pickled code is never run.
+
+    Raises:
+        Exception: of many types, for bytes that cannot be read. A changed byte is always found.
+    """
+    import torch  # imported late: registries are read without it
+
+    if zipfile.is_zipfile(path):  # else it is older than torch 1.6, and has no checksums
+        with zipfile.ZipFile(path) as archive:
+            if damaged := archive.testzip():  # torch itself does not compare the checksums
+                raise ValueError(f"{damaged} is damaged")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's guesses about other files
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def unwritable(path: Path, error: OSError) -> BadInput:

@@ -17,6 +17,9 @@ from torch import Tensor
 ATTEMPTS = 8
 TINY = 1e-30
 
+# Raised whenever some draw of an augmentation or a model changes, so that no run resumes with other draws.
+DRAWS = 1
+
 
 class Rng:
     """The random numbers of one key.

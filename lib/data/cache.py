@@ -11,6 +11,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from ..core.files import load_archive
+
 
 def cached(base: Path, root: Path, name: str, key: str, compute: Callable[[], Tensor]) -> Tensor:
     """The tensor in the file `name`.pt if it was computed under the same key, else a new one, stored there.
@@ -43,7 +45,7 @@ def cached(base: Path, root: Path, name: str, key: str, compute: Callable[[], Te
 
 def _load(path: Path, key: str) -> Tensor | None:
     try:
-        cache = torch.load(path, weights_only=True)
-    except Exception:  # missing, or cut off when a run was killed: either way it is computed again
+        cache = load_archive(path)
+    except Exception:  # missing, or damaged: either way it is computed again
         return None
     return cache["x"] if cache.get("key") == key else None

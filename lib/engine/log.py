@@ -38,7 +38,7 @@ class Scalars:
             from torch.utils.tensorboard import SummaryWriter
 
             try:
-                self.writer = SummaryWriter(str(folder), purge_step=start)
+                self.writer = SummaryWriter(str(folder), purge_step=start + 1)
             except OSError as error:
                 raise unwritable(folder, error) from error
 

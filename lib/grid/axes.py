@@ -34,8 +34,9 @@ def product(axes: Sequence[Axis], exclude: Sequence[Mapping[str, Any]]) -> list[
         matches = [_matches(rule, values) for rule in exclude]
         matched = [before or now for before, now in zip(matched, matches, strict=True)]
         if not any(matches):
-            pairs = zip(axes, points, strict=True)
-            parts = [(f"axis {axis.name}", settings) for axis, (_, settings) in pairs]
+            parts = [
+                (f"axis {axis.name}", settings) for axis, (_, settings) in zip(axes, points, strict=True)
+            ]
             rows.append((_name(axes, [point for point, _ in points]), parts))
     if not all(matched):
         rule = dict(exclude[matched.index(False)])

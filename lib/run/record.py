@@ -2,19 +2,24 @@
 
 import math
 import time
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 
 from ..config.schema import Config
+from ..core.errors import BadInput
+from ..core.rng import DRAWS
 from ..data.base import Split, fingerprint
 from ..engine.evaluate import Evaluation, evaluate, networks, refresh_statistics
 from ..engine.log import Log
 from ..engine.metrics import beyond_accuracy
 from ..engine.step import Run
+from ..report.plots.curves import draw_curves
 from ..store import checkpoint
+from ..store.checkpoint import Checkpoint
 from ..store.environment import environment
-from ..store.run_folder import RESULT_FORMAT, RunFolder
+from ..store.run_folder import RESULT_FORMAT, RunFolder, checksum
 from .robustness import corruption_error, robustness, robustness_text
 
 # Suffixes of the columns that evaluate the weights; all except the loss are in percent.
@@ -34,20 +39,55 @@ class Record:
         self.code = self.environment["code"]
         # Settings are tuned on the held-out part if there is one, so the best epoch is chosen there.
         self.watched = next(iter(run.splits))
-        folder.write_json("env.json", self.environment)
 
     def resume(self) -> int:
-        """Continue from the folder's checkpoint, and return the step to start with."""
+        """Continue from the folder's checkpoint, and return the step to start with.
+
+        Raises:
+            BadInput: the checkpoint is damaged, or the data or the draws of its run are others now.
+        """
         path, first = self.folder.checkpoint, self.run.world.on_main
-        state = first(lambda: checkpoint.load(path) if path.exists() else None)
+        state = first(lambda: self._checked(Checkpoint.read(path)) if path.exists() else None)
+        self.folder.write_json("env.json", self.environment)
         if not state:
             return 0
         checkpoint.restore(self.run, state, path)
-        self.rows, self.best = first(lambda: self.folder.metrics(state["step"])), state["best"]
+        rows = partial(self.folder.metrics, state["step"], state.get("checks", {}).get("rows"))
+        self.rows, self.best = first(rows), state["best"]
         self.log(f"resuming {self.folder.path} at step {state['step']} of {self.run.total}")
         if state["code"] != self.code:
             self.log(f"note: the checkpoint was written by code {state['code']}, this is {self.code}")
         return state["step"]
+
+    def _checked(self, held: Checkpoint) -> dict[str, Any]:
+        """The state in a checkpoint, unless the data or the draws of its run are others now."""
+        origin = held.checks.get("origin", {})
+        differs = held.data.differences(self.run.spec) if held.data else ""
+        changed = [differs] if differs else []
+        changed += [
+            f"{name}: {then} when it was saved, {now} now"
+            for name, now in self.origin.items()
+            if (then := origin.get(name, now)) != now
+        ]
+        if changed and not self.config.run.resume_changed:
+            raise BadInput(
+                f"{held.path} cannot resume exactly ({'; '.join(changed)}); restore what changed, or give "
+                "--resume-changed to resume with it"
+            )
+        for change in changed:
+            self.log(f"note: resuming with a change: {change}")
+        return held.state
+
+    @cached_property
+    def origin(self) -> dict[str, str]:
+        """What the run depends on besides its configuration: the images, and the version of their draws."""
+        versions = {"torch": torch.__version__.partition("+")[0], "draws": str(DRAWS)}
+        splits = self._splits().items()
+        return versions | {name: f"{len(split)} images {self.fingerprints[name]}" for name, split in splits}
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        return {name: fingerprint(split) for name, split in self._splits().items()}
 
     def evaluate(self, epoch: int, last: bool) -> dict[str, float]:
         """Columns of accuracy and loss; after the last epoch also top-5 and calibration error.
@@ -117,7 +157,8 @@ class Record:
     def save(self, step: int) -> None:
         path = self.folder.checkpoint
         if self.run.world.is_main:
-            checkpoint.save(path, self.run, step, self.config.tree(), self.best, self.code)
+            config, checks = self.config.tree(), {"origin": self.origin, "rows": checksum(self.rows)}
+            checkpoint.save(path, self.run, step, config, self.best, self.code, **checks)
 
     def predict(self) -> dict[str, float]:
         """Write the predictions of the last epoch, and return the columns that evaluate them."""
@@ -165,15 +206,13 @@ class Record:
             "best": self.best,
             # Rows of an older version have no such column.
             "train_flops": total("flops") if all("flops" in row for row in self.rows) else None,
-            "data": {name: fingerprint(split) for name, split in self._splits().items()},
+            "data": self.fingerprints,
             "seconds": seconds,
             "images_per_second": images / seconds["train"] if images else None,
             "peak_memory_mb": max((row["peak_memory_mb"] for row in self.rows), default=None),
             "environment": self.environment,
         }
         if self.rows and self.run.world.is_main:
-            from ..report.plots.curves import draw_curves  # imported late: matplotlib takes half a second
-
             title = f"{result['model']} on {result['dataset']}"
             self.folder.write_curves(draw_curves(self.rows, title))
         self.folder.write_json("result.json", result)

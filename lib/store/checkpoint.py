@@ -1,7 +1,6 @@
 """Checkpoints: everything that a run needs to resume, and nothing that is a function of (seed, step)."""
 
 import io
-import warnings
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch import nn
 from ..config.schema import Config
 from ..config.sources import config_of
 from ..core.errors import BadInput
-from ..core.files import write_atomic
+from ..core.files import load_archive, write_atomic
 from ..data.base import DataSpec
 from ..engine.step import Run
 
@@ -28,15 +27,15 @@ def save(
     config: dict[str, Any],
     best: dict[str, Any] | None,
     code: str,
-    origin: dict[str, str] | None = None,
+    **checks: Any,
 ) -> None:
     """Write the state after `step` steps; the earlier checkpoint stays until this one is complete.
 
     Args:
-        origin: what must not change before the run resumes, by name: data and versions.
+        checks: what must not change before the run resumes, as `Checkpoint.checks` has it.
     """
     state = {
-        "origin": origin or {},
+        "checks": checks,
         "optimizer": run.optimizer.state_dict(),
         "averages": {name: average.state_dict() for name, average in run.averages.items()},
         "scale": run.learning.scaler.state_dict(),
@@ -71,9 +70,7 @@ def load(path: Path) -> dict[str, Any]:
         BadInput: there is none, or it is damaged or of another program.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's guesses about other files; the error below is enough
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = load_archive(path)
     except FileNotFoundError:
         raise BadInput(f"there is no checkpoint {path}") from None
     except Exception as error:  # torch raises many types for bytes that it cannot read
@@ -121,6 +118,12 @@ class Checkpoint:
     def data(self) -> DataSpec | None:
         """What the network needs to know of its data set; None where an earlier version wrote it."""
         return DataSpec(**self.state["data"]) if "data" in self.state else None
+
+    @property
+    def checks(self) -> dict[str, Any]:
+        """`origin` is what its run depends on besides its configuration, by name; `rows` is the checksum of
+        its metrics. Empty in earlier versions."""
+        return self.state.get("checks", {})
 
     @property
     def code(self) -> str:

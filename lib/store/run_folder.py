@@ -11,6 +11,7 @@ events.out.*        scalars for TensorBoard        result.json        the outcom
 
 import io
 import json
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -86,14 +87,16 @@ class RunFolder:
         """The outcome, if the run is complete."""
         return read_result(self.path)
 
-    def metrics(self, step: int) -> list[dict[str, Any]]:
+    def metrics(self, step: int, expected: int | None) -> list[dict[str, Any]]:
         """The rows of the epochs within the first `step` steps.
 
+        Args:
+            expected: their checksum, where it is known.
         Raises:
-            BadInput: some are missing.
+            BadInput: some are missing or changed.
         """
         remedy = f"move {self.path} away to start again"
-        rows = _read(self.path / "metrics.jsonl", partial(_rows, step=step), remedy)
+        rows = _read(self.path / "metrics.jsonl", partial(_rows, step=step, expected=expected), remedy)
         if rows is None:
             raise BadInput(f"{self.checkpoint} exists, but {self.path / 'metrics.jsonl'} does not; {remedy}")
         return rows
@@ -149,11 +152,18 @@ def _result(text: str) -> dict[str, Any]:
     return result
 
 
-def _rows(text: str, step: int) -> list[dict[str, Any]]:
+def checksum(rows: list[dict[str, Any]]) -> int:
+    """The CRC-32 of rows of metrics, as they are in the file."""
+    return zlib.crc32(json.dumps(rows).encode())
+
+
+def _rows(text: str, step: int, expected: int | None) -> list[dict[str, Any]]:
     """The rows of `metrics.jsonl` up to `step`, at which the last of them must end."""
     rows = [row for row in map(json.loads, text.splitlines()) if row["step"] <= step]
     if rows[-1]["step"] != step:
         raise ValueError(rows[-1]["step"])
+    if expected not in (None, checksum(rows)):
+        raise ValueError("changed")
     return rows
 
 
