@@ -59,6 +59,8 @@ def single_run(command: Command, seed: int) -> Command:
         if ("run", "output_dir") not in settings:
             pairs.append(pair)
     if folder := command.config().run.output_dir:  # here it contains the folders of the runs
+        if Path(folder, "config.yaml").exists():
+            raise BadInput(f"{folder} is the folder of one run, so it cannot contain those of --seeds")
         pairs.append(("output-dir", str(Path(folder, f"seed{seed}")), "--output-dir"))
     return Command(files=command.files, pairs=[*pairs, ("seed", str(seed), "--seed")])
 
