@@ -2,7 +2,10 @@
 
 import sys
 
-from lib.__main__ import console, main
+from lib.core.errors import require_packages
+
+require_packages()
+from lib.__main__ import console, main  # noqa: E402 (it needs the packages)
 
 __all__ = ["main"]
 

@@ -15,8 +15,7 @@ docs/library.md has an example of every kind. Nothing here imports torch until i
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .core import registry  # not its `models`: the package lib/models would take that name
-from .core.errors import BadInput
+from .core.errors import BadInput  # which needs no other package
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,6 +47,8 @@ def create_model(
         BadInput: there is no such model; the message holds the nearest names.
         ValueError: an option has a value out of its bounds.
     """
+    from .core import registry  # not its `models`: the package lib/models would take that name
+
     return registry.models[name].build(
         num_classes=num_classes, in_channels=in_channels, image_size=image_size, **options
     )
@@ -55,6 +56,8 @@ def create_model(
 
 def list_models(pattern: str = "*") -> list[str]:
     """The names of the models that match a shell pattern, such as `wrn*`."""
+    from .core import registry
+
     return [entry.name for entry in registry.models.entries(pattern)]
 
 

@@ -1,13 +1,19 @@
 """The installed package: the files of the checkout under the name `cifar_zoo`, usable from any folder."""
 
+import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from lib.core.errors import MODULES
+from tests.helpers.refusals import one_line
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,6 +59,24 @@ def installed(tmp_path_factory) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place / "site")
     return place / "site"
+
+
+PROGRAMS = [["train.py"], *(["-m", f"scripts.{path.stem}"] for path in sorted(ROOT.glob("scripts/[!_]*.py")))]
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program[-1])
+def test_a_program_without_its_packages_names_make_setup_in_one_line(program):
+    bare = subprocess.run(
+        [sys.executable, "-S", *program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    one_line(bare.returncode, bare.stderr, "has no torch", "make setup")
+
+
+def test_every_package_that_is_required_is_looked_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = {re.match(r"[\w-]+", line)[0].lower() for line in project["dependencies"]}
+    owners = importlib.metadata.packages_distributions()
+    assert {re.sub("_", "-", owners[module][0].lower()) for module in MODULES} == required
 
 
 def run(path: Path, cwd: Path, *command: str) -> str:

@@ -4,6 +4,13 @@ import contextlib
 import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
+
+# The modules of the packages that pyproject.toml requires.
+MODULES = (
+    "torch", "torchvision", "timm", "einops", "numpy", "annotated_types", "filelock", "tqdm", "yaml",
+    "torchsummary", "tensorboard", "matplotlib", "PIL", "scipy",
+)  # fmt: skip
 
 
 class BadInput(ValueError):
@@ -37,13 +44,28 @@ def require(holds: bool, argument: str, rule: str, value: object) -> None:
         raise ValueError(f"{argument} must be {rule}, got {value!r}")
 
 
+def require_packages() -> None:
+    """End a program of a checkout, in one line, if a package that it needs is not installed."""
+    if missing := ", ".join(name for name in MODULES if find_spec(name) is None):
+        remedy = "run `make setup`, then `source .venv/bin/activate`"
+        complain(BadInput(f"{sys.executable} has no {missing}; {remedy}"))
+        sys.exit(2)
+
+
 def exit_code(command: Callable[..., int | None], *arguments) -> int:
-    """Run a command and return its exit code: its own, or 0 for None, or 2 after a user error."""
+    """Run a command and return its exit code: its own, or 0 for None, or 2 after a user error.
+
+    An error of the system that names a file, such as one without permission, is about a path of the user's.
+    """
     try:
         return command(*arguments) or 0
     except BadInput as error:
         complain(error)
-        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        complain(BadInput(f"{error.filename}: {error.strerror}; give another path, or make this one usable"))
+    return 2
 
 
 def complain(error: BadInput) -> None:
