@@ -20,6 +20,8 @@ from lib.grid.scale import scaled
 from lib.grid.spec import read_grid, read_seeds, select_rows
 from lib.report.text import count
 
+from .arguments import Parser, file_path
+
 
 def main(argv: list[str], train: tuple[str, ...] = Options.train) -> int:
     """Run one command line and return the exit code.
@@ -73,17 +75,18 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], dict[str, Any]]:
     """The options, the back end, and the back end's own options."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = Parser(add_help=False)
     first.add_argument("--backend", default="local", help="local, slurm or ray (local)")
     entry = backends[first.parse_known_args(argv)[0].backend]
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__.splitlines()[0],
         parents=[first],
-        allow_abbrev=False,
         prog="python -m scripts.grid",
     )
-    parser.add_argument("file", type=Path, nargs="?", help="the grid, such as configs/grids/quickstart.yaml")
+    parser.add_argument(
+        "file", type=file_path, nargs="?", help="the grid: configs/grids/quickstart.yaml, ..."
+    )
     parser.add_argument(
         "--list", nargs="*", metavar="TABLE", help="list these grids, or all of configs/grids"
     )
@@ -100,7 +103,7 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
         "--gpus", help="run one at a time on each of these GPUs: 0,1; 0,0 puts two on the first"
     )
     parser.add_argument("--retries", type=int, default=2, help="restarts of a run that died (2)")
-    parser.add_argument("--output-dir", type=Path, help="folder of the runs (runs/grids/<name of the file>)")
+    parser.add_argument("--output-dir", type=file_path, help="folder of the runs (runs/grids/<name>)")
     for field in entry.fields.values():
         switch = {"action": argparse.BooleanOptionalAction} if field.type is bool else {}
         parser.add_argument(f"--{field.name.replace('_', '-')}", help=f"{entry.name}: {field.help}", **switch)

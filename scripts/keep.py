@@ -3,7 +3,6 @@
 FOLDER gets the same structure as RUNS; docs/records.md describes records.
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -12,13 +11,15 @@ from lib.core.errors import BadInput, exit_code
 from lib.report.records import read_records
 from lib.store.run_folder import COMPLETE
 
+from .arguments import Parser, file_path
+
 FILES = ("config.yaml", "config_diff.yaml", "metrics.jsonl", "result.json")
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path, help="a folder with runs")
-    parser.add_argument("folder", type=Path, help="destination of the records")
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", type=file_path, help="a folder with runs")
+    parser.add_argument("folder", type=file_path, help="destination of the records")
     options = parser.parse_args(argv)
     return exit_code(keep, options.runs, options.folder)
 

@@ -5,7 +5,6 @@ ratio each step. It uses the training step itself with another schedule, so wrap
 clipping and augmentations are those of a run with the same flags. Everything is restored afterwards.
 """
 
-import argparse
 import copy
 import math
 import sys
@@ -24,6 +23,8 @@ from lib.engine.step import Run, train_step
 from lib.factory import build, build_device
 from lib.optim.decays import Exponential
 from lib.report.style import PALE, encode, plain, sheet, styled
+
+from .arguments import Parser, file_path
 
 DIVERGED = 4.0  # times the lowest smoothed loss: where the search ends
 SMOOTHING = 0.9  # of the running mean that is compared to it
@@ -142,13 +143,12 @@ def draw(finding: Finding, title: str) -> bytes:
 
 def lr_find(argv: list[str]) -> Finding:
     """Print the suggestion for this command line, draw the curve, and return the finding."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m scripts.lr_find",
         description=__doc__.partition(": ")[2].partition("\n")[0],
         epilog="All flags of train.py are understood too: --model, --optim, --batch-size, --precision...",
-        allow_abbrev=False,
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("lr_find.png"), help="PNG of the curve")
+    parser.add_argument("-o", "--output", type=file_path, default=Path("lr_find.png"), help="PNG to write")
     parser.add_argument(
         "--min-lr", "--base-lr", "--base_lr", type=float, default=1e-7, help="first learning rate"
     )

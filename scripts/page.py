@@ -10,13 +10,15 @@ from pathlib import Path
 from lib.core.errors import exit_code
 from lib.core.files import write_atomic
 
+from .arguments import Parser, file_path
+
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m scripts.page", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m scripts.page", description=__doc__.splitlines()[0])
     parser.add_argument(
-        "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
+        "folders", type=file_path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("page"), help="folder of the page")
+    parser.add_argument("-o", "--output", type=file_path, default=Path("page"), help="folder of the page")
     parser.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
     parser.add_argument("--paired", action="store_true", help="take the differences seed by seed")
     parser.add_argument("--title", default="Results", help="title of the page")

@@ -13,22 +13,20 @@ from typing import Any
 from lib.core.errors import BadInput, exit_code
 from lib.core.files import write_atomic
 
+from .arguments import Parser, file_path
+
 Drawn = tuple[Any, list[tuple[str, str]]]  # a figure, and what was left out with the reasons
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.plot", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = Parser(prog="python -m scripts.plot", description=__doc__.splitlines()[0])
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, draw in KINDS.items():
-        kind = kinds.add_parser(
-            name, help=draw.__doc__.replace("%", "%%"), description=draw.__doc__, allow_abbrev=False
-        )
+        kind = kinds.add_parser(name, help=draw.__doc__.replace("%", "%%"), description=draw.__doc__)
         kind.add_argument(
-            "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
+            "folders", type=file_path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
         )
-        kind.add_argument("-o", "--output", type=Path, help=f"a .png or .svg; default: {name}.png")
+        kind.add_argument("-o", "--output", type=file_path, help=f"a .png or .svg; default: {name}.png")
         kind.add_argument("--title", default="", help="title of the figure")
         if draw in COMPARED:
             kind.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")

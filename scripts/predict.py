@@ -5,9 +5,7 @@ mode: they are decoded as the images of a folder data set are (lib/data/decoding
 the crop of the run's evaluation.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +13,8 @@ from torch import Tensor
 from lib.core.errors import BadInput, exit_code, nearest
 from lib.core.precision import autocast
 from lib.factory.load import TrainedRun, load
+
+from .arguments import Parser, file_path
 
 TOP = 3
 
@@ -29,9 +29,9 @@ def predict(run: TrainedRun, network: str, x: Tensor) -> list[tuple[str, float]]
 
 
 def run(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser("python -m scripts.predict", description=__doc__.partition("\n\n")[2])
-    parser.add_argument("run", type=Path, help="a run folder or a checkpoint")
-    parser.add_argument("images", type=Path, nargs="+", metavar="image", help="an image file")
+    parser = Parser(prog="python -m scripts.predict", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("run", type=file_path, help="a run folder or a checkpoint")
+    parser.add_argument("images", type=file_path, nargs="+", metavar="image", help="an image file")
     parser.add_argument(
         "--network", default="last", help="last, or the name of an average such as ema (last)"
     )

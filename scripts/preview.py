@@ -4,12 +4,11 @@ Takes the flags of train.py and draws the first images of an epoch's first batch
 a row for each step of the pipeline, and the targets below the last one.
 """
 
-import argparse
 import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
@@ -32,10 +31,7 @@ from lib.factory import (
 )
 from lib.report.image_grid import ImageRow, draw_grid, row_of
 
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise BadInput(message)
+from .arguments import Parser, file_path
 
 
 def run(argv: list[str]) -> int:
@@ -61,15 +57,14 @@ def run(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        "python -m scripts.preview",
+def _parser() -> Parser:
+    parser = Parser(
+        prog="python -m scripts.preview",
         description=__doc__.partition("\n\n")[2],
         epilog="and every setting of train.py: python train.py --help",
-        allow_abbrev=False,
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("preview.png"), help="the PNG to write (preview.png)"
+        "-o", "--output", type=file_path, default=Path("preview.png"), help="the PNG to write (preview.png)"
     )
     parser.add_argument("--images", type=int, default=8, help="number of images to draw (8)")
     parser.add_argument("--epoch", type=int, default=0, help="epoch of the batch, from 0 (0)")

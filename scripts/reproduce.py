@@ -4,7 +4,6 @@
 setting; the reason follows the table.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,16 @@ from lib.report.published import read_published
 from lib.report.records import RunRecord, read_records
 from lib.report.reproduce import comparison_of, complete_runs, report
 
+from .arguments import Parser, file_path
+
 DEFAULT_FOLDERS = (Path("runs"), Path("results"))
 
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("table", help="its name; scripts/run.sh lists them")
-    parser.add_argument("folders", nargs="*", type=Path, help="runs to compare; default: runs and results")
+    parser.add_argument("folders", nargs="*", type=file_path, help="runs to compare (runs and results)")
     options = parser.parse_args(argv)
     return exit_code(lambda: print(reproduced(options.table, options.folders)))
 

@@ -32,18 +32,22 @@ from lib.store import checkpoint
 from lib.store.checkpoint import Checkpoint
 from lib.store.environment import environment
 
+from .arguments import Parser, file_path
+
 FORMAT = 1
 Weights = dict[str, Tensor]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.soup", description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", help="run folders or checkpoints of one architecture")
-    parser.add_argument("-o", "--output", required=True, type=Path, help="a new folder")
+    parser = Parser(prog="python -m scripts.soup", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "runs", nargs="+", type=file_path, help="run folders or checkpoints of one architecture"
+    )
+    parser.add_argument("-o", "--output", required=True, type=file_path, help="a new folder")
     parser.add_argument("--greedy", action="store_true", help="take only runs that help on held-out images")
     parser.add_argument("--weights", default="last", help="last, or an average of the runs, such as ema")
-    parser.add_argument("--root", help="folder of the data sets; by default that of the first run")
+    parser.add_argument("--root", type=file_path, help="folder of the data sets (that of the first run)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps")
     options = parser.parse_args(argv)
     return exit_code(lambda: print(make(options)))
@@ -91,7 +95,7 @@ def make(options: argparse.Namespace) -> str:
     return _report(record, runs, folder)
 
 
-def _read(paths: Sequence[str], weights: str) -> list[Checkpoint]:
+def _read(paths: Sequence[Path], weights: str) -> list[Checkpoint]:
     """The checkpoints of different runs, all of which have these weights."""
     runs = [Checkpoint.read(path) for path in paths]
     files = [run.path.resolve() for run in runs]

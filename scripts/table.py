@@ -6,15 +6,16 @@ they go to standard error.
 
 import argparse
 import sys
-from pathlib import Path
 
 from lib.core.errors import BadInput, exit_code, nearest
 
+from .arguments import Parser, file_path
+
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "folders", type=Path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
+        "folders", type=file_path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
     )
     parser.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
     parser.add_argument("--rows", default="", metavar="A,B", help="describe rows by ticks for these settings")

@@ -8,7 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from ..core.contracts import EPOCH, TIME, rule, split, unit_of
+from ..core.contracts import EPOCH, TIME, FilePath, rule, split, unit_of
 from ..core.errors import BadInput, nearest
 from ..core.fields import Field
 from ..core.registry import PROGRAM, REGISTRIES, Entry, Registry, augmentations, models
@@ -108,7 +108,7 @@ def _type_name(kind: Any) -> str:
         return f"{_type_name(args[0])},..."
     if args:
         return _type_name(args[0])
-    return {bool: "", int: "INT", float: "NUMBER", str: "TEXT"}[kind]
+    return {bool: "", int: "INT", float: "NUMBER", str: "TEXT", FilePath: "PATH"}[kind]
 
 
 def value_text(value: Any) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
-from ..core.contracts import Count, Fraction, NonNegative, Positive, Probability, validated
+from ..core.contracts import Count, FilePath, Fraction, NonNegative, Positive, Probability, validated
 from ..core.errors import require
 
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
@@ -20,7 +20,7 @@ class DataSettings:
     label_noise: Probability = 0.0  # fraction of wrong training labels; does not depend on the seed
     noise_type: Literal["symmetric", "asymmetric"] = "symmetric"  # any other class, or the usual confusion
     normalize: Literal["standard", "legacy"] = "standard"  # the data set's mean and std, or older projects'
-    root: str | None = None  # folder of the data; default $DATA_DIR, else ./data
+    root: FilePath | None = None  # folder of the data; default $DATA_DIR, else ./data
     offline: bool = False  # never download
 
 
@@ -39,7 +39,7 @@ class TrainSettings:
     sync_bn: bool = False  # BatchNorm over the batch of all processes, not over each one's shard
     deterministic: bool = False  # bit-identical runs on a GPU too, with slower kernels
     compat: Literal["none", "pprp-2021"] = "none"  # defaults of an older project where they differ
-    init_from: str | None = None  # run folder or checkpoint whose weights to start from
+    init_from: FilePath | None = None  # run folder or checkpoint whose weights to start from
 
     def __post_init__(self):
         require(self.accumulate <= self.batch_size, "accumulate", "from 1 to batch_size", self.accumulate)
@@ -54,7 +54,7 @@ class TrainSettings:
 class TeacherSettings:
     """The teachers of a distillation. The paths, as given, are part of the run's hash."""
 
-    teacher: tuple[str, ...] | None = None  # run folders or checkpoints; logits of several are averaged
+    teacher: tuple[FilePath, ...] | None = None  # run folders or checkpoints; logits of several are averaged
     teacher_weights: str = "last"  # last, or the name of an average that the runs have, such as ema
 
 
@@ -71,7 +71,7 @@ class RunSettings:
     """Where and how a run is carried out. None of this changes the training or the run's hash."""
 
     name: str | None = None  # first part of the run folder's name; default: model and tricks
-    output_dir: str | None = None  # run folder; default runs/<dataset>/<name>-<hash>/seed<k>
+    output_dir: FilePath | None = None  # run folder; default runs/<dataset>/<name>-<hash>/seed<k>
     device: str = "auto"  # auto, cpu, cuda, cuda:<number> or mps
     evaluate_every: Count = 1  # epochs between evaluations; the last epoch is always evaluated
     save_every: Count = 1  # epochs between checkpoints; the last epoch is always saved

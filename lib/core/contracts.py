@@ -14,7 +14,7 @@ import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NewType, TypeVar
 
 from annotated_types import DocInfo, Ge, GroupedMetadata, Gt, Interval, Le, Lt, MinLen
 
@@ -40,6 +40,8 @@ Count = Annotated[int, Ge(1)]
 Probability = Annotated[float, Interval(ge=0, le=1)]
 Fraction = Annotated[float, Interval(gt=0, le=1)]  # of something, and not nothing
 Decay = Annotated[float, Interval(ge=0, lt=1)]  # of a running mean: momentum, betas
+
+FilePath = NewType("FilePath", str)  # of a file or folder: `~` and $VARIABLES stand for what they name
 
 _WORDS = {Gt: ("above", "gt"), Ge: ("at least", "ge"), Lt: ("below", "lt"), Le: ("at most", "le")}
 

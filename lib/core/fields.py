@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Literal
 
-from .contracts import alternatives, check, help_of, split
+from .contracts import FilePath, alternatives, check, help_of, split
 from .errors import nearest
+from .files import expanded
 
 FLOAT32_MAX = 3.4e38  # weights and what they are multiplied by are float32
 REQUIRED = inspect.Parameter.empty
@@ -97,17 +98,17 @@ def _comments(owner: Callable) -> dict[str, str]:
 
 
 def coerce(value: Any, kind: Any) -> Any:
-    """`value`, typed by the user or made by YAML, as the annotated type.
+    """`value`, typed by the user or of a saved configuration, as the annotated type.
 
     Args:
-        kind: bool, int, float, str, `Literal`, `tuple[T, ...]`, or a union of these with None.
+        kind: bool, int, float, str, FilePath, `Literal`, `tuple[T, ...]`, or a union of these with None.
     Raises:
         ValueError: it cannot be read as that type; the message says what was expected.
     """
     kind, _ = split(kind)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if len(kinds := alternatives(kind)) > 1:
-        if type(None) in kinds and str(value).lower() in ("none", "null"):
+        if type(None) in kinds and is_none(value):
             return None
         return _first_that_fits(value, [k for k in kinds if k is not type(None)])
     if origin is Literal:
@@ -119,6 +120,11 @@ def coerce(value: Any, kind: Any) -> Any:
     if origin is tuple:
         return _coerce_tuple(value, args)
     return _SCALARS[kind](value)
+
+
+def is_none(value: Any) -> bool:
+    """Whether a value says that there is none, in the words of Python or YAML."""
+    return value is None or str(value).lower() in ("none", "null", "~", "")
 
 
 def _first_that_fits(value: Any, kinds: list) -> Any:
@@ -155,11 +161,13 @@ def _int(value: Any) -> int:
     number = _float(value, "a whole number")
     if number != int(number):
         raise ValueError(f"expected a whole number, got {value!r}")
-    return int(number)
+    try:
+        return int(value)  # exact, while a float rounds seeds above 2**53
+    except ValueError:
+        return int(number)  # 1e3
 
 
 def _float(value: Any, expected: str = "a number") -> float:
-    # YAML reads `1e-3` as text and `true` as a bool; the first is a number to us, the second is not.
     try:
         # Python also reads 28_10 as a number, which would swallow the parts of a model's name.
         number = float("nan") if isinstance(value, bool) or "_" in str(value) else float(value)
@@ -176,4 +184,14 @@ def _str(value: Any) -> str:
     return str(value)
 
 
-_SCALARS: dict[type, Callable[[Any], Any]] = {bool: _bool, int: _int, float: _float, str: _str}
+def _path(value: Any) -> str:
+    return expanded(_str(value))
+
+
+_SCALARS: dict[Any, Callable[[Any], Any]] = {
+    bool: _bool,
+    int: _int,
+    float: _float,
+    str: _str,
+    FilePath: _path,
+}

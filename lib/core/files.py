@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import stat
 import warnings
 import zipfile
 from pathlib import Path
@@ -10,21 +11,48 @@ from typing import Any
 from .errors import BadInput
 
 
+def expanded(text: str) -> str:
+    """A path as a user writes it, with `~` and $VARIABLES replaced by what they stand for.
+
+    Raises:
+        ValueError: no file can be of that name, or it is a pipe, which nobody may ever write to.
+    """
+    path = os.path.expanduser(os.path.expandvars(text))
+    try:
+        is_pipe = stat.S_ISFIFO(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return path
+    except (OSError, ValueError) as error:  # too long, a loop of links, a NUL character
+        raise ValueError(f"{path!r} is not a path: {getattr(error, 'strerror', error)}") from error
+    if is_pipe and not path.startswith("/dev/"):  # /dev/fd/63 is the shell's <(command)
+        raise ValueError(f"{path} is a named pipe; give a file")
+    return path
+
+
+def user_path(text: str) -> Path:
+    """`expanded`, as a Path: the `type` of an argument of a program."""
+    return Path(expanded(text))
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data`, or leave it as it was: BadInput if it cannot be written."""
     data = data.encode() if isinstance(data, str) else data
+    in_place = os.path.exists(path) and not os.path.isfile(path)  # a device: /dev/null must not become a file
     # A run folder has one writer, so a fixed name is enough, and a killed run leaves at most one such file.
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path if in_place else path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+            if not in_place:
+                file.flush()
+                os.fsync(file.fileno())
+        if not in_place:
+            os.replace(partial, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        if not in_place:
+            with contextlib.suppress(OSError):
+                partial.unlink()
         raise unwritable(path, error) from error
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..core.contracts import Fraction, validated
 from ..core.errors import BadInput, require
+from ..core.files import user_path
 from ..core.rng import Rng
 from .decoding import MODES, CenterCrop, decode
 
@@ -113,7 +114,7 @@ class DataSpec:
 
 def data_root(root: str | None) -> Path:
     """The folder of the data sets: `root` if given, else $DATA_DIR, else ./data."""
-    return Path(root or os.environ.get("DATA_DIR") or "data").expanduser()
+    return user_path(root or os.environ.get("DATA_DIR") or "data")
 
 
 def hold_out(split: Split, val: float, num_classes: int) -> tuple[Split, Split]:

@@ -19,7 +19,7 @@ from annotated_types import Ge
 from torch import Tensor
 from tqdm import tqdm
 
-from ..core.contracts import Count, Fraction
+from ..core.contracts import Count, FilePath, Fraction
 from ..core.errors import BadInput, require
 from ..core.registry import datasets
 from .base import Dataset, Split, level_counts, statistics_of
@@ -37,7 +37,7 @@ PART = 50  # images of the sample that a worker reads at once
 @datasets.register("folder:<path>", augment=("crop", "flip"))
 def folder(
     root: Path,
-    path: str,  # folder with train/ and test/
+    path: FilePath,  # folder with train/ and test/
     image_size: Count = 32,  # side of the square that the centre of an image is resized to
     workers: Annotated[int, Ge(0)] = 4,  # worker processes of a stream (0: none), else decoding threads
     stream: bool | None = None,  # read images when needed; none: if all take over 1/4 of the memory
@@ -57,7 +57,7 @@ def folder(
     differ = crop != train_crop  # one tensor of decoded images cannot hold both
     rule = "true where train_size or test_crop is given"
     require(not differ or stream is not False, "stream", rule, stream)
-    listing = list_images(Path(path).expanduser().absolute())
+    listing = list_images(Path(path).absolute())
     if stream is None:
         stream = differ or len(listing) * 3 * image_size**2 > MEMORY * memory()
     if stream:

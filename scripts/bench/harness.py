@@ -18,6 +18,8 @@ from lib.core.dist import world
 from lib.core.files import write_atomic
 from lib.store.environment import environment
 
+from ..arguments import Parser
+
 DOC = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 CPU = torch.device("cpu")
 WARM_UP = 2  # the first steps allocate memory and choose kernels
@@ -41,9 +43,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def parser(doc: str, **defaults: Any) -> argparse.ArgumentParser:
+def parser(doc: str, **defaults: Any) -> Parser:
     """A parser of --write and of those common options that have a default here."""
-    made = argparse.ArgumentParser(description=doc.splitlines()[0])
+    made = Parser(description=doc.splitlines()[0])
     for name, default in defaults.items():
         text = f"{OPTIONS[name]['help']}; default {default}"
         made.add_argument(f"--{name}", default=default, **OPTIONS[name] | {"help": text})

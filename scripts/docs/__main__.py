@@ -4,7 +4,6 @@ The pages of models, augmentations and tricks are made from the registries; bloc
 output of commands (scripts/docs/blocks.py). Only what is new is counted or tried.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +13,11 @@ from lib.core.files import write_atomic
 from scripts.docs import augmentations, blocks, models, tricks
 from scripts.docs.page import ROOT, is_current
 
+from ..arguments import Parser
+
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if a file is old")
     parser.add_argument("--all", action="store_true", help="recount all models and retry all pairs of tricks")
     asked = parser.parse_args(argv)

@@ -1,0 +1,78 @@
+"""A path that cannot be used ends a program in one line, whatever it is that is wrong with it."""
+
+import importlib
+import os
+from pathlib import Path
+
+import pytest
+
+import train
+from tests.helpers.refusals import one_line
+
+
+@pytest.fixture(params=["long", "nul", "loop", "dangling", "below a file", "pipe", "unreadable"])
+def bad_path(request, tmp_path, monkeypatch) -> str:
+    """A path at which nothing can be read and nothing written."""
+    monkeypatch.chdir(tmp_path)
+    place = tmp_path / "there"
+    if request.param == "loop":
+        place.symlink_to(place)
+    elif request.param == "dangling":
+        place.symlink_to("/proc/no/such/place")
+    elif request.param == "pipe":
+        os.mkfifo(place)
+    elif request.param == "below a file":
+        place.write_text("")
+        return f"{place}/there"
+    elif request.param == "unreadable":
+        if os.geteuid() == 0:
+            pytest.skip("everything is readable to root")
+        place.mkdir(mode=0)
+        return f"{place}/there"
+    return {"long": "x" * 400, "nul": "x\0"}.get(request.param, str(place))
+
+
+SMALL = "--data synthetic --data.size 64 --data.image-size 8 --model resnet20 --epochs 1 --bs 16 --device cpu"
+
+
+@pytest.mark.parametrize("flag", ["--config", "--evaluate", "--output-dir", "--init-from", "--kd --teacher"])
+def test_train_names_a_path_that_it_cannot_use(bad_path, flag, capfd):
+    code = train.main([*SMALL.split(), *flag.split(), bad_path])
+    one_line(code, capfd.readouterr().err, flag.split()[-1] if "\0" in bad_path else Path(bad_path).name[:50])
+
+
+PROGRAMS = {  # the arguments before and after the path
+    "grid": ([], ["--dry-run"]),
+    "keep": ([], ["out"]),
+    "page": ([], []),
+    "plot": (["curves"], []),
+    "predict": ([], ["cat.png"]),
+    "soup": ([], ["-o", "soup"]),
+    "table": ([], []),
+    "reproduce": (["pprp_aug_grid"], []),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_names_a_path_that_it_cannot_use(bad_path, name, capfd):
+    before, after = PROGRAMS[name]
+    try:
+        code = importlib.import_module(f"scripts.{name}").main([*before, bad_path, *after])
+    except SystemExit as ended:
+        code = ended.code
+    one_line(code, capfd.readouterr().err, "" if "\0" in bad_path else Path(bad_path).name[:50])
+
+
+def test_a_device_is_written_to_and_stays_one(tmp_path):
+    from lib.core.errors import BadInput
+    from lib.core.files import write_atomic
+
+    link = tmp_path / "out.png"
+    link.symlink_to("/dev/null")
+    write_atomic(link, b"x")
+    assert link.is_char_device()
+    link.unlink()
+    link.symlink_to("/dev/full")
+    with pytest.raises(BadInput, match="No space left on device"):
+        write_atomic(link, b"x")
+    assert link.is_char_device()
