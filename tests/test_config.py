@@ -9,6 +9,7 @@ import yaml
 from lib.config.cli import parse
 from lib.config.schema import SECTIONS, to_yaml
 from lib.config.sources import flatten, read_yaml
+from lib.core.contracts import split
 from lib.core.registry import REGISTRIES
 
 ROOT = Path(__file__).parent.parent
@@ -185,6 +186,41 @@ def test_another_choice_voids_the_old_ones_settings_and_says_so(tmp_path):
     (note,) = composed.notes
     assert "optim.lr" in note
     assert "optim.momentum" in note
+
+
+def test_naming_what_a_recipe_has_already_changes_nothing(tmp_path):
+    # Of every section that chooses: an option set, with and without its default named, then the choice named.
+    for name, section in SECTIONS.items():
+        if not section.is_choice:
+            continue
+        entry = section.registry[section.default]
+        for field in entry.fields.values():
+            if split(field.type)[0] is not float or not isinstance(field.default, float):
+                continue
+            key, value = f"{name}.{field.name}", field.default / 2
+            file = tmp_path / f"{name}.yaml"
+            file.write_text(f"{key}: {value}\n")
+            plain = config(f"--config {file}")
+            for spelling in (entry.name, *entry.aliases):
+                named = config(f"--config {file} --{name} {spelling}")
+                assert (named.tree(), named.notes) == (plain.tree(), plain.notes)
+
+
+def test_naming_the_schedule_of_a_recipe_keeps_its_milestones():
+    recipe = "--config configs/cifar/resnet.yaml"
+    for line in ("--schedule multistep", "scheduler.type multistep", "--sched multistep"):
+        named = config(f"{recipe} {line}")
+        assert (named.tree(), named.notes) == (config(recipe).tree(), [])
+    assert config(f"{recipe} --schedule cosine").notes  # of another schedule they are ignored, with a note
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_pins_nothing_of_one_run_or_one_machine(path):
+    # So a recipe with a changed setting, or with another seed, has a folder that is its own.
+    keys = {key for key, _ in read_yaml(path)}
+    assert not keys & {"run.output_dir", "run.name", "run.device", "data.root", "train.seed"}
+    line = f"--config {path}"
+    assert len({config(f"{line} {more}").folder() for more in ("", "--clip 7", "--seed 1")}) == 3
 
 
 def test_yaml_takes_the_flags_spellings_too(tmp_path):

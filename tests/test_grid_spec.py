@@ -41,13 +41,13 @@ def test_axes_of_named_sets_and_single_rows_extend_the_base():
         axes: {mix: {none: , mixup: 0.2, both: {mixup: on, augment.cutmix.alpha: 0.5}}}
         rows: {sam: on, slow: {lr: 0.01, crit: lsr}}
     """) == {
-        "none": "--config small.yaml --optim.lr 0.2 --milestones 1,2 --clip none",
-        "mixup": "--config small.yaml --optim.lr 0.2 --milestones 1,2 --clip none --mixup 0.2",
-        "both": "--config small.yaml --optim.lr 0.2 --milestones 1,2 --clip none --mixup "
+        "none": "--config small.yaml --optim.lr 0.2 --milestones 1,2 --clip null",
+        "mixup": "--config small.yaml --optim.lr 0.2 --milestones 1,2 --clip null --mixup 0.2",
+        "both": "--config small.yaml --optim.lr 0.2 --milestones 1,2 --clip null --mixup "
         "--augment.cutmix.alpha 0.5",
-        "sam": "--config small.yaml --optim.lr 0.2 --milestones 1,2 --clip none --sam",
+        "sam": "--config small.yaml --optim.lr 0.2 --milestones 1,2 --clip null --sam",
         # An overridden setting keeps its place; `crit: lsr` of an older project is translated.
-        "slow": "--config small.yaml --lr 0.01 --milestones 1,2 --clip none --augment.label_smoothing",
+        "slow": "--config small.yaml --lr 0.01 --milestones 1,2 --clip null --augment.label_smoothing",
     }
 
 
@@ -112,7 +112,7 @@ BAD = {
     "names that some file systems confuse": ("rows: {a: {lr: 1}, A: {lr: 2}}", "two rows of this name"),
     "a name that is no folder": ("rows: {../a: {lr: 1}}", "row '../a'", "letters, digits"),
     "a seed that is no number": ("rows: {a: }\nseeds: [0, x]", "seeds must be whole numbers", "'x'"),
-    "a single seed": ("rows: {a: }\nseeds: 3", "seeds must be whole numbers", "got 3"),
+    "a single seed": ("rows: {a: }\nseeds: 3", "seeds 3 may be one seed or 3 of them", "0..2"),
     "an empty range": ("rows: {a: }\nseeds: 4..0", "seeds", "there is none"),
     "a seed twice": ("rows: {a: }\nseeds: [1, 1]", "seeds", "given twice"),
     "an exclusion of no axis": ("axes: {lr: [1, 2]}\nexclude: [{cutout: on}]", "'cutout' is no axis", "lr"),

@@ -106,7 +106,7 @@ def test_every_seed_has_the_result_of_its_single_run_and_complete_ones_are_skipp
     for seed in (0, 1):
         assert go(f"--seed {seed} --output-dir single/seed{seed}") == 0
     capfd.readouterr()
-    assert go("--seeds 1 --output-dir all") == 0
+    assert go("--seeds 1..1 --output-dir all") == 0
     out = capfd.readouterr().out
     assert out.startswith("1 seed: 1 to do, in all\n1 at once\n[1/1] all/seed1: ")
     assert " runs per hour\n" in out

@@ -9,33 +9,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import BadInput
+from ..core.errors import BadInput, where
+from ..core.files import user_path
 from . import legacy
 from .compose import compose
-from .schema import SECTIONS, Config
+from .schema import EVALUATION, SECTIONS, Config
 from .sources import layer_of, read_yaml
 from .spelling import is_switch
 
+# The flags that ask for something other than one training run.
 ACTIONS = {
     "-h": "help",
     "--help": "help",
+    "--list": "list",
+    "--evaluate": "evaluate",
+    "--seeds": "seeds",
     "--summary": "summary",
     "--dry-run": "dry-run",
     "--dry_run": "dry-run",
 }
-
-# Options that may be overridden when evaluating a run; everything else comes from its config.yaml.
-EVALUATION = (
-    ("views",), ("evaluate",), ("run", "device"),
-    *(("data", name) for name in ("root", "offline", "workers", "stream")),
-)  # fmt: skip
 
 
 @dataclass
 class Command:
     """A parsed command line."""
 
-    action: str = "train"  # train, seeds, evaluate, help, list, summary or dry-run
+    action: str = "train"  # or one of ACTIONS
     folder: Path | None = None  # run folder of --evaluate
     seeds: str | None = None  # of --seeds: one run each
     jobs: str | None = None  # of --jobs: number of runs at a time
@@ -90,30 +89,32 @@ def parse(argv: list[str]) -> Command:
     command, words = Command(), deque(argv)
     while words:
         word = words.popleft()
-        if word.partition("=")[0] == "--evaluate":
-            given = Path(_value(word, words))
+        flag = word.partition("=")[0]
+        if action := ACTIONS.get(flag):
+            if command.action != "train":  # the later one would silently replace the earlier one
+                same = command.action == action
+                both = f"--{command.action} and --{action} cannot be combined"
+                raise BadInput(f"--{action} was given twice" if same else both)
+            command.action = action
+        if flag == "--evaluate":
+            given = _path(flag, _value(word, words))
             command.folder = given.parent if given.name == "last.pt" else given
-        elif (flag := word.partition("=")[0]) in ("--seeds", "--jobs"):
-            if getattr(command, flag[2:]) is not None:
-                raise BadInput(f"{flag} was given twice")
-            setattr(command, flag[2:], _value(word, words))
-        elif word in ACTIONS:
-            command.action = ACTIONS[word]
-        elif word == "--list":
-            command.action = "list"
+        elif flag == "--seeds":
+            command.seeds = _value(word, words)
+        elif flag == "--jobs":
+            if command.jobs is not None:
+                raise BadInput("--jobs was given twice")
+            command.jobs = _value(word, words)
+        elif flag == "--config":
+            command.files += [_path(flag, part) for part in _value(word, words).split(",")]
+        elif flag == "--list":
             while words and not words[0].startswith("-"):
                 command.listing.append(words.popleft())
-        elif word.partition("=")[0] == "--config":
-            value = _value(word, words)
-            command.files += [Path(part) for part in value.split(",")]
+        elif action:
+            if flag != word:
+                raise BadInput(f"{flag} takes no value, got {word}")
         else:
             command.pairs.append(_pair(word, words))
-    for action, asked in {"evaluate": command.folder, "seeds": command.seeds}.items():
-        if asked is None:
-            continue
-        if command.action != "train":
-            raise BadInput(f"--{action} and --{command.action} cannot be combined")
-        command.action = action
     if command.jobs is not None and command.seeds is None:
         raise BadInput("--jobs is the number of --seeds trained at a time; without --seeds there is one run")
     return command
@@ -144,6 +145,11 @@ def _is_value(word: str) -> bool:
     section, dot, _ = legacy.normal(word).partition(".")
     is_key = dot and section in SECTIONS
     return not (word.startswith("--") or "=" in word or is_key)
+
+
+def _path(flag: str, text: str) -> Path:
+    with where(flag):
+        return user_path(text)
 
 
 def _value(word: str, words: deque[str]) -> str:

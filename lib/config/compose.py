@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ..core.errors import BadInput, nearest, where
 from ..core.fields import Field, coerce
-from ..core.registry import Entry
+from ..core.registry import Entry, Registry
 from .schema import SECTIONS, Choice, Config, Section, plain
 
 # (section, field), (section, trick), or with the entry between: (section, entry, field)
@@ -78,7 +78,7 @@ def _unique(layer: Layer) -> dict[Path, Setting]:
     unique: dict[Path, Setting] = {}
     for path, setting in layer:
         section = SECTIONS[path[0]]
-        if section.is_tricks and len(path) == 2 and _switch_of(setting) is None:
+        if section.is_tricks and len(path) == 2 and as_switch(setting.value) is None:
             fields = section.registry[path[1]].fields
             if not fields:
                 raise BadInput(f"{setting}: expected true or false, got {setting.value!r}")
@@ -89,17 +89,17 @@ def _unique(layer: Layer) -> dict[Path, Setting]:
             raise BadInput(f"{unique[path]} and {setting} conflict")
         unique[path] = setting
     for path, setting in unique.items():
-        if len(path) == 3 and (switch := unique.get(path[:2])) and _switch_of(switch) is False:
+        if len(path) == 3 and (switch := unique.get(path[:2])) and as_switch(switch.value) is False:
             raise BadInput(
                 f"{switch} disables {path[1]}, but {setting} sets an option of it; remove one of them"
             )
     return unique
 
 
-def _switch_of(setting: Setting) -> bool | None:
+def as_switch(value: Any) -> bool | None:
     """A value as a switch, or None. Numbers are not switches: `--mixup 1` sets alpha."""
     try:
-        return None if str(setting.value) in ("0", "1") else coerce(setting.value, bool)
+        return None if str(value) in ("0", "1") else coerce(value, bool)
     except ValueError:
         return None
 
@@ -111,19 +111,25 @@ def _add(settings: dict[Path, Setting], new: dict[Path, Setting], notes: list[st
         section = SECTIONS[path[0]]
         if section.is_choice and path[1] == "name":
             # Options belong to one choice: a learning rate tuned for SGD does not suit AdamW.
-            before = settings.get(path)
+            before = settings[path].value if path in settings else section.default
             void = [p for p in kept if p[0] == path[0] and p[1] != "name" and p[1] not in section.fields]
-            if void and (before is None or before.value != setting.value):
+            if void and not _same_entry(section.registry, before, setting.value):
                 ignored = ", ".join(f"{kept.pop(p)}" for p in void)
                 kind = section.registry.kind
                 notes.append(
                     f"{setting} selects a different {kind}, so these earlier options are ignored: {ignored}"
                 )
-        elif section.is_tricks and len(path) == 2 and _switch_of(setting) is False:
+        elif section.is_tricks and len(path) == 2 and as_switch(setting.value) is False:
             kept = {p: s for p, s in kept.items() if p[:2] != path}
         elif section.is_tricks and len(path) == 3 and path[:2] in kept:
             del kept[path[:2]]  # an option of a trick enables it
     return kept | new
+
+
+def _same_entry(registry: Registry, *names: Any) -> bool:
+    """Whether both names are spellings of one entry; an unknown one is refused later."""
+    first, second = (registry[name].name if name in registry else name for name in map(str, names))
+    return first == second
 
 
 def _fill(
@@ -190,7 +196,7 @@ def _switch(
     for path, setting in mine.items():
         trick = path[0]
         if len(path) == 1:
-            on[trick] = _switch_of(setting)
+            on[trick] = as_switch(setting.value)
             continue
         on[trick] = True
         fields = section.registry[trick].fields

@@ -79,11 +79,12 @@ SECTIONS = {
     "run": Section("where and how the run is carried out", settings=RunSettings),
 }
 
+# Where the data are and how they are read, which changes no image.
+ACCESS = tuple(("data", name) for name in ("root", "offline", "workers", "stream"))
 # Settings that do not change the training, and the seed: runs that differ only in these share a hash.
-NOT_HASHED = (
-    ("run",), ("evaluate",), ("train", "seed"),
-    *(("data", name) for name in ("root", "offline", "workers", "stream")),
-)  # fmt: skip
+NOT_HASHED = (("run",), ("evaluate",), ("train", "seed"), *ACCESS)
+# What may be changed when a run is evaluated; everything else comes from its config.yaml.
+EVALUATION = (("views",), ("evaluate",), ("run", "device"), *ACCESS)
 
 
 def under(key: str, path: tuple[str, ...]) -> bool:

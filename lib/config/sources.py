@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -30,8 +30,17 @@ def layer_of(pairs: list[tuple[str, Any, str]], source: str) -> Layer:
     return layer
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML in which a duplicate key is an error; PyYAML would silently keep the last one."""
+class _TextLoader(yaml.SafeLoader):
+    """YAML whose words are text, as on a command line: what they mean is decided by the setting.
+
+    By itself YAML 1.1 reads 010 as 8, 1:30 as 90 and 1e-3 as text. Only nothing at all is None. A duplicate
+    key is an error; PyYAML would silently keep the last one.
+    """
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: yaml.SafeLoader.yaml_implicit_resolvers[first]
+        for first in ("", "<")  # <<: the merge key
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [self.construct_object(key) for key, _ in node.value]
@@ -51,14 +60,14 @@ def read_yaml(path: Path) -> list[tuple[str, Any]]:
 def read_tree(path: Path, flag: str = "") -> dict[str, Any]:
     """What a YAML file holds; `flag` is what the user wrote before its name."""
     try:
-        tree = yaml.load(path.read_text(), _StrictLoader) or {}
+        tree = yaml.load(path.read_text(), _TextLoader) or {}
     except FileNotFoundError:
         known = [str(p) for p in Path("configs").rglob("*.yaml")]
         close = nearest(str(path), known) or "no file of that name"
         raise BadInput(f"{flag}{path}: there is no such file; {close}") from None
     except OSError as error:
         raise BadInput(f"{flag}{path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not text, or a date such as 2001-99-99
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not text
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         raise BadInput(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config.compose import Path, Setting, merge
+from ..config.compose import Path, Setting, as_switch, merge
 from ..config.legacy import RETIRED, TRANSLATED
 from ..config.sources import layer_of
 from ..config.spelling import is_switch
@@ -51,8 +51,8 @@ def _listed(value: Any) -> list:
 def _words(path: Path, setting: Setting) -> list[str]:
     """One setting as the user spelled it, or by its path where the spelling is that of an older project."""
     key = ".".join(path) if setting.spelled.replace("-", "_") in TRANSLATED else setting.spelled
-    if isinstance(setting.value, bool) and is_switch(key):
-        return [f"--{key}" if setting.value else f"--no-{key}"]
+    if is_switch(key) and (on := as_switch(setting.value)) is not None:
+        return [f"--{key}" if on else f"--no-{key}"]
     value = text(setting.value)
     # As a separate word it would be read as a flag, or as key=value.
     return [f"--{key}={value}"] if value.startswith("--") or "=" in value else [f"--{key}", value]

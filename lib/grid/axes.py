@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config import legacy
+from ..config.compose import as_switch
 from ..config.schema import SECTIONS
 from ..core.errors import BadInput, nearest
+from ..core.fields import is_none
 from .arguments import FILES, Part, text
 
 NONE = "none"  # left out of the names of combinations
@@ -64,8 +66,8 @@ def _same(point: Any, wanted: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value or the name of a set, with booleans as on and off."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else text(value)
+    """A value or the name of a set, with all spellings of a switch as on and off."""
+    return {True: "on", False: "off", None: text(value)}[as_switch(value)]
 
 
 def _name(axes: Sequence[Axis], points: Sequence[Any]) -> str:
@@ -77,13 +79,13 @@ def _part(axis: Axis, point: Any) -> str:
     """The part of a row's name for one value: `cutout` for on, `resnet20`, `lr0.1`; none for off."""
     if axis.named:
         return str(point)
-    if point is None or point is False:
+    if is_none(point) or (on := as_switch(point)) is False:
         return NONE
     head, _, rest = axis.name.partition(".")
     key = (rest if legacy.SECTIONS.get(head, head) in SECTIONS and rest else axis.name).replace(".", "_")
-    if point is True:
+    if on:
         return key
     if axis.name == FILES:
         return "-".join(Path(file).stem for file in (point if isinstance(point, list) else [point]))
     value = text(point).replace("/", "_").replace(":", "_")
-    return value if isinstance(point, str) and value[:1].isalpha() else f"{key}{value}"
+    return value if value[:1].isalpha() else f"{key}{value}"

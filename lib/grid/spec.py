@@ -82,12 +82,16 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+)\s*\.\.\s*(\d+)\s*", value)):
         seeds = list(range(int(found[1]), int(found[2]) + 1))
     else:
-        items = re.split(r"[,\s]+", value.strip()) if isinstance(value, str) else value
+        items = re.split(r"[,\s]+", value.strip("[] ")) if isinstance(value, str) else value
         if not isinstance(items, list) or not all(re.fullmatch(r"\d+", str(item)) for item in items):
             raise BadInput(rule)
         seeds = [int(item) for item in items]
     if not seeds or len(set(seeds)) < len(seeds):
         raise BadInput(f"{rule}: {'one is given twice' if seeds else 'there is none'}")
+    if isinstance(value, str) and value.isdigit() and (number := seeds[0]):  # 0 cannot be a number of seeds
+        raise BadInput(
+            f"seeds {number} may be one seed or {number} of them: write {number}..{number} or 0..{number - 1}"
+        )
     return tuple(seeds)
 
 
@@ -119,7 +123,7 @@ def _named_parts(tree: dict[str, Any]) -> list[tuple[str, list[Part]]]:
     if exclude and not axes:
         raise BadInput("exclude: there are no axes to exclude from")
     rows = _mapping("rows", tree.get("rows"))
-    single = [(label(key), [(f"row {label(key)}", _named(label(key), value))]) for key, value in rows.items()]
+    single = [(key, [(f"row {key}", _named(key, value))]) for key, value in rows.items()]
     return [*product(axes, exclude), *single]
 
 
@@ -129,9 +133,7 @@ def _axis(name: str, values: Any) -> Axis:
             f"axis {name}: expected values, such as [0.1, 0.2], or names and settings, got {values!r}"
         )
     if isinstance(values, dict):
-        return Axis(
-            name, tuple((label(key), _named(label(key), value)) for key, value in values.items()), True
-        )
+        return Axis(name, tuple((key, _named(key, value)) for key, value in values.items()), True)
     if any(isinstance(value, dict) for value in values):
         raise BadInput(f"axis {name}: sets of settings need names: write {name}: {{name: {{...}}, ...}}")
     if len({str(value) for value in values}) < len(values):
@@ -153,11 +155,6 @@ def _mapping(where: str, value: Any) -> dict:
     if value is not None and not isinstance(value, dict):
         raise BadInput(f"{where}: expected key: value, got {value!r}")
     return value or {}
-
-
-def label(key: Any) -> str:
-    """A name as the user wrote it; YAML reads on and off as true and false."""
-    return {True: "on", False: "off"}[key] if isinstance(key, bool) else str(key)
 
 
 def _row(name: str, parts: list[Part]) -> Row:
