@@ -39,7 +39,7 @@ model: {name: wrn_10_1}
 data: {name: synthetic, size: 68, classes: 4, image_size: 8}
 optim: {lr: 0.02}
 train: {epochs: 1.5, batch_size: 16}
-run: {device: cpu, tensorboard: false}
+run: {device: cpu, tracker: none}
 """
 WITHOUT_NORMS = "--model cct_2 --model.attention-dropout 0 --model.drop-path 0"
 

@@ -77,6 +77,10 @@ def _gpu(value: Any) -> Pairs:
     return [("run.device", f"cuda:{value}")]
 
 
+def _tensorboard(value: Any) -> Pairs:
+    return [("run.tracker", "tensorboard" if coerce(value, bool) else "none")]
+
+
 # Flags whose value decides what they set.
 TRANSLATED: dict[str, Callable[[Any], Pairs]] = {
     "optims": _optims,
@@ -87,8 +91,10 @@ TRANSLATED: dict[str, Callable[[Any], Pairs]] = {
     "fast": _fast,
     "gpu": _gpu,
     "init": _init,
+    "tensorboard": _tensorboard,
+    "run.tensorboard": _tensorboard,
 }
-SWITCHES = ("half", "amp", "fast")
+SWITCHES = ("half", "amp", "fast", "tensorboard", "run.tensorboard")
 
 SPELLINGS = (*RENAMED, *TRANSLATED)  # to suggest where a key is unknown
 

@@ -8,6 +8,7 @@ from annotated_types import Ge, Interval
 from ..core.contracts import Count, FilePath, Fraction, NonNegative, Positive, Probability, validated
 from ..core.errors import require
 
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 
@@ -75,5 +76,6 @@ class RunSettings:
     device: str = "auto"  # auto, cpu, cuda, cuda:<number> or mps
     evaluate_every: Count = 1  # epochs between evaluations; the last epoch is always evaluated
     save_every: Count = 1  # epochs between checkpoints; the last epoch is always saved
-    tensorboard: bool = True  # write TensorBoard scalars too
+    tracker: tuple[Tracker, ...] | None = ("tensorboard",)  # where scalars are recorded too, or none
+    profile: bool = False  # trace 10 steps for chrome://tracing and print the slowest operations
     resume_changed: bool = False  # resume although the data or the version of torch have changed

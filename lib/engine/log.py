@@ -1,4 +1,4 @@
-"""The log of a run: lines on the console and in log.txt, TensorBoard scalars, and times."""
+"""The log of a run: lines on the console and in log.txt, and times."""
 
 import time
 from collections import defaultdict
@@ -26,32 +26,6 @@ class Log:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
         except OSError as error:
             raise unwritable(self.path, error) from error
-
-
-class Scalars:
-    """Writes numbers to TensorBoard, or nowhere."""
-
-    def __init__(self, folder: Path, enabled: bool, start: int):
-        self.writer = None
-        if enabled:
-            # Imported late: it takes more than a second.
-            from torch.utils.tensorboard import SummaryWriter
-
-            try:
-                self.writer = SummaryWriter(str(folder), purge_step=start + 1)
-            except OSError as error:
-                raise unwritable(folder, error) from error
-
-    def __call__(self, row: dict) -> None:
-        if not self.writer:
-            return
-        try:
-            for key, value in row.items():
-                if isinstance(value, int | float) and key not in ("step", "epoch"):
-                    self.writer.add_scalar(key, value, row["step"])
-            self.writer.flush()
-        except OSError as error:
-            raise unwritable(Path(self.writer.log_dir), error) from error
 
 
 class Clock:

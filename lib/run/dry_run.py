@@ -13,6 +13,7 @@ from ..core.errors import BadInput
 from ..data.base import Split
 from ..factory import build_dataset, build_model, build_schedule, build_steps, images_kept, training_part
 from ..graph.cost import count_macs
+from .trackers import check_installed
 
 
 def summary(config: Config) -> str:
@@ -55,6 +56,7 @@ def _model_and_images(config: Config) -> tuple[nn.Module, tuple[int, int, int], 
 
 def dry_run(config: Config) -> str:
     """The configuration, its differences from the defaults, the size of the model and the schedule."""
+    check_installed(config)
     model, shape, split = _model_and_images(config)
     train, images = config.train, len(split)
     if train.batch_size > images:

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from ..config.schema import Config
 from ..core.dist import ProcessLost
-from ..engine.log import Log, Scalars
+from ..engine.log import Log
 from ..engine.lr import current_lr
 from ..engine.step import Run, train_step
 from ..store.run_folder import RunFolder
+from .profile import traced
 from .record import Record
 
 
@@ -38,31 +39,31 @@ def fit(
     """
     record = Record(run, config, folder, device, log)
     start = record.resume()
-    scalars = Scalars(folder.path, config.run.tensorboard and run.world.is_main, start)
-    losses = Losses()
+    steps, losses = _progress(start, run), Losses()
+    if config.run.profile and run.world.is_main:
+        steps = traced(steps, folder.path, device, log)
     # Imports, data, initial weights and compilation of this process: in its first row only.
     once = {"seconds_start": time.perf_counter() - began}
     began = time.perf_counter()
     try:
-        for step in _progress(start, run):
+        for step in steps:
             loss = train_step(run, step)
             lr = current_lr(run.optimizer)
             losses.add(step, lr, loss)
             last = step + 1 == run.total
             if (step + 1) % run.data.steps_per_epoch and not last:
                 continue
-            train_loss, steps = losses.mean()
+            train_loss, count = losses.mean()
             # The loss was finite before the last step, but the weights may not be; keep a good checkpoint.
             if not run.world.on_main(lambda: _finite(run)):
                 raise Diverged(step, lr, math.nan)
             epoch = math.ceil((step + 1) / run.data.steps_per_epoch)
             row = {"epoch": epoch, "step": step + 1, "lr": lr, "train_loss": train_loss}
-            row |= once | _timing(run, device, steps, time.perf_counter() - began)
+            row |= once | _timing(run, device, count, time.perf_counter() - began)
             once = {}
             if last or epoch % config.run.evaluate_every == 0:
                 row |= record.evaluate(epoch, last)
             record.add(row)
-            scalars(row)
             if last or epoch % config.run.save_every == 0:
                 record.save(step + 1)
             began = time.perf_counter()

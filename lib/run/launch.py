@@ -8,6 +8,7 @@ from ..core import dist
 from ..core.errors import BadInput
 from ..core.registry import PROGRAM
 from ..store.run_folder import NullRunFolder, RunFolder
+from .trackers import check_installed
 
 
 def launch(config: Config) -> int:
@@ -20,6 +21,7 @@ def launch(config: Config) -> int:
         dist.init_process_group(build_device(config.run.device, world))
     if (code := world.on_main(lambda: _complete(config))) is not None:
         return code
+    check_installed(config)
 
     import torch  # imported late: it is slow, and the checks above do not need it
 

@@ -21,6 +21,7 @@ from ..store.checkpoint import Checkpoint
 from ..store.environment import environment
 from ..store.run_folder import RESULT_FORMAT, RunFolder, checksum
 from .robustness import corruption_error, robustness, robustness_text
+from .trackers import Trackers
 
 # Suffixes of the columns that evaluate the weights; all except the loss are in percent.
 COLUMNS = ("_accuracy", "_loss", "_top5", "_ece")
@@ -39,6 +40,7 @@ class Record:
         self.code = self.environment["code"]
         # Settings are tuned on the held-out part if there is one, so the best epoch is chosen there.
         self.watched = next(iter(run.splits))
+        self.trackers = Trackers(folder.path, log)
 
     def resume(self) -> int:
         """Continue from the folder's checkpoint, and return the step to start with.
@@ -46,6 +48,13 @@ class Record:
         Raises:
             BadInput: the checkpoint is damaged, or the data or the draws of its run are others now.
         """
+        start = self._restore()
+        if self.run.world.is_main:
+            self.trackers.start(self.config, start)
+        return start
+
+    def _restore(self) -> int:
+        """The state and the rows of the folder's checkpoint, and its step; 0 where there is none."""
         path, first = self.folder.checkpoint, self.run.world.on_main
         state = first(lambda: self._checked(Checkpoint.read(path)) if path.exists() else None)
         self.folder.write_json("env.json", self.environment)
@@ -137,6 +146,7 @@ class Record:
         """An epoch's row, to disk and to the console."""
         self.rows.append(row)
         self.folder.write_metrics(self.rows)
+        self.trackers.log(row)
         epochs = math.ceil(self.run.epochs)
         accuracies = [
             f"{key.removesuffix('_accuracy').replace('_', ' ')} {value:.2f} %"
@@ -216,4 +226,5 @@ class Record:
             title = f"{result['model']} on {result['dataset']}"
             self.folder.write_curves(draw_curves(self.rows, title))
         self.folder.write_json("result.json", result)
+        self.trackers.finish(result)
         return result

@@ -6,7 +6,8 @@ env.json            code, versions and hardware    predictions.npz    logits of 
 log.txt             the console output             curves.png         loss, accuracy and learning rate
 events.out.*        scalars for TensorBoard        result.json        the outcome, written last
 
-`--evaluate` adds evaluation.json and confusion.png.
+`--evaluate` adds evaluation.json and confusion.png; `--profile` trace.json.gz; W&B and MLflow trackers.json,
+the identities of the tracked runs.
 """
 
 import io
