@@ -137,7 +137,7 @@ def test_a_cache_that_cannot_be_written_is_a_warning(images, decoded):
     assert len(decoded) == 6
 
 
-def test_hidden_files_are_ignored_and_others_must_be_images(images):
+def test_files_that_are_not_hidden_must_be_images(images):
     (images / "train" / "cat" / ".DS_Store").touch()
     assert len(load(images).train) == 4
     (images / "train" / "cat" / "notes.txt").write_text("not an image")

@@ -36,7 +36,14 @@ def user_path(text: str) -> Path:
 
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data`, or leave it as it was: BadInput if it cannot be written."""
-    data = data.encode() if isinstance(data, str) else data
+    try:
+        replace_file(path, data.encode() if isinstance(data, str) else data)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def replace_file(path: Path, data: bytes | memoryview) -> None:
+    """Replace `path` by `data`, or leave it as it was: OSError if it cannot be written."""
     in_place = os.path.exists(path) and not os.path.isfile(path)  # a device: /dev/null must not become a file
     # A run folder has one writer, so a fixed name is enough, and a killed run leaves at most one such file.
     partial = path if in_place else path.with_name(f".{path.name}.partial")
@@ -49,11 +56,11 @@ def write_atomic(path: Path, data: bytes | str) -> None:
                 os.fsync(file.fileno())
         if not in_place:
             os.replace(partial, path)
-    except OSError as error:
+    except OSError:
         if not in_place:
             with contextlib.suppress(OSError):
                 partial.unlink()
-        raise unwritable(path, error) from error
+        raise
 
 
 def load_archive(path: Path) -> Any:

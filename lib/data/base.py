@@ -16,6 +16,8 @@ from ..core.files import user_path
 from ..core.rng import Rng
 from .decoding import MODES, CenterCrop, decode
 
+MIN_STD = 1 / 255  # one level: the deviation of a channel that has the same level in all images is 0
+
 
 @dataclass(frozen=True)
 class Split:
@@ -72,6 +74,8 @@ class Dataset:
     mean: tuple[float, ...]  # of each channel of the training images, on the scale 0 to 1
     std: tuple[float, ...]
     test_crop: float = 1.0  # fraction of an image file's shorter side that evaluation sees
+    val: Split | None = None  # images for validation, where the data set has them
+    notes: tuple[str, ...] = ()  # lines on what was read and what was left out
 
 
 @dataclass(frozen=True)
@@ -164,14 +168,17 @@ def level_counts(x: Tensor) -> Tensor:
 
 
 def statistics_of(counts: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, on the scale 0 to 1, from the counts of its levels."""
+    """Mean and standard deviation of each channel, on the scale 0 to 1, from the counts of its levels.
+
+    The deviation is at least MIN_STD, because pixels are divided by it.
+    """
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in counts:
         density = channel.double() / channel.sum()
         mean = (density * levels).sum()
         means.append(mean.item())
-        stds.append((density * (levels - mean) ** 2).sum().sqrt().item())
+        stds.append((density * (levels - mean) ** 2).sum().sqrt().clamp(min=MIN_STD).item())
     return tuple(means), tuple(stds)
 
 

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from multiprocessing import Queue
+from multiprocessing.util import get_temp_dir
 from types import FrameType
 
 import numpy as np
@@ -31,7 +33,7 @@ class Files:
     crop: CenterCrop  # what evaluation sees of an image
     train_crop: CenterCrop  # what training sees of it, before augmentation
     workers: int  # processes that read; 0: the main process does
-    contents: Callable[[], Tensor]  # returns the checksums of all files in the listing
+    contents: Callable[[], dict[str, Tensor]]  # returns "checksums" of all files in the listing
 
     def __len__(self) -> int:
         return len(self.places)
@@ -71,7 +73,7 @@ class Files:
         """The bytes that identify the split: names and contents of the files, classes and crops."""
         yield repr((self.crop, self.train_crop)).encode()
         yield from self.listing.evidence(self.places)
-        yield self.contents()[self.places].numpy()
+        yield self.contents()["checksums"][self.places].numpy()
         yield self.y.cpu().numpy()
 
 
@@ -91,17 +93,22 @@ class _Reader(Dataset):
                 x[image] = decode(self.listing.path(place), self.crop)
         except BadInput as error:
             return str(error)
+        except MemoryError:
+            return "a worker that reads images has no memory left; give a smaller --data.workers"
         return x
 
 
 def _read(
     reader: _Reader, places: Iterable[list[int]], workers: int, device: torch.device
 ) -> Iterator[Tensor]:
+    if workers:
+        _check_system(workers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on the number of workers, which the user chooses
         loader = DataLoader(
             reader,
             batch_size=None,  # one worker reads the whole part
+            collate_fn=_sent if workers else None,
             sampler=places,
             num_workers=workers,
             pin_memory=device.type == "cuda",  # so that the copy is asynchronous
@@ -122,7 +129,33 @@ def _read(
             raise _lost(error) from error
         if isinstance(x, str):
             raise BadInput(x)
-        yield x.to(device, non_blocking=True)
+        yield torch.as_tensor(x).to(device, non_blocking=True)
+
+
+def _check_system(workers: int) -> None:
+    """Raise BadInput where DataLoader could not start its workers, which it would report by tracebacks."""
+    try:
+        get_temp_dir()  # of the sockets that workers open later, where an error would make them hang
+        for queue in [Queue() for _ in range(workers + 2)]:  # in /dev/shm, as many as it makes
+            queue.close()
+    except OSError as error:
+        raise BadInput(
+            f"cannot start {workers} processes that read images ({error.strerror}); free /dev/shm and /tmp, "
+            "or give --data.workers 0"
+        ) from error
+
+
+def _sent(x: Tensor | str) -> Tensor | np.ndarray | str:
+    """What a worker sends: shared memory, or a copy where /dev/shm, of 64 MB in most containers, is full.
+
+    DataLoader would move the tensor there in another thread, whose error nobody notices.
+    """
+    if isinstance(x, str):
+        return x
+    try:
+        return x.share_memory_()
+    except RuntimeError:
+        return x.numpy()
 
 
 def _init_worker(number: int) -> None:

@@ -10,7 +10,7 @@ from ..augment.pipeline import Normalize
 from ..config.schema import Config
 from ..core.dist import SINGLE, World
 from ..core.errors import BadInput, where
-from ..data.base import Dataset, DataSpec, Split, data_root, fraction, hold_out
+from ..data.base import MIN_STD, Dataset, DataSpec, Split, data_root, fraction, hold_out
 from ..data.files import Files
 from ..data.label_noise import mislabelled
 from ..data.long_tail import long_tailed
@@ -29,7 +29,7 @@ def build_dataset(config: Config) -> Dataset:
 def build_data(
     config: Config, dataset: Dataset, device: torch.device, world: World = SINGLE
 ) -> tuple[Resident | Streamed, dict[str, Split | Files]]:
-    """The training batches, and the splits to evaluate: test, and val if a part of train is held out."""
+    """The training batches, and the splits to evaluate: test, and val if there are images for it."""
     part, splits = build_splits(config, dataset)
     streamed = isinstance(part, Files)
     if streamed and config.evaluate.corruptions:
@@ -50,22 +50,30 @@ def build_data(
     return data, splits
 
 
-def streaming(config: Config, dataset: Dataset) -> list[str]:
-    """A note if images are streamed although the user did not choose so."""
-    options = config.chosen["data"].options
-    if not isinstance(dataset.train, Files) or options["stream"]:
-        return []
-    size = (len(dataset.train) + len(dataset.test)) * math.prod(dataset.train.shape) / 1e9
-    return [
-        f"the images are streamed, by {options['workers']} worker processes (--data.workers), because all in "
-        f"memory would take {size:.2g} GB"
-    ]
+def data_notes(config: Config, dataset: Dataset) -> list[str]:
+    """What the user should know of the images: those left out, streamed by default, or all alike."""
+    notes, options = list(dataset.notes), config.chosen["data"].options
+    if constant := [channel for channel, std in enumerate(dataset.std) if std <= MIN_STD]:
+        notes.append(
+            f"channels {constant} of the images are constant or nearly so; they are divided by {MIN_STD:.4f} "
+            "and not by their standard deviation"
+        )
+    if isinstance(dataset.train, Files) and not options["stream"]:
+        size = (len(dataset.train) + len(dataset.test)) * math.prod(dataset.train.shape) / 1e9
+        notes.append(
+            f"the images are streamed, by {options['workers']} worker processes (--data.workers), because "
+            f"all in memory would take {size:.2g} GB"
+        )
+    return notes
 
 
 def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Split]]:
-    """The images to train on, and the splits to evaluate: test, and val if a part of train is held out."""
+    """The images to train on, and the splits to evaluate: test, and val if there are images for it."""
+    if dataset.val is not None and config.data.val:
+        raise BadInput(f"{config.chosen['data'].entry.name} has validation images; leave out --val")
     part, held_out = training_part(config, dataset.train, len(dataset.classes))
-    return part, ({"val": held_out} if config.data.val else {}) | {"test": dataset.test}
+    val = held_out if config.data.val else dataset.val
+    return part, ({} if val is None else {"val": val}) | {"test": dataset.test}
 
 
 def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:

@@ -19,7 +19,7 @@ from ..engine.teacher import Teach
 from ..graph.cost import Cost
 from ..optim.schedules import Schedule
 from .checks import NetworkCheck, ineffective_splits, try_views
-from .data import build_data, build_dataset, build_normalize, build_spec, streaming, training_sample
+from .data import build_data, build_dataset, build_normalize, build_spec, data_notes, training_sample
 from .device import check_world, set_deterministic
 from .learning import build_learning
 from .model import build_model, load_initial_weights, share_weights, to_device
@@ -61,7 +61,7 @@ def build(
     load_initial_weights(config, model, note)
     share_weights(config, model, world)
 
-    for line in (*streaming(config, dataset), *ineffective_splits(config)):
+    for line in (*data_notes(config, dataset), *ineffective_splits(config)):
         note(line)
     check = NetworkCheck(data, steps, train, note)
     model = check(model, images_kept(config), train.accumulate, world.size, finalize)

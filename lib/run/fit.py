@@ -28,16 +28,23 @@ class Diverged(Exception):
 
 
 def fit(
-    run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log, began: float
+    run: Run,
+    config: Config,
+    folder: RunFolder,
+    device: torch.device,
+    log: Log,
+    began: float,
+    notes: list[str],
 ) -> dict[str, Any]:
     """Train to the end of the budget, from the folder's checkpoint if there is one.
 
     Args:
         began: start of the command, by time.perf_counter.
+        notes: what the run said at its start, for the record.
     Returns:
         The content of `result.json`.
     """
-    record = Record(run, config, folder, device, log)
+    record = Record(run, config, folder, device, log, notes)
     start = record.resume()
     steps, losses = _progress(start, run), Losses()
     if config.run.profile and run.world.is_main:

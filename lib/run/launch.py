@@ -39,7 +39,7 @@ def launch(config: Config) -> int:
         log = Log(folder.path / "log.txt") if world.is_main else lambda line: None
         for note in notes:
             log(note)
-        result = fit(run, config, folder, device, log, began)
+        result = fit(run, config, folder, device, log, began, notes)
     except torch.OutOfMemoryError as error:
         raise BadInput(
             f"{device} is out of memory; give a larger --accumulate (micro-batches of a batch, now "

@@ -30,13 +30,15 @@ COLUMNS = ("_accuracy", "_loss", "_top5", "_ece")
 class Record:
     """Collects the metrics of a run, and writes them to its folder."""
 
-    def __init__(self, run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log):
+    def __init__(
+        self, run: Run, config: Config, folder: RunFolder, device: torch.device, log: Log, notes: list[str]
+    ):
         self.run, self.config, self.folder, self.log = run, config, folder, log
         self.rows: list[dict[str, Any]] = []
         self.best: dict[str, Any] | None = None
         self.newest: dict[str, dict[str, Evaluation]] = {}  # results of the last evaluation, by split
         # Read at the start: the checkout may change during the run.
-        self.environment = environment(device) | {"processes": run.world.size}
+        self.environment = environment(device) | {"processes": run.world.size, "notes": notes}
         self.code = self.environment["code"]
         # Settings are tuned on the held-out part if there is one, so the best epoch is chosen there.
         self.watched = next(iter(run.splits))

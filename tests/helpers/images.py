@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,17 @@ def picture(mode: str, size: tuple[int, int] = (8, 8)) -> Image.Image:
     return image.convert(mode)
 
 
-def image_folder(base: Path, classes: str = "ab", train: int = 2, test: int = 1) -> Path:
-    """A data set of random 8x8 images, in `train/<class>/<n>.png` and `test/<class>/<n>.png`."""
+def image_folder(
+    base: Path, classes: Iterable[str] = "ab", train: int = 2, test: int = 1, flat: int | None = None
+) -> Path:
+    """8x8 images in `train/<class>/<n>.png` and `test/<class>/<n>.png`: random, or of the level `flat`."""
     rng = np.random.default_rng(0)
     for part, count in (("train", train), ("test", test)):
         for name in classes:
             (base / part / name).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(0, 256, (8, 8, 3), np.uint8)
+                pixels = pixels if flat is None else np.full_like(pixels, flat)
                 Image.fromarray(pixels).save(base / part / name / f"{number}.png")
     return base
 
