@@ -59,7 +59,7 @@ def test_a_streamed_run_whose_worker_was_killed_resumes_to_the_result_of_a_resid
     for outcome in (expected, found):
         del outcome["result"]["data"]  # the fingerprints are made of other things
         outcome["result"]["config_diff"]["data"].pop("stream")
-        outcome["state"] = {key: value for key, value in outcome["state"].items() if key != "config"}
+        del outcome["state"]["config"], outcome["state"]["checks"]["origin"]
     for part in expected:
         assert found[part] == expected[part], part
 
@@ -120,7 +120,7 @@ def test_an_image_that_cannot_be_read_is_named_in_one_line(own, monkeypatch, dam
     found, *errors = [line for line in Path("output.txt").read_text().splitlines() if line[:5] != "epoch"]
     assert found == f"images in {own}: 42 training and 15 test, of 3 classes"
     assert len(errors) == 1
-    assert errors[0].startswith(f"error: cannot read {path} as an image")
+    assert errors[0].startswith(f"error: cannot read {path}")
 
 
 def test_each_training_process_reads_its_shard_of_a_batch(images, tmp_path, monkeypatch):
