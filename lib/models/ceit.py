@@ -123,7 +123,7 @@ class CeiT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.stem(x), "b d h w -> b (h w) d")
-        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         x = x + self.position.to(x.dtype)  # float32 positions would make the residual stream float32
         class_tokens = []
         for block in self.blocks:

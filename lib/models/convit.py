@@ -114,7 +114,7 @@ class ConViT(nn.Module):
         x = rearrange(self.patches(x), "b d h w -> b (h w) d")
         # In the dtype of x: float32 positions would take the residual stream out of autocast's low precision.
         x = self.local_blocks(x + self.position.to(x.dtype))  # (B, N, D)
-        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         x = self.blocks(x)  # (B, 1 + N, D)
         return self.head(self.norm(x[:, 0]))
 

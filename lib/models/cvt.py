@@ -121,6 +121,6 @@ class CvT(nn.Module):
             x = rearrange(x, "b (h w) d -> b d h w", h=math.isqrt(x.shape[1]))
         embed, blocks = last
         x = embed(x)
-        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         x = blocks(x)  # (B, 1 + N, D)
         return self.head(self.norm(x[:, 0]))

@@ -68,7 +68,7 @@ class ViT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = rearrange(self.patches(x), "b d h w -> b (h w) d")
         # In the dtype of x: float32 tokens would take the residual stream out of autocast's low precision.
-        x = torch.cat([self.class_token.to(x.dtype).expand(len(x), -1, -1), x], dim=1)
+        x = torch.cat([self.class_token.to(x.dtype).expand(x.shape[0], -1, -1), x], dim=1)
         x = self.blocks(self.dropout(x + self.position.to(x.dtype)))  # (B, 1 + N, D)
         return self.head(self.norm(x[:, 0]))
 
