@@ -10,7 +10,7 @@ import sys
 import torch
 from torch import Tensor
 
-from lib.core.errors import BadInput, exit_code, nearest
+from lib.core.errors import BadInput, exit_code
 from lib.core.precision import autocast
 from lib.factory.load import TrainedRun, load
 
@@ -23,7 +23,7 @@ TOP = 3
 def predict(run: TrainedRun, network: str, x: Tensor) -> list[tuple[str, float]]:
     """The likeliest classes of a normalised image (C, H, W), with their probabilities in percent."""
     with autocast(run.device, run.precision):
-        logits = run.models[network](x[None])
+        logits = run.network(network)(x[None])
     p, classes = logits.float().softmax(1)[0].topk(min(TOP, len(run.classes)))
     return [(run.classes[k], 100 * value) for k, value in zip(classes.tolist(), p.tolist(), strict=True)]
 
@@ -38,9 +38,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (auto)")
     options = parser.parse_args(argv)
     trained = load(options.run, device=options.device)
-    if options.network not in trained.models:
-        hint = nearest(options.network, trained.models) or f"it has {', '.join(trained.models)}"
-        raise BadInput(f"--network {options.network}: {options.run} has no such network; {hint}")
+    trained.network(options.network)
     unread = 0
     for path in options.images:
         try:

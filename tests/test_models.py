@@ -19,6 +19,7 @@ from lib.core.errors import BadInput
 from lib.core.fields import REQUIRED
 from lib.core.registry import Entry, models
 from tests.helpers.model_references import build, close, images
+from tests.helpers.networks import families
 
 
 def function_of(entry: Entry) -> tuple[Callable, dict]:
@@ -29,10 +30,7 @@ def function_of(entry: Entry) -> tuple[Callable, dict]:
 
 COUNTED = json.loads(MACS.read_text())
 NAMES = models.names()
-# The model with the fewest multiply-accumulates of every file.
-SMALLEST = {
-    models[n].module: n for n in sorted(NAMES, key=lambda n: COUNTED.get(n, 0), reverse=True)
-}.values()
+SMALLEST = families()
 
 
 def is_heavy(entry: Entry) -> bool:

@@ -65,7 +65,7 @@ def test_predictions_for_files_of_the_test_images_are_those_of_the_run(run, caps
     ("line", "said"),
     [
         ("nowhere 0.png", "there is no checkpoint nowhere"),
-        ("run 0.png --network swa", "run has no such network; it has last, ema"),
+        ("run 0.png --network swa", "run/last.pt has no network 'swa'; it has last, ema"),
         ("run 0.png --device tpux", "'tpux' is none of"),
     ],
 )

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from ..config.schema import Config
 from ..core.budget import in_steps
-from ..core.errors import BadInput
-from ..core.precision import Precision
+from ..core.errors import BadInput, nearest
+from ..core.precision import Precision, autocast
 from ..data.base import DataSpec
 from ..data.images import Images
 from ..engine.evaluate import networks, refresh_statistics
+from ..graph.features import penultimate
 from ..store.checkpoint import Checkpoint
 from .checks import try_views
 from .data import build_data, build_dataset, build_normalize, build_spec, learned_data
@@ -108,6 +109,27 @@ class TrainedRun:
         """
         pixels = self.data.read(path).to(self.device)
         return build_normalize(self.data, self.device).pixels(pixels[None])[0]
+
+    def network(self, name: str) -> nn.Module:
+        """One of `models`.
+
+        Raises:
+            BadInput: there is none of this name.
+        """
+        if name not in self.models:
+            hint = nearest(name, self.models) or f"it has {', '.join(self.models)}"
+            raise BadInput(f"{self.checkpoint.path} has no network {name!r}; {hint}")
+        return self.models[name]
+
+    @torch.inference_mode()
+    def features(self, x: Tensor, network: str = "last") -> Tensor:
+        """Penultimate features (B, D) float32 of normalised images (B, C, H, W): the input of the last layer.
+
+        Raises:
+            BadInput: there is no such network.
+        """
+        with autocast(self.device, self.precision):
+            return penultimate(self.network(network), x).float()
 
 
 def load(

@@ -1,7 +1,19 @@
-"""Small networks with every kind of layer."""
+"""Small networks with every kind of layer, and the models that stand for their families."""
+
+import json
 
 import torch
 from torch import nn
+
+from lib.config.help import MACS
+from lib.core.registry import models
+
+
+def families() -> list[str]:
+    """The cheapest model of each module of lib/models."""
+    macs = json.loads(MACS.read_text())
+    by_cost = sorted(models.names(), key=lambda name: macs.get(name, 0), reverse=True)
+    return sorted({models[name].module: name for name in by_cost}.values())
 
 
 class Block(nn.Module):

@@ -1,0 +1,153 @@
+"""`python -m scripts.export`: the formats are read back with their own libraries, on images in 0..1."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lib
+from lib.core.registry import models
+from lib.data.base import DataSpec, Split
+from lib.data.synthetic import synthetic
+from lib.engine.evaluate import refresh_statistics
+from scripts import export
+from tests.helpers.runs import train_ten_classes
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the group export is not installed")
+pytest.importorskip("onnxscript", reason="the group export is not installed")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train_ten_classes(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch):
+    """A copy of the trained run in an empty folder, which becomes the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained, "run"))
+
+
+def read_onnx(path: Path, x: Tensor) -> tuple[Tensor, dict[str, str]]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"images": x.numpy()})
+    return torch.from_numpy(logits), session.get_modelmeta().custom_metadata_map
+
+
+def read_torchscript(path: Path, x: Tensor) -> tuple[Tensor, dict[str, str]]:
+    files = {"metadata.json": ""}
+    return torch.jit.load(path, _extra_files=files)(x), json.loads(files["metadata.json"])
+
+
+def read_exported(path: Path, x: Tensor) -> tuple[Tensor, dict[str, str]]:
+    files = {"metadata.json": ""}
+    return torch.export.load(path, extra_files=files).module()(x), json.loads(files["metadata.json"])
+
+
+def read_safetensors(path: Path, x: Tensor) -> tuple[Tensor, dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata, weights = file.metadata(), {key: file.get_tensor(key) for key in list(file.keys())}
+    mean, std = (torch.tensor(json.loads(metadata[key]))[:, None, None] for key in ("mean", "std"))
+    model = lib.create_model(metadata["model"], image_size=8)
+    model.load_state_dict(weights)
+    return model.eval()((x - mean) / std), metadata
+
+
+READERS = {
+    "onnx": read_onnx,
+    "torchscript": read_torchscript,
+    "exported": read_exported,
+    "safetensors": read_safetensors,
+}
+
+
+@pytest.mark.parametrize("form", export.FORMATS)
+def test_an_export_gives_the_recorded_predictions_for_images_in_0_to_1(run, capsys, form):
+    assert export.main(["run", "--to", form, "-o", "model"]) == 0
+    result = json.loads((run / "result.json").read_text())
+    x, y = synthetic(size=120, image_size=8).test.x.float() / 255, np.load(run / "predictions.npz")
+    with torch.no_grad():
+        logits, metadata = READERS[form](Path("model"), x)
+    torch.testing.assert_close(logits, torch.from_numpy(y["logits"]), atol=1e-4, rtol=1e-4)
+    assert json.loads(metadata["classes"]) == [f"class {k}" for k in range(10)]
+    assert float(metadata["test_accuracy"]) == result["test_accuracy"] and metadata["dataset"] == "synthetic"
+    accuracy = f"{result['test_accuracy']:.2f} %"
+    said = capsys.readouterr().out
+    assert f"the run has {accuracy} accuracy, the export {accuracy}" in said and "on 30 test images" in said
+
+
+def test_without_the_data_the_comparison_is_on_random_images(run, capsys, monkeypatch):
+    def gone(*arguments, **options):
+        raise lib.BadInput("the images are gone")
+
+    monkeypatch.setattr("lib.factory.load.build_dataset", gone)
+    assert export.main(["run", "--to", "safetensors", "--network", "ema_tta_flip"]) == 0
+    said = capsys.readouterr().out
+    assert "the images are gone" in said and "on 200 random images" in said
+    assert (run / "ema_tta_flip.safetensors").exists()
+
+
+def test_an_export_that_differs_from_the_run_is_not_written(run, capsys, monkeypatch):
+    monkeypatch.setitem(
+        export.FORMATS,
+        "onnx",
+        export.Format("onnx", lambda *_: b"", lambda *_: lambda x: torch.zeros(len(x), 10)),
+    )
+    assert export.main(["run", "--to", "onnx"]) == 2
+    assert "the export is not the network of the run" in capsys.readouterr().err
+    assert not (run / "last.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("nowhere --to onnx", "there is no checkpoint nowhere"),
+        ("run --to onnx --network swa", "run/last.pt has no network 'swa'; it has last"),
+    ],
+)
+def test_a_missing_run_or_network_is_refused_in_one_line(run, capsys, line, said):
+    assert export.main(line.split()) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error
+
+
+def with_statistics(model: nn.Module) -> nn.Module:
+    """The model with the statistics of some images: with its initial ones, logits may vanish or explode."""
+    images = Split(torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8), torch.zeros(16))
+    refresh_statistics(model, images, lambda x: x.float() / 128 - 1, "fp32")
+    return model.eval()
+
+
+def assert_onnx_agrees(name: str, **options) -> None:
+    """The ONNX of a model gives its logits, in onnxruntime, for one, two and five images."""
+    spec = DataSpec((3, 32, 32), tuple(map(str, range(10))), mean=(0.5, 0.4, 0.3), std=(0.3, 0.2, 0.25))
+    model = with_statistics(lib.create_model(name, **options))
+    with export.quiet():
+        data = export.dump_onnx(export.standalone(model, spec), torch.zeros(2, 3, 32, 32), {})
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+    for size in (1, 2, 5):
+        x = torch.rand(size, 3, 32, 32)
+        with torch.no_grad():
+            expected = model((x - mean) / std)
+        (logits,) = session.run(None, {"images": x.numpy()})
+        largest = expected.abs().max().item()
+        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4 * largest, rtol=1e-4)
+
+
+def test_the_onnx_of_a_model_with_a_class_token_takes_any_number_of_images():
+    assert_onnx_agrees("vit", depth=1, width=16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", models.names())
+def test_the_onnx_of_every_model_agrees_with_it(name):
+    assert_onnx_agrees(name)
