@@ -6,7 +6,6 @@ the guide, and examples/own_loop.py a short program.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from .factory import (
     build_spec,
     build_steps,
 )
+from .factory.learning import build_loss
 from .factory.load import TrainedRun, load
 from .run.predict import evaluate, predict
 
@@ -89,8 +89,7 @@ class Loader:
         self.batch_size, self.seed, self.drop_last = config.train.batch_size, config.train.seed, drop_last
         self._steps = build_steps(config, normalize)
         self._prepare = pipeline(self._steps)
-        base = config.chosen["loss"].build()
-        self._loss = reduce(lambda loss, step: step.map.loss(loss), self._steps, base)
+        self._loss = build_loss(config, self._steps)
         self._subset = ImageSubset.everything(len(self.train))
         with augmenting(self.shape):
             self._batch(self._data.of(torch.arange(self.batch_size, device=self.device), epoch=0), step=0)

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..core.batch import Batch
 from ..core.contracts import Fraction, Probability
-from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -39,12 +38,6 @@ class RandomErasing(Augmentation):
     ratio_min: Fraction = 0.3  # smallest height over width (r_1); the largest is its inverse
     fill: Literal["pixel", "channel", "constant", "black"] = "pixel"  # one random value for each, or black
     inverted: bool = False  # erase with probability 1 - prob, as an older project does
-
-    def __post_init__(self):
-        super().__post_init__()
-        require(
-            self.area_min <= self.area_max, "area_min", f"at most area_max {self.area_max}", self.area_min
-        )
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         x = batch.x

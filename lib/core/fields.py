@@ -6,6 +6,7 @@ people; no program logic reads it.
 """
 
 import ast
+import contextlib
 import inspect
 import io
 import sys
@@ -129,10 +130,8 @@ def is_none(value: Any) -> bool:
 
 def _first_that_fits(value: Any, kinds: list) -> Any:
     for kind in kinds[:-1]:
-        try:
+        with contextlib.suppress(ValueError):
             return coerce(value, kind)
-        except ValueError:
-            pass
     return coerce(value, kinds[-1])
 
 

@@ -126,21 +126,20 @@ class Registry:
 
     def __getitem__(self, name: str) -> Entry:
         """The entry called `name`, by its name, an alias or a form; BadInput suggests the nearest names."""
-        known = self._known()
-        if name in known:
-            return known[name]
-        for entry in known.values():
-            if name in entry.aliases:
-                return entry
-        for entry in known.values():
-            if found := entry.match(name):
-                return found
-        hint = nearest(name, [spelling for e in known.values() for spelling in (e.name, *e.aliases)])
+        if found := self._find(name):
+            return found
+        entries = self._known().values()
+        hint = nearest(name, [spelling for e in entries for spelling in (e.name, *e.aliases)])
         raise BadInput(f"unknown {self.kind} {name!r}: {hint or f'see {PROGRAM} --list {self.kind}'}")
 
     def __contains__(self, name: str) -> bool:
+        return self._find(name) is not None
+
+    def _find(self, name: str) -> Entry | None:
         known = self._known()
-        return name in known or any(name in e.aliases or e.match(name) for e in known.values())
+        aliased = (entry for entry in known.values() if name in entry.aliases)
+        formed = (found for entry in known.values() if (found := entry.match(name)))
+        return known.get(name) or next(aliased, None) or next(formed, None)
 
     def entries(self, pattern: str = "*") -> list[Entry]:
         """The entries with a name or alias that matches the shell pattern, sorted by name."""

@@ -35,11 +35,7 @@ CHROMINANCE = (
     *((99,) * 8,) * 4,
 )
 # JFIF: red, green and blue to Y, Cb and Cr, which are centred at 128.
-TO_YCC = (
-    (0.299, 0.587, 0.114),
-    (-0.168735892, -0.331264108, 0.5),
-    (0.5, -0.418687589, -0.081312411),
-)
+TO_YCC = ((0.299, 0.587, 0.114), (-0.168735892, -0.331264108, 0.5), (0.5, -0.418687589, -0.081312411))
 
 
 @corruptions.register("jpeg_compression")

@@ -1,26 +1,12 @@
 """The learning rates of an optimizer over time, and the groups that stop learning."""
 
-from collections.abc import Callable
-from typing import Protocol
-
-from torch import Tensor
+from torch.optim import Optimizer
 
 from ..core.budget import Progress
 from ..optim.param_groups import GroupOptions
 
 
-class OptimizerLike(Protocol):
-    """An optimizer, or a wrapper around one."""
-
-    param_groups: list[dict]
-
-    def step(self, closure: Callable[[], Tensor]) -> Tensor: ...
-    def zero_grad(self, set_to_none: bool = True) -> None: ...
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state: dict) -> None: ...
-
-
-def set_progress(optimizer: OptimizerLike, progress: Progress, factor: float) -> None:
+def set_progress(optimizer: Optimizer, progress: Progress, factor: float) -> None:
     """Set the learning rates of a step by the schedule's factor, and freeze groups that no longer learn."""
     for group in optimizer.param_groups:
         options = GroupOptions.of(group)
@@ -32,7 +18,7 @@ def set_progress(optimizer: OptimizerLike, progress: Progress, factor: float) ->
                 p.requires_grad_(options.learns(progress))
 
 
-def current_lr(optimizer: OptimizerLike) -> float:
+def current_lr(optimizer: Optimizer) -> float:
     """The learning rate that the schedule sets, before the scale of a group."""
     groups = [group for group in optimizer.param_groups if not GroupOptions.of(group).falls]
     group = (groups or optimizer.param_groups)[0]

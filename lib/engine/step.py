@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
 
 from ..core.batch import Batch, Loss
 from ..core.budget import Progress, in_steps
@@ -21,8 +22,9 @@ from ..core.precision import LossScaler, Overflow, Precision, autocast
 from ..core.rng import Rng
 from ..data.base import DataSpec, Split
 from ..graph.cost import Cost
+from ..optim.average import WeightAverage
 from .log import Clock
-from .lr import OptimizerLike, set_progress
+from .lr import set_progress
 
 
 class Batches(Protocol):
@@ -33,17 +35,6 @@ class Batches(Protocol):
     steps_per_epoch: int
 
     def at(self, step: int) -> Batch: ...
-
-
-class Average(Protocol):
-    """An average of the weights, which is a model too."""
-
-    model: nn.Module
-    needs_statistics: bool  # whether BatchNorm's must be measured before the model is used
-
-    def update(self, model: nn.Module, step: int) -> None: ...
-    def state_dict(self) -> dict: ...
-    def load_state_dict(self, state: dict) -> None: ...
 
 
 class Selection(Protocol):
@@ -61,7 +52,7 @@ class Learning:
 
     model: nn.Module
     loss: Loss
-    optimizer: OptimizerLike
+    optimizer: Optimizer
     scaler: LossScaler
     cost: Cost
     accumulate: int = 1  # micro-batches of a step
@@ -90,7 +81,7 @@ class Run:
     prepare: Callable[[Batch, Rng], Batch]  # augments the batch
     finalize: Callable[[Batch, Rng], Batch]  # shards it across processes, and adds the teachers' logits
     schedule: Callable[[float, float], float]  # (epoch, epochs) -> factor of the learning rate
-    averages: dict[str, Average]
+    averages: dict[str, WeightAverage]
     views: dict[str, Callable[..., nn.Module]]  # `(model=...)` to test-time views of it, for the end
     epochs: float
     seed: int
@@ -107,7 +98,7 @@ class Run:
         return self.learning.model
 
     @property
-    def optimizer(self) -> OptimizerLike:
+    def optimizer(self) -> Optimizer:
         return self.learning.optimizer
 
     @property

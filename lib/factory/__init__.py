@@ -1,22 +1,15 @@
 """From a configuration to a run: the one place where names become objects."""
 
-from .checks import augmenting, try_views
+from .checks import augmenting
 from .data import build_data, build_dataset, build_normalize, build_spec, build_splits, training_part
 from .device import build_device
 from .model import build_model
-from .run import (
-    build,
-    build_averages,
-    build_schedule,
-    build_steps,
-    build_views,
-)
+from .run import build, build_schedule, build_steps
 from .selections import images_kept
 
 __all__ = [
     "augmenting",
     "build",
-    "build_averages",
     "build_data",
     "build_dataset",
     "build_device",
@@ -26,8 +19,6 @@ __all__ = [
     "build_spec",
     "build_splits",
     "build_steps",
-    "build_views",
     "images_kept",
     "training_part",
-    "try_views",
 ]

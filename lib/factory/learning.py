@@ -3,6 +3,7 @@
 from functools import reduce
 
 from torch import nn
+from torch.optim import Optimizer
 
 from ..augment.pipeline import Step
 from ..config.schema import Config
@@ -10,7 +11,6 @@ from ..core.batch import Loss
 from ..core.dist import SINGLE, World
 from ..core.errors import where
 from ..core.precision import LossScaler
-from ..engine.lr import OptimizerLike
 from ..engine.step import Learning
 from ..graph.cost import Cost
 from ..optim.param_groups import GroupOptions
@@ -47,7 +47,7 @@ def build_loss(config: Config, steps: list[Step]) -> Loss:
     return loss
 
 
-def build_optimizer(config: Config, model: nn.Module, total: int) -> OptimizerLike:
+def build_optimizer(config: Config, model: nn.Module, total: int) -> Optimizer:
     """The base optimizer inside its wrappers, in the order that their facts give.
 
     Args:

@@ -14,9 +14,10 @@ from ..core.errors import where
 from ..core.facts import Stage
 from ..data.base import DataSpec
 from ..engine.log import Clock
-from ..engine.step import Average, Run
+from ..engine.step import Run
 from ..engine.teacher import Teach
 from ..graph.cost import Cost
+from ..optim.average import WeightAverage
 from ..optim.schedules import Schedule
 from .checks import NetworkCheck, ineffective_splits, try_views
 from .data import build_data, build_dataset, build_normalize, build_spec, data_notes, training_sample
@@ -27,12 +28,7 @@ from .selections import build_selections, images_kept
 from .teachers import build_teachers
 
 
-def build(
-    config: Config,
-    device: torch.device,
-    note: Callable[[str], None],
-    world: World = SINGLE,
-) -> Run:
+def build(config: Config, device: torch.device, note: Callable[[str], None], world: World = SINGLE) -> Run:
     """Everything that training needs, on its device.
 
     Args:
@@ -94,7 +90,9 @@ def build_network(
     return to_device(build_model(config, spec.shape, len(spec.classes), sample), config, device)
 
 
-def build_averages(config: Config, model: nn.Module, steps_per_epoch: int, total: int) -> dict[str, Average]:
+def build_averages(
+    config: Config, model: nn.Module, steps_per_epoch: int, total: int
+) -> dict[str, WeightAverage]:
     """The averages of the model's weights over `total` steps."""
     time = {"steps_per_epoch": steps_per_epoch, "total": total}
     return {name: choice.build(model=model, **time) for name, choice in config.tricks["average"].items()}

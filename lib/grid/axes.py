@@ -29,40 +29,31 @@ def product(axes: Sequence[Axis], exclude: Sequence[Mapping[str, Any]]) -> list[
     """Names and settings of all combinations that no rule excludes, in order."""
     for rule in exclude:
         _check_exclusion(rule, axes)
-    matched = [False] * len(exclude)
+    rules = [{name: _shown(wanted) for name, wanted in rule.items()} for rule in exclude]
+    matched: set[int] = set()
     rows = []
     for points in itertools.product(*(axis.points for axis in axes)) if axes else ():
-        values = {axis.name: point for axis, (point, _) in zip(axes, points, strict=True)}
-        matches = [_matches(rule, values) for rule in exclude]
-        matched = [before or now for before, now in zip(matched, matches, strict=True)]
-        if not any(matches):
-            parts = [
-                (f"axis {axis.name}", settings) for axis, (_, settings) in zip(axes, points, strict=True)
-            ]
+        labels = {axis.name: _shown(point) for axis, (point, _) in zip(axes, points, strict=True)}
+        matches = {i for i, rule in enumerate(rules) if rule.items() <= labels.items()}
+        matched |= matches
+        if not matches:
+            pairs = zip(axes, points, strict=True)
+            parts = [(f"axis {axis.name}", settings) for axis, (_, settings) in pairs]
             rows.append((_name(axes, [point for point, _ in points]), parts))
-    if not all(matched):
-        rule = dict(exclude[matched.index(False)])
-        raise BadInput(f"exclude: {rule} matches no combination")
+    if unmatched := [dict(rule) for i, rule in enumerate(exclude) if i not in matched]:
+        raise BadInput(f"exclude: {unmatched[0]} matches no combination")
     return rows
 
 
 def _check_exclusion(rule: Mapping[str, Any], axes: Sequence[Axis]) -> None:
-    known = {axis.name: [point for point, _ in axis.points] for axis in axes}
+    known = {axis.name: [_shown(point) for point, _ in axis.points] for axis in axes}
     for name, wanted in rule.items():
         if name not in known:
             hint = nearest(str(name), known) or f"there are {', '.join(known)}"
             raise BadInput(f"exclude: {name!r} is no axis; {hint}")
-        if not any(_same(point, wanted) for point in known[name]):
-            values = ", ".join(map(_shown, known[name]))
+        if _shown(wanted) not in known[name]:
+            values = ", ".join(known[name])
             raise BadInput(f"exclude: {_shown(wanted)} is no value of the axis {name}, which has {values}")
-
-
-def _matches(rule: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    return all(_same(values[name], wanted) for name, wanted in rule.items())
-
-
-def _same(point: Any, wanted: Any) -> bool:
-    return _shown(point) == _shown(wanted)
 
 
 def _shown(value: Any) -> str:

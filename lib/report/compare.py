@@ -13,17 +13,15 @@ from .table import Detectable, Difference, TableRow, plain
 def compare(rows: list[TableRow], paired: bool) -> list[TableRow]:
     """The rows with their differences to the baseline, with p-values adjusted for all of them."""
     home = next(row for row in rows if row.baseline)
-    differences = {row.setting: _difference(row, home, paired) for row in rows}
-    adjusted = statistics.holm([np.nan if d is None else d.p for d in differences.values()])
-    found = {}
-    for (setting, d), p_holm in zip(differences.items(), map(plain, adjusted), strict=True):
-        found[setting] = d and Difference(
-            *(plain(x) for x in (d.mean, d.low, d.high, d.p)), p_holm, _verdict(d, p_holm)
-        )
-    return [replace(row, difference=found[row.setting]) for row in rows]
+    tests = [_test(row, home, paired) for row in rows]
+    adjusted = map(plain, statistics.holm([test.p if test else np.nan for test in tests]))
+    found = [
+        t and Difference(*map(plain, t), p, _verdict(t, p)) for t, p in zip(tests, adjusted, strict=True)
+    ]
+    return [replace(row, difference=difference) for row, difference in zip(rows, found, strict=True)]
 
 
-def _difference(row: TableRow, home: TableRow, paired: bool) -> statistics.DifferenceTest | None:
+def _test(row: TableRow, home: TableRow, paired: bool) -> statistics.DifferenceTest | None:
     if row.baseline or not row.values or not home.values:
         return None
     if not paired:
