@@ -14,7 +14,7 @@ from lib.core.facts import Stage
 from lib.core.registry import Entry, augmentations, initialisations, models, wrappers
 from lib.core.rng import Rng
 from lib.engine.step import Run, train_step
-from scripts.trials import HOST, SMALL, TINY, are_alternatives, config_of, section_of, start, tricks
+from scripts.docs.trials import HOST, SMALL, TINY, are_alternatives, config_of, section_of, start, tricks
 
 # Changes of the network before training, and all other tricks, each with the settings that enable it. Of
 # sections with one choice (losses, optimizers), every choice.

@@ -12,8 +12,8 @@ from scripts.bench import harness
 from scripts.bench import tricks as bench_tricks
 from scripts.docs import pairs as trick_pairs
 from scripts.docs.schedule_figure import LIMIT, curve, picture, shown
+from scripts.docs.trials import are_alternatives, tricks
 from scripts.docs.tricks import page
-from scripts.trials import are_alternatives, tricks
 
 PAIRS = trick_pairs.load()
 

@@ -16,7 +16,7 @@ from lib.core.registry import optimizers, wrappers
 from lib.engine.lr import set_progress
 from lib.engine.step import Run, train_step
 from lib.store import checkpoint
-from scripts.trials import SMALL, TINY, start
+from scripts.docs.trials import SMALL, TINY, start
 from tests.helpers import optim_references as references
 from tests.helpers.bits import bits
 from tests.helpers.optim_losses import closure_of, lowers, reloaded

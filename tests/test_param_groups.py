@@ -9,7 +9,7 @@ from lib.core.errors import BadInput
 from lib.core.registry import models, optimizers
 from lib.engine.lr import current_lr, set_progress
 from lib.optim.param_groups import ParamGroups, block_numbers, head_of, hidden_matrices
-from scripts.trials import config_of
+from scripts.docs.trials import config_of
 from tests.helpers.networks import Blocks
 
 

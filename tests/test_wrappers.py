@@ -12,7 +12,7 @@ from lib.core.facts import WrapperOrder
 from lib.core.precision import Overflow
 from lib.core.registry import wrappers
 from lib.engine.step import Run, train_step
-from scripts.trials import SMALL, TINY, start
+from scripts.docs.trials import SMALL, TINY, start
 from tests.helpers.optim_losses import (
     SGD,
     Closure,

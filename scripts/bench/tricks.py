@@ -17,7 +17,7 @@ from lib.core.errors import BadInput, exit_code
 from lib.engine.step import Run, train_step
 from lib.factory import build_device
 from scripts.bench import harness
-from scripts.trials import Settings, config_of, section_of, start, tricks
+from scripts.docs.trials import Settings, config_of, section_of, start, tricks
 
 TITLE = "## Tricks"
 EPOCHS = 2  # of a round

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 
 from scripts.docs.page import ROOT
-from scripts.trials import HOST, SMALL, Settings, are_alternatives, refusal, tricks
+from scripts.docs.trials import HOST, SMALL, Settings, are_alternatives, refusal, tricks
 
 FILE = ROOT / "docs" / "tricks" / "pairs.json"
 # Long enough for the first cycle of schedules that have several.

@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 from lib.core.registry import schedules
 from lib.factory import build_schedule
 from lib.report.style import encode, sheet, styled
-from scripts.trials import config_of, switch
+from scripts.docs.trials import config_of, switch
 
 EPOCHS = 200
 POINTS = 4  # of a curve in an epoch

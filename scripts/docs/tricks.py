@@ -20,7 +20,7 @@ from scripts.docs.augmentations import default_of, flag
 from scripts.docs.page import Files
 from scripts.docs.pairs import TRIAL, Pairs
 from scripts.docs.schedule_figure import EPOCHS, picture, shown
-from scripts.trials import HOST, NO_TRICKS, section_of, tricks
+from scripts.docs.trials import HOST, NO_TRICKS, section_of, tricks
 
 DOC = AUGMENTATIONS.with_name("tricks.md")
 PICTURE = DOC.with_suffix("") / "schedules.png"

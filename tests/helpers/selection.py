@@ -9,7 +9,7 @@ from lib.core.registry import selections
 from lib.core.rng import Rng
 from lib.engine.step import Run
 from lib.factory import build
-from scripts.trials import switch
+from scripts.docs.trials import switch
 
 CPU = torch.device("cpu")
 SMALL = "--dataset synthetic --data.size 40 --data.classes 4 --data.image_size 8 --bs 8 --schedule cosine"
