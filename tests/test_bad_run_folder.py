@@ -108,11 +108,10 @@ def test_a_damaged_cache_of_decoded_images_is_decoded_again(tmp_path):
         assert torch.equal(cached(tmp_path, tmp_path, "decoded", "key", decode), decode()), place
 
 
-@pytest.mark.parametrize("line", ["--output-dir run", "--init-from run --output-dir new"])
-def test_a_checkpoint_of_another_program_is_refused(refused, run_folder, line):
+def test_a_checkpoint_of_another_program_is_refused(refused, run_folder):
     path = run_folder / "last.pt"
     torch.save(lib.store.checkpoint.load(path)["model"], path)
-    refused(line, "run/last.pt is not a checkpoint of this program", changes="new" not in line)
+    refused("--output-dir run", "run/last.pt is not a checkpoint of this program", changes=True)
 
 
 def test_a_checkpoint_of_another_version_is_refused(refused, run_folder):

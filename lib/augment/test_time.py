@@ -21,7 +21,7 @@ class MeanOfViews(nn.Module):
     def __init__(self, model: nn.Module, views: ViewsOf):
         super().__init__()
         self.model, self.views = model, views
-        self.train(model.training)
+        self.training = model.training  # not of its modules: frozen ones stay in eval mode
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         return sum(weight * self.model(view).float() for weight, view in self.views(x))
@@ -61,7 +61,7 @@ class WhereUnsure(nn.Module):
     def __init__(self, model: nn.Module, better: nn.Module, below: float):
         super().__init__()
         self.model, self.better, self.below = model, better, below
-        self.train(model.training)
+        self.training = model.training  # not of its modules: frozen ones stay in eval mode
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         logits = self.model(x).float()

@@ -40,7 +40,8 @@ class TrainSettings:
     sync_bn: bool = False  # BatchNorm over the batch of all processes, not over each one's shard
     deterministic: bool = False  # bit-identical runs on a GPU too, with slower kernels
     compat: Literal["none", "pprp-2021"] = "none"  # defaults of an older project where they differ
-    init_from: FilePath | None = None  # run folder or checkpoint whose weights to start from
+    init_from: FilePath | None = None  # run folder or file of weights to start from
+    freeze: tuple[str, ...] | None = None  # what is not trained: body, or patterns such as layer1,*.bn1
 
     def __post_init__(self):
         require(self.accumulate <= self.batch_size, "accumulate", "from 1 to batch_size", self.accumulate)

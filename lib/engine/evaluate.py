@@ -83,6 +83,7 @@ def refresh_statistics(
     values. A model without BatchNorm costs nothing. Several processes share the batches.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    norms = [m for m in norms if not getattr(m, "frozen", False)]
     if not norms:
         return
     modes = {module: module.training for module in model.modules()}

@@ -210,7 +210,8 @@ def _reduce(learning: Learning, loss: Tensor) -> None:
     if learning.world.size == 1:
         return
     norms = [m for m in learning.model.modules() if isinstance(m, _NormBase) and m.running_mean is not None]
-    statistics = [t for norm in norms for t in (norm.running_mean, norm.running_var)]
+    # Frozen ones are in eval mode, and stay the same to the last bit.
+    statistics = [t for norm in norms if norm.training for t in (norm.running_mean, norm.running_var)]
     if statistics:
         torch._foreach_div_(statistics, learning.world.size)
     gradients = [p.grad for p in learning.params if p.grad is not None]

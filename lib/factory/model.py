@@ -1,6 +1,7 @@
 """The network of a run, with its surgery and its initial weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,6 +14,7 @@ from ..core.rng import Rng
 from ..data.base import DataSpec
 from ..store.checkpoint import Checkpoint
 from ..surgery.sync_batchnorm import synchronise
+from .finetune import freeze, names_of_head
 
 NOISE = 64  # images of noise, used instead of training images where nothing is trained
 
@@ -22,17 +24,22 @@ def build_model(
     shape: tuple[int, int, int],
     num_classes: int,
     images: Callable[[], Tensor] | None = None,
+    trained: bool = True,
 ) -> nn.Module:
     """The network for images of `shape` (C, H, W), with its surgery; its weights are a function of the seed.
 
     Args:
         images: returns normalized training images, from which some initial weights are computed; none uses
             noise, for a network that is only inspected or gets other weights.
+        trained: whether to load weights that an option of the model asks for.
     """
     channels, height, _ = shape
     init = Rng(config.train.seed, "init")
     init.seed_noise()
-    model = config.chosen["model"].build(num_classes=num_classes, in_channels=channels, image_size=height)
+    choice = config.chosen["model"]
+    if not trained and "pretrained" in choice.options:
+        choice = replace(choice, options=choice.options | {"pretrained": False})
+    model = choice.build(num_classes=num_classes, in_channels=channels, image_size=height)
     for name, choice in in_order(config.tricks["surgery"]):
         init.fold(name).seed_noise()
         model = _operate(config, choice, model, shape)
@@ -41,7 +48,15 @@ def build_model(
     for name, choice in in_order(config.tricks["init"]):
         init.fold(name).seed_noise()
         model = choice.build(model=model, shape=shape, images=images or noise)
+    if config.train.freeze:
+        freeze(model, config.train.freeze, lambda: names_of_head(untrained(config), shape, num_classes))
     return model
+
+
+def untrained(config: Config) -> Callable[..., nn.Module]:
+    """`(shape, num_classes)` to networks of the configuration, of which only the structure matters."""
+    train = replace(config.train, freeze=None)
+    return partial(build_model, replace(config, settings=config.settings | {"train": train}), trained=False)
 
 
 def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
@@ -57,7 +72,7 @@ def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int,
 
 def restore_model(config: Config, checkpoint: Checkpoint, spec: DataSpec, weights: str = "last") -> nn.Module:
     """The network of a run, with weights from its checkpoint; see `Checkpoint`."""
-    model = build_model(config, spec.shape, len(spec.classes))
+    model = build_model(config, spec.shape, len(spec.classes), trained=False)
     checkpoint.load_into(model, weights)
     return model
 
@@ -66,15 +81,6 @@ def to_device(model: nn.Module, config: Config, device: torch.device) -> nn.Modu
     """The model on the device, in the memory format of the configuration."""
     memory_format = torch.channels_last if config.train.channels_last else torch.preserve_format
     return model.to(device, memory_format=memory_format)
-
-
-def load_initial_weights(config: Config, model: nn.Module, note: Callable[[str], None]) -> None:
-    """Load the weights of `train.init_from`, if it is given."""
-    if not config.train.init_from:
-        return
-    Checkpoint.read(config.train.init_from).load_into(model)
-    if names := ", ".join(config.tricks["init"]):
-        note(f"the weights of train.init_from replace those of init: {names}")
 
 
 def share_weights(config: Config, model: nn.Module, world: World) -> None:

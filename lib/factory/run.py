@@ -22,8 +22,9 @@ from ..optim.schedules import Schedule
 from .checks import NetworkCheck, ineffective_splits, try_views
 from .data import build_data, build_dataset, build_normalize, build_spec, data_notes, training_sample
 from .device import check_world, set_deterministic
+from .finetune import load_initial_weights
 from .learning import build_learning
-from .model import build_model, load_initial_weights, share_weights, to_device
+from .model import build_model, share_weights, to_device, untrained
 from .selections import build_selections, images_kept
 from .teachers import build_teachers
 
@@ -54,7 +55,7 @@ def build(config: Config, device: torch.device, note: Callable[[str], None], wor
     sample = partial(training_sample, normalize, data.split)
     network = partial(build_network, spec=spec, sample=sample, device=device)
     model = network(config)
-    load_initial_weights(config, model, note)
+    load_initial_weights(config, model, spec, untrained(config), note)
     share_weights(config, model, world)
 
     for line in (*data_notes(config, dataset), *ineffective_splits(config)):

@@ -55,7 +55,7 @@ def network_config(config: Config, name: str) -> Config:
     """The configuration of a network of that name, which a selection trains next to the run's own.
 
     It learns from the targets alone. If both models are of one file, it has the options of the run's, as the
-    optimizer of a recipe may depend on them. Left out are the freezing of the first block, which it may not
+    optimizer of a recipe may depend on them. Left out are the freezing of parts, which it may not
     have, and what changes a network or its initial weights, except for weights computed from data.
     """
     mine, entry = config.chosen["model"], models[name]
@@ -63,9 +63,10 @@ def network_config(config: Config, name: str) -> Config:
     options = {key: common.get(key, field.default) for key, field in entry.fields.items()}
     init = {name: c for name, c in config.tricks["init"].items() if c.entry.facts.order is InitOrder.DATA}
     optim = replace(config.settings["optim"], stem_epochs=None, stem_falls=False)
+    train = replace(config.train, freeze=None)
     return replace(
         config,
         chosen=config.chosen | {"model": Choice(models.kind, entry, options)},
         tricks=config.tricks | {"surgery": {}, "init": init, "distill": {}},
-        settings=config.settings | {"optim": optim},
+        settings=config.settings | {"optim": optim, "train": train},
     )

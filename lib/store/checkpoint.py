@@ -1,11 +1,13 @@
 """Checkpoints: everything that a run needs to resume, and nothing that is a function of (seed, step)."""
 
 import io
+from argparse import Namespace
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -69,14 +71,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         BadInput: there is none, or it is damaged or of another program.
     """
-    try:
-        state = load_archive(path)
-    except FileNotFoundError:
-        raise BadInput(f"there is no checkpoint {path}") from None
-    except Exception as error:  # torch raises many types for bytes that it cannot read
-        raise BadInput(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); {_REMEDY}"
-        ) from error
+    state = load_any(path)
     if not isinstance(state, dict) or not state.keys() >= KEYS:
         raise BadInput(f"{path} is not a checkpoint of this program; {_REMEDY}")
     if state["format"] != FORMAT:
@@ -84,7 +79,36 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
+def load_any(path: Path) -> Any:
+    """The content of a file of torch.save or of safetensors, of any program.
+
+    Raises:
+        BadInput: there is none, or it is damaged.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with torch.serialization.safe_globals(list(HARMLESS)):
+            return load_archive(path)
+    except FileNotFoundError:
+        raise BadInput(f"there is no checkpoint {path}") from None
+    except Exception as error:  # torch and safetensors raise many types for bytes that they cannot read
+        raise BadInput(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); {_REMEDY}"
+        ) from error
+
+
+# What other programs save with the weights: timm its arguments, many scripts an accuracy of numpy.
+HARMLESS = (Namespace, np.dtype, np.ndarray, np._core.multiarray.scalar, type(np.dtype(np.float64)))
+
 _REMEDY = "move it away to start again, or replace it by an undamaged one"
+
+
+def file_of(run: str | Path) -> Path:
+    """The checkpoint of a run folder, or the file itself."""
+    return Path(run) / "last.pt" if Path(run).is_dir() else Path(run)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +125,7 @@ class Checkpoint:
         Raises:
             BadInput: there is none, or it is damaged or of another program.
         """
-        file = Path(path) / "last.pt" if Path(path).is_dir() else Path(path)
+        file = file_of(path)
         return cls(file, load(file))
 
     @property
