@@ -136,10 +136,8 @@ def power(effect: float, sd: float, n: int, m: int, alpha: float = 1 - CONFIDENC
     return float(np.mean(found.sf(limit) + np.nan_to_num(found.cdf(-limit))))
 
 
-def minimal_effect(
-    sd: float, n: int, m: int, alpha: float = 1 - CONFIDENCE, probability: float = POWER
-) -> float:
-    """Smallest true difference that Welch's test of n runs against m finds with this probability.
+def minimal_effect(sd: float, n: int, m: int, alpha: float = 1 - CONFIDENCE) -> float:
+    """Smallest true difference that Welch's test of n runs against m finds in 80 % of cases.
 
     nan for a single run or without spread.
     """
@@ -148,6 +146,6 @@ def minimal_effect(
     if min(n, m) < 2 or not sd > 0:
         return float("nan")
     high = 1.0
-    while power(high, 1.0, n, m, alpha) < probability:
+    while power(high, 1.0, n, m, alpha) < POWER:
         high *= 2
-    return sd * optimize.brentq(lambda x: power(x, 1.0, n, m, alpha) - probability, 0, high, rtol=1e-4)
+    return sd * optimize.brentq(lambda x: power(x, 1.0, n, m, alpha) - POWER, 0, high, rtol=1e-4)
