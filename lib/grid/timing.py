@@ -54,16 +54,14 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
 def _seconds_per_step(run, device) -> float:
     from ..engine.step import train_step
 
-    middle, taken, began = run.total // 2, 0, 0.0
-    for number in range(MAX_STEPS + 1):
-        train_step(run, min(middle + number, run.total - 1))
+    middle, taken = run.total // 2, 0
+    train_step(run, middle)  # warm-up: allocates memory and selects kernels
+    _synchronize(device)
+    began = time.perf_counter()
+    while taken < MAX_STEPS and time.perf_counter() - began < MAX_SECONDS:
+        taken += 1
+        train_step(run, min(middle + taken, run.total - 1))
         _synchronize(device)
-        if number == 0:  # warm-up: allocates memory and selects kernels
-            began = time.perf_counter()
-            continue
-        taken = number
-        if time.perf_counter() - began > MAX_SECONDS:
-            break
     return (time.perf_counter() - began) / taken
 
 
