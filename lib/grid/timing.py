@@ -36,16 +36,17 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
     BadInput if it cannot be built, for example because its data are missing: nothing is downloaded.
     """
     from ..config.cli import parse
-    from ..factory import build, build_device
+    from ..factory import build, build_device, process_of
 
     began = time.perf_counter()
     config = parse(list(arguments)).config()
     settings = config.settings | {"data": replace(config.data, offline=True)}
     settings["train"] = config.train.uncompiled()  # compilation takes minutes
     device = build_device(config.run.device)
-    run = build(replace(config, settings=settings), device, note=lambda line: None)
-    start = time.perf_counter() - began
-    step = _seconds_per_step(run, device)
+    with process_of(config):
+        run = build(replace(config, settings=settings), device, note=lambda line: None)
+        start = time.perf_counter() - began
+        step = _seconds_per_step(run, device)
     evaluations = math.ceil(math.ceil(config.train.epochs) / config.run.evaluate_every)
     evaluate = _seconds_per_evaluation(run) * evaluations * (1 + len(run.averages))
     return Timing(row, start, step * run.total, evaluate, device.type)
