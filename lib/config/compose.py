@@ -49,6 +49,8 @@ def compose(layers: Iterable[Layer], notes: Iterable[str] = ()) -> Config:
             usual = chosen["data"].entry.facts.usual(name)
             tricks[name], off[name], changed[name] = _switch(section, mine, usual, era)
         else:
+            if name == "data" and chosen["model"].options.get("pretrained"):
+                mine = _for_weights(chosen["model"], section, mine, notes) | mine
             chosen[name], constants[name], changed[name] = _fill(name, section, mine, era)
     return Config(
         chosen={name: choice for name, choice in chosen.items() if choice},
@@ -161,6 +163,23 @@ def _fill(
         # The message starts with the name of the invalid argument.
         fault = mine.get((str(error).split(" ", 1)[0],))
         raise BadInput(f"{fault}: {error}" if fault else f"{name}: {error}") from error
+
+
+def _for_weights(
+    model: Choice, section: Section, mine: dict[Path, Setting], notes: list[str]
+) -> dict[Path, Setting]:
+    """The settings of the data with which pretrained weights were trained, where the user gave none."""
+    from ..models.timm_adapter import data_config  # imported late: it imports torch and timm
+
+    learned = data_config(model.entry.arguments["name"])
+    settings = {"normalize": "pretrained"}
+    if "image_size" in _choose(section, mine, None).entry.fields:
+        settings["image_size"] = learned.image_size
+    new = {key: value for key, value in settings.items() if (key,) not in mine}
+    if new:
+        said = ", ".join(f"data.{key} {value}" for key, value in new.items())
+        notes.append(f"as the pretrained weights of {model.entry.name} need it: {said}")
+    return {(key,): Setting(value, f"data.{key}", "--model.pretrained") for key, value in new.items()}
 
 
 def _choose(section: Section, mine: dict[Path, Setting], era: str | None) -> Choice:

@@ -9,6 +9,7 @@ from ..core.contracts import Count, FilePath, Fraction, NonNegative, Positive, P
 from ..core.errors import require
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
+Normalization = Literal["standard", "legacy", "pretrained"]
 CompileMode = Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
 
@@ -20,7 +21,7 @@ class DataSettings:
     imbalance: Annotated[float, Ge(1)] = 1.0  # long tail: images of the first class over those of the last
     label_noise: Probability = 0.0  # fraction of wrong training labels; does not depend on the seed
     noise_type: Literal["symmetric", "asymmetric"] = "symmetric"  # any other class, or the usual confusion
-    normalize: Literal["standard", "legacy"] = "standard"  # the data set's mean and std, or older projects'
+    normalize: Normalization = "standard"  # mean and std: of the data set, older projects or the weights
     root: FilePath | None = None  # folder of the data; default $DATA_DIR, else ./data
     offline: bool = False  # never download
 

@@ -1,16 +1,8 @@
 """From a configuration to a run: the one place where names become objects."""
 
 from .checks import augmenting
-from .data import (
-    build_data,
-    build_dataset,
-    build_normalize,
-    build_spec,
-    build_splits,
-    build_stand_in,
-    training_part,
-)
-from .device import build_device, process_of
+from .data import build_data, build_dataset, build_normalize, build_spec, build_splits, training_part
+from .device import build_device
 from .model import build_model
 from .run import build, build_schedule, build_steps
 from .selections import images_kept
@@ -26,9 +18,7 @@ __all__ = [
     "build_schedule",
     "build_spec",
     "build_splits",
-    "build_stand_in",
     "build_steps",
     "images_kept",
-    "process_of",
     "training_part",
 ]

@@ -88,8 +88,10 @@ def _held_elsewhere(path: Path, locked: bool) -> bool:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)  # of another user
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
     return True
 
 

@@ -4,10 +4,14 @@ Most of them are designed for 224 pixels, which their first layers reduce to 56,
 Below 128 pixels the patches of a transformer shrink until the image has 8 of them a side. In other networks a
 7x7 stem becomes a 3x3 convolution of stride 1 without max-pooling, and patches of 4 are halved. A network
 that does not work with the new stem, because its modules depend on the size of their maps, keeps timm's stem.
+Pretrained weights stay: then only strides and pooling change, and patches whose weights timm resamples.
 """
 
 import contextlib
-from typing import Literal
+import urllib.error
+import urllib.request
+from functools import cache
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
@@ -15,6 +19,12 @@ from ..core.contracts import Count
 from ..core.errors import BadInput, nearest
 from ..core.registry import models
 from .layers import DropRate, try_image
+
+
+class DataConfig(NamedTuple):
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
 
 
 @models.register("timm/<name>", paper="Wightman 2019, PyTorch Image Models")
@@ -27,11 +37,12 @@ def timm_model(
     drop_path_rate: DropRate | None = None,  # drop probability of residual branches
     patch_size: Count | None = None,  # side of a patch in pixels; none: from the image size
     stem: Literal["small", "original"] = "small",  # first layers for small images, or those of timm
+    pretrained: bool = False,  # load timm's weights; images are normalised and sized for them by default
 ) -> nn.Module:
-    """Any model of timm (Wightman 2019), untrained; an option left at None keeps timm's default.
+    """Any model of timm (Wightman 2019); an option left at None keeps timm's default.
 
     Raises:
-        BadInput: timm has no model of this name.
+        BadInput: timm has no model of this name, or its weights cannot be had.
         ValueError: the model does not take one of the options.
     """
     import timm  # imported late: it takes seconds
@@ -41,8 +52,16 @@ def timm_model(
         raise BadInput(f"unknown timm model {name!r}: {hint and hint + ' '}see timm.list_models()")
     options = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "patch_size": patch_size}
     options = {option: value for option, value in options.items() if value is not None}
-    base = {"pretrained": False, "num_classes": num_classes, "in_chans": in_channels}
-    network = _create(name, image_size, base, options)
+    base = {"num_classes": num_classes, "in_chans": in_channels}
+    base |= _weights(name) if pretrained else {"pretrained": False}
+    try:
+        network = _create(name, image_size, base, options)
+    except Exception as error:  # files of weights fail in many ways
+        if not pretrained or isinstance(error, BadInput):
+            raise
+        raise BadInput(
+            f"the weights of timm's {name} cannot be loaded ({error}); leave out --model.pretrained"
+        ) from error
     first = first_convolution(network)
     if stem == "original" or image_size >= 128 or not first:
         return network
@@ -51,10 +70,49 @@ def timm_model(
         with contextlib.suppress(ValueError):  # the model may have no patch_size
             return _create(name, image_size, base, options | {"patch_size": largest})
     try:
-        try_image(small_stem(network), in_channels, image_size)
+        try_image(small_stem(network, keep_weights=pretrained), in_channels, image_size)
     except (AssertionError, RuntimeError, ValueError):
         return _create(name, image_size, base, options)
     return network
+
+
+@cache
+def data_config(name: str) -> DataConfig:
+    """The images that timm's pretrained weights of a model were trained on.
+
+    Raises:
+        BadInput: timm has no weights of this model.
+    """
+    import timm
+
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None or not config.has_weights:
+        raise BadInput(f"timm has no pretrained weights of {name}; leave out --model.pretrained")
+    return DataConfig(config.mean, config.std, config.input_size[-1])
+
+
+def _weights(name: str) -> dict[str, Any]:
+    """The arguments with which timm loads its weights: from the local cache, else from the network."""
+    import timm
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    data_config(name)
+    config = timm.get_pretrained_cfg(name)
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        held = try_to_load_from_cache(config.hf_hub_id, file) if config.hf_hub_id else None
+        if isinstance(held, str):
+            return {"pretrained": True, "pretrained_cfg_overlay": {"file": held, "hf_hub_id": None}}
+    place = constants.ENDPOINT if config.hf_hub_id else config.url
+    try:  # the hub retries for most of a minute where there is no network
+        urllib.request.urlopen(urllib.request.Request(place, method="HEAD"), timeout=5).close()
+    except urllib.error.HTTPError:
+        pass  # a server answers
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"the weights of timm's {name} are not in {constants.HF_HUB_CACHE}, and {place} cannot be "
+            f"reached ({error}); download {config.hf_hub_id or place} there, or leave out --model.pretrained"
+        ) from error
+    return {"pretrained": True}
 
 
 def _create(name: str, image_size: int, base: dict, options: dict) -> nn.Module:
@@ -79,14 +137,17 @@ def first_convolution(network: nn.Module) -> nn.Conv2d | None:
     return found if isinstance(found, nn.Conv2d) else None
 
 
-def small_stem(network: nn.Module) -> nn.Module:
+def small_stem(network: nn.Module, keep_weights: bool = False) -> nn.Module:
     """The network with first layers for small images.
 
     A new convolution has PyTorch's initialisation; the following norm absorbs its scale.
     """
     first = first_convolution(network)
     side, shape = first.kernel_size[0], None
-    if side == 7:
+    if keep_weights:
+        if side == first.stride[0]:  # patches would overlap
+            return network
+    elif side == 7:
         shape = 3, 1, 1
     elif side >= 4 and first.stride[0] == side:
         shape = side // 2, side // 2, 0

@@ -19,5 +19,9 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
 
 def join(*children: object) -> Markup:
     """Concatenate elements and texts."""
-    texts = (c if isinstance(c, Markup) else html.escape(str(c)) for c in children if c is not None)
+    texts = (
+        child if isinstance(child, Markup) else html.escape(str(child))
+        for child in children
+        if child is not None
+    )
     return Markup("".join(texts))
