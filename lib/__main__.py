@@ -12,9 +12,9 @@ def main(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
     try:
         return exit_code(dist.main_process_only(run), argv)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         if dist.world().is_main:
-            print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+            print(f"interrupted; {stopped or 'the same command goes on'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `--list models | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -20,7 +20,7 @@ from lib.core import dist
 from lib.core.errors import BadInput, exit_code, require, where
 from lib.core.files import write_atomic
 from lib.engine.step import Run, train_step
-from lib.factory import build, build_device
+from lib.factory import build, build_device, process_of
 from lib.optim.decays import Exponential
 from lib.report.style import PALE, encode, plain, sheet, styled
 
@@ -160,9 +160,9 @@ def lr_find(argv: list[str]) -> Finding:
     if command.action != "train":
         raise BadInput(f"--{command.action} is an option of train.py only; remove it")
     config = command.config()
-    run = build(config, build_device(config.run.device), print)
     base = config.chosen["optim"].options["lr"]
-    with where("LR finder"):
+    with where("LR finder"), process_of(config):
+        run = build(config, build_device(config.run.device), print)
         finding = find(run, base, options.min_lr, options.max_lr, options.steps)
     for note in (*config.notes, *finding.remarks()):
         print(f"note: {note}")

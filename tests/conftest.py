@@ -41,7 +41,7 @@ def one_thread():
 def undrawn():
     """Skip the plot of a run's curves, which takes longer than so small a training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lib.run.record.draw_curves", lambda rows, title: b"")
+        patch.setattr("lib.report.plots.curves.draw_curves", lambda rows, title: b"")
         yield
 
 

@@ -110,6 +110,38 @@ def test_a_wrong_setting_is_refused_in_one_line(refused, line):
     refused(*line)
 
 
+# A dry run creates no folder, so it does not find that it cannot.
+PLANNED = {
+    name: line
+    for name, line in LINES.items()
+    if not line[0].startswith(("--output-dir", "--name", "--list", "--evaluate", "--summary", "--dry-run"))
+}
+
+
+@pytest.mark.parametrize("line", PLANNED.values(), ids=PLANNED)
+def test_a_dry_run_refuses_what_training_refuses(refused, line):
+    refused(f"--dry-run {line[0]}", *line[1:])
+
+
+# Beyond the table: what only a complete build finds, here on the facts of a data set that is not there.
+UNBUILDABLE = {
+    "a learning rate below 0": ("--lr -0.1", "lr must be above 0"),
+    "an average of 1.1": ("--ema-decay 1.1", "decay must be"),
+    "an average that starts after the end": ("--swa --swa-start 300", "swa", "start"),
+    "a distillation without a teacher": ("--kd", "needs a teacher"),
+    "a teacher that is not there": ("--kd --teacher nowhere", "no checkpoint nowhere"),
+    "a teacher of nobody": ("--teacher tiny.yaml", "has no effect"),
+    "views that the images do not have": ("--tta-ten-crop 40", "view tta_ten_crop"),
+    "a batch larger than the set": ("--batch-size 60000", "training set of 50000"),
+    "a model for larger images": ("--model vit --model.patch-size 64", "model vit"),
+}
+
+
+@pytest.mark.parametrize("line", UNBUILDABLE.values(), ids=UNBUILDABLE)
+def test_a_dry_run_without_data_builds_what_training_builds(refused, line):
+    refused(f"--dataset cifar10 --no-data.offline --root nowhere --dry-run {line[0]}", *line[1:])
+
+
 FILES = {
     "a missing file": (None, "there is no such file"),
     "a missing key": ("trian: {epochs: 3}", "trian.epochs (bad.yaml)", "unknown setting"),

@@ -12,7 +12,7 @@ from lib.core.rng import Rng
 from lib.data.base import Dataset, Split, channel_statistics, data_root, fraction, hold_out
 from lib.data.resident import Resident
 
-FACTS = ("num_classes", "shape", "train", "test", "mean", "std")
+FACTS = ("classes", "shape", "train", "test", "mean", "std")
 
 
 def numbered(counts: list[int]) -> Split:
@@ -50,7 +50,7 @@ def test_an_available_data_set_keeps_the_contract(name):
     assert data.mean == pytest.approx(mean, abs=2e-3)
     assert data.std == pytest.approx(std, abs=2e-3)
     shape = tuple(data.train.x.shape[1:])
-    found = (len(data.classes), shape, len(data.train), len(data.test), data.mean, data.std)
+    found = (data.classes, shape, len(data.train), len(data.test), data.mean, data.std)
     for fact, value in zip(FACTS, found, strict=True):
         assert getattr(datasets[name].facts, fact) in (None, value)
 

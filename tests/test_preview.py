@@ -21,6 +21,7 @@ from lib.factory import build
 from lib.report.image_grid import GAP, MARGIN, ImageRow, draw_grid, row_of, target_text
 from scripts import preview as script
 from scripts.preview import preview
+from tests.helpers.refusals import exit_code_of
 
 BASE = "--dataset synthetic --data.size 64 --data.classes 4 --data.image-size 16 --bs 16 --model resnet20"
 ENTRIES = [augmentations[name] for name in augmentations.names()]
@@ -182,7 +183,7 @@ def test_the_same_command_writes_the_same_figure(tmp_path, monkeypatch, capsys):
 )
 def test_user_errors_end_in_one_line(line, part, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert script.main([*BASE.split(), *line.split()]) == 2
+    assert exit_code_of(script.main, [*BASE.split(), *line.split()]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1

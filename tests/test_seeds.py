@@ -48,7 +48,7 @@ sys.exit(lib.__main__.main(sys.argv[1:]))
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr("lib.run.record.draw_curves", lambda rows, title: b"")
+    monkeypatch.setattr("lib.report.plots.curves.draw_curves", lambda rows, title: b"")
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(SMALL)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import train
-from tests.helpers.refusals import one_line
+from tests.helpers.refusals import exit_code_of, one_line
 
 
 @pytest.fixture(params=["long", "nul", "loop", "dangling", "below a file", "pipe", "unreadable"])
@@ -56,10 +56,7 @@ PROGRAMS = {  # the arguments before and after the path
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_names_a_path_that_it_cannot_use(bad_path, name, capfd):
     before, after = PROGRAMS[name]
-    try:
-        code = importlib.import_module(f"scripts.{name}").main([*before, bad_path, *after])
-    except SystemExit as ended:
-        code = ended.code
+    code = exit_code_of(importlib.import_module(f"scripts.{name}").main, [*before, bad_path, *after])
     one_line(code, capfd.readouterr().err, "" if "\0" in bad_path else Path(bad_path).name[:50])
 
 

@@ -118,10 +118,8 @@ def _magnitudes(number: Tensor, strength: Tensor, coin: Tensor, size: tuple[int,
     """The magnitudes of drawn `OPERATIONS` at strengths from 0 to 1."""
     H, W = size
     side = {"translate_x_pixels": W, "translate_y_pixels": H}
-    rows = [
-        (none, (full - none) * side.get(name, 1), whole, signed)
-        for name, (none, full, whole, signed) in OPERATIONS.items()
-    ]
+    ranges = OPERATIONS.items()
+    rows = [(low, (high - low) * side.get(name, 1), *flags) for name, (low, high, *flags) in ranges]
     none, reach, whole, signed = torch.tensor(rows, dtype=torch.float64)[number].unbind(-1)
     reach = reach * strength
     reach = torch.where(whole > 0, reach.trunc(), reach)

@@ -49,10 +49,8 @@ def _table() -> tuple[Tensor, Tensor, Tensor]:
     with Path(__file__).with_suffix(".csv").open(newline="") as file:
         pairs = [[row[:3], row[3:]] for row in list(csv.reader(file))[1:]]
     number = torch.tensor([[NUMBER[name] for name, *_ in pair] for pair in pairs])
-    prob, level = (
-        torch.tensor([[float(item[i]) for item in pair] for pair in pairs], dtype=torch.float64)
-        for i in (1, 2)
-    )
+    values = [[[float(value) for value in item[1:]] for item in pair] for pair in pairs]
+    prob, level = torch.tensor(values, dtype=torch.float64).unbind(-1)
     # Levels of geometric operations go from the negative end of a range to the positive one.
     centred = torch.isin(number, torch.tensor([NUMBER[name] for name in GEOMETRY]))
     return number, prob, torch.where(centred, 2 * level - 1, level)

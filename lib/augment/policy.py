@@ -82,11 +82,8 @@ def geometry(shear: float, shift: float, rotation: float) -> dict[str, Range]:
 
 # AutoAugment's table of operations. A shift is a fraction of the side (150 of 331 pixels). Posterizing is
 # weakest where it keeps all bits, solarizing where no pixel is above the threshold.
-AUTOAUGMENT = {
-    **geometry(shear=0.3, shift=150 / 331, rotation=30),
-    "posterize": Range(8, 4),
-    "solarize": Range(256, 0),
-}
+COLOR = {"posterize": Range(8, 4), "solarize": Range(256, 0)}
+AUTOAUGMENT = geometry(shear=0.3, shift=150 / 331, rotation=30) | COLOR
 ENHANCEMENTS = ("brightness", "color", "contrast", "sharpness")
 
 # The fourteen operations of RandAugment and TrivialAugment.

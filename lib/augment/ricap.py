@@ -23,12 +23,7 @@ class Ricap(Mix):
         draw = draws(self.per_sample, batch, rng)
         cy, cx = ((size * draw.beta(self.beta)).round() for size in (H, W))
         zero, right, bottom = torch.zeros_like(cx), torch.full_like(cx, W), torch.full_like(cy, H)
-        patches = (
-            (zero, zero, cx, cy),
-            (cx, zero, right, cy),
-            (zero, cy, cx, bottom),
-            (cx, cy, right, bottom),
-        )
+        patches = (zero, zero, cx, cy), (cx, zero, right, cy), (zero, cy, cx, bottom), (cx, cy, right, bottom)
         index = torch.zeros(len(batch), H, W, dtype=torch.int64, device=batch.x.device)
         y = 0.0
         for number, (x1, y1, x2, y2) in enumerate(patches):

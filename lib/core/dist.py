@@ -147,9 +147,8 @@ SINGLE = World()
 def world() -> World:
     """The processes that torchrun has started, from the environment of this one."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    rank, size, local_rank, local_size = (
-        int(os.environ.get(name) or name.endswith("SIZE")) for name in names
-    )
+    ranks = (int(os.environ.get(name) or name.endswith("SIZE")) for name in names)
+    rank, size, local_rank, local_size = ranks
     return World(rank, size, local_rank, local_size) if size > 1 else SINGLE
 
 

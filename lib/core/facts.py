@@ -96,7 +96,7 @@ class ModelFacts(Facts):
 class DatasetFacts(Facts):
     """Facts of a data set; None for what is known only once its files are read."""
 
-    num_classes: int | None = None
+    classes: tuple[str, ...] | None = None
     shape: tuple[int, int, int] | None = None  # C, H, W
     train: int | None = None  # images
     test: int | None = None

@@ -17,9 +17,8 @@ def defocus_blur(x: Tensor, severity: Severity) -> Tensor:
     place = torch.arange(-reach, reach + 1, device=x.device)
     disc = (place**2 + place[:, None] ** 2 <= radius**2).float()[None, None]
     taps = gaussian_taps(softness, 1, x)
-    return pixels(
-        filtered(unit(x), filtered(disc / disc.sum(), taps[:, None] * taps, "zero")[0, 0], "mirror")
-    )
+    soft = filtered(disc / disc.sum(), taps[:, None] * taps, "zero")[0, 0]
+    return pixels(filtered(unit(x), soft, "mirror"))
 
 
 @corruptions.register("glass_blur")

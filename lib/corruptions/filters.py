@@ -35,9 +35,8 @@ def padded(x: Tensor, by: int, mode: str) -> Tensor:
     if mode == "zero":
         return F.pad(x, (by,) * 4)
     # Not F.pad, because the border may be wider than the image.
-    rows, columns = (
-        BORDERS[mode](torch.arange(-by, size + by, device=x.device), size) for size in x.shape[-2:]
-    )
+    places = ((torch.arange(-by, side + by, device=x.device), side) for side in x.shape[-2:])
+    rows, columns = (BORDERS[mode](*place) for place in places)
     return x[..., rows, :][..., columns]
 
 
@@ -120,9 +119,8 @@ def plasma(x: Tensor, decay: float, rng: Rng) -> Tensor:
         half = step // 2
         corners = heights[:, ::step, ::step]
         pairs = corners + corners.roll(-1, 1)
-        heights[:, half::step, half::step] = centres = _bumped(
-            (pairs + pairs.roll(-1, 2)) / 4, amplitude, rng
-        )
+        centres = _bumped((pairs + pairs.roll(-1, 2)) / 4, amplitude, rng)
+        heights[:, half::step, half::step] = centres
         across = corners + corners.roll(-1, 2) + centres + centres.roll(1, 1)
         down = corners + corners.roll(-1, 1) + centres + centres.roll(1, 2)
         heights[:, ::step, half::step] = _bumped(across / 4, amplitude, rng)

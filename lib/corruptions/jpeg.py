@@ -106,9 +106,7 @@ def _halved(x: Tensor) -> Tensor:
 def _doubled(x: Tensor) -> Tensor:
     """Upsample by 2: along each axis, a new pixel is 3/4 the nearest old one and 1/4 the next."""
     wide = padded(x, 1, "repeat")
-    rows = torch.stack(
-        (3 * wide[..., 1:-1, :] + wide[..., :-2, :], 3 * wide[..., 1:-1, :] + wide[..., 2:, :]), 3
-    )
-    rows = rows.flatten(2, 3)
+    rows = 3 * wide[..., 1:-1, :]
+    rows = torch.stack((rows + wide[..., :-2, :], rows + wide[..., 2:, :]), 3).flatten(2, 3)
     left, right = 3 * rows[..., 1:-1] + rows[..., :-2], 3 * rows[..., 1:-1] + rows[..., 2:]
     return torch.stack(((left + 8) / 16, (right + 7) / 16), 4).floor_().flatten(3, 4)

@@ -100,7 +100,7 @@ MISTAKEN = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
 # image, which ignores differences in brightness between images; for CIFAR-100 the last digits differ.
 @datasets.register(
     "cifar10",
-    num_classes=10,
+    classes=CIFAR10.classes,
     mean=CIFAR10.mean,
     std=CIFAR10.std,
     legacy=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -114,7 +114,7 @@ def cifar10(root: Path, offline: bool) -> Dataset:
 
 @datasets.register(
     "cifar100",
-    num_classes=100,
+    classes=CIFAR100.classes,
     mean=CIFAR100.mean,
     std=CIFAR100.std,
     legacy=((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),

@@ -15,6 +15,7 @@ from ..core.registry import datasets
 from .base import Dataset, Split, hold_out
 
 FILE = Path(__file__).with_name("digits.npz")
+CLASSES = tuple("0123456789")
 MEAN = (0.3049,) * 3
 STD = (0.3237,) * 3
 
@@ -22,7 +23,7 @@ STD = (0.3237,) * 3
 # No flip: a mirrored digit is not that digit.
 @datasets.register(
     "digits",
-    num_classes=10,
+    classes=CLASSES,
     shape=(3, 32, 32),
     train=1_438,
     test=359,
@@ -38,4 +39,4 @@ def digits() -> Dataset:
     # All intermediate values are multiples of 1/1024, exact in float32: the same on any machine.
     x = F.interpolate(ink[:, None].float(), size=(32, 32), mode="bilinear", align_corners=False) * 255 / 16
     train, test = hold_out(Split(x.round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous(), y), 0.2, 10)
-    return Dataset(train, test, tuple("0123456789"), MEAN, STD)
+    return Dataset(train, test, CLASSES, MEAN, STD)

@@ -12,11 +12,16 @@ from .download import fetch
 # What decoding a damaged file may raise; torchvision does not verify files that it unpacked earlier.
 DAMAGED = (AssertionError, EOFError, IndexError, KeyError, OSError, RuntimeError, TypeError, ValueError)
 
-GREY = {"num_classes": 10, "shape": (1, 28, 28), "train": 60_000, "test": 10_000}
-MNIST = {"mean": (0.1307,), "std": (0.3081,)}
-FASHION = {"mean": (0.2860,), "std": (0.3530,)}
-KMNIST = {"mean": (0.1918,), "std": (0.3483,)}
-SVHN = {"mean": (0.4377, 0.4438, 0.4728), "std": (0.1980, 0.2010, 0.1970)}
+# The names are torchvision's.
+DIGITS = "0 - zero,1 - one,2 - two,3 - three,4 - four,5 - five,6 - six,7 - seven,8 - eight,9 - nine"
+CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+LETTERS = "o,ki,su,tsu,na,ha,ma,ya,re,wo"
+
+GREY = {"shape": (1, 28, 28), "train": 60_000, "test": 10_000}
+MNIST = {"classes": tuple(DIGITS.split(",")), "mean": (0.1307,), "std": (0.3081,)}
+FASHION = {"classes": tuple(CLOTHES.split(",")), "mean": (0.2860,), "std": (0.3530,)}
+KMNIST = {"classes": tuple(LETTERS.split(",")), "mean": (0.1918,), "std": (0.3483,)}
+SVHN = {"classes": tuple("0123456789"), "mean": (0.4377, 0.4438, 0.4728), "std": (0.1980, 0.2010, 0.1970)}
 
 
 # No flip for characters: a mirrored one is another character, or none.
@@ -49,7 +54,6 @@ def kmnist(root: Path, offline: bool) -> Dataset:
 
 @datasets.register(
     "svhn",
-    num_classes=10,
     shape=(3, 32, 32),
     train=73_257,
     test=26_032,
@@ -70,10 +74,10 @@ def svhn(root: Path, offline: bool) -> Dataset:
         except DAMAGED as error:
             raise _undecodable(path, error) from error
         splits.append(Split(torch.from_numpy(part.data).contiguous(), torch.from_numpy(part.labels)))
-    return Dataset(*splits, classes=tuple("0123456789"), **SVHN)
+    return Dataset(*splits, **SVHN)
 
 
-def _grey(name: str, root: Path, offline: bool, mean: tuple[float, ...], std: tuple[float, ...]) -> Dataset:
+def _grey(name: str, root: Path, offline: bool, **facts: tuple) -> Dataset:
     # Imported here, because it takes seconds and most runs do not need it.
     from torchvision import datasets as vision
 
@@ -91,7 +95,7 @@ def _grey(name: str, root: Path, offline: bool, mean: tuple[float, ...], std: tu
             raise ValueError(f"{found[0]} labels and images of shape {found[1]}")
     except DAMAGED as error:
         raise _undecodable(raw, error) from error
-    return Dataset(*splits, classes=tuple(parts[0].classes), mean=mean, std=std)
+    return Dataset(*splits, **facts)
 
 
 def _undecodable(path: Path, error: Exception) -> BadInput:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -30,11 +31,8 @@ def networks(
 ) -> dict[str, nn.Module]:
     """The model by the prefix "", each average by its name, and the test-time views of each by both names."""
     bare = {"": model} | {f"{name}_": average for name, average in averages.items()}
-    return bare | {
-        f"{prefix}{name}_": view(model=network)
-        for prefix, network in bare.items()
-        for name, view in views.items()
-    }
+    pairs = product(bare.items(), views.items())
+    return bare | {f"{prefix}{name}_": view(model=model) for (prefix, model), (name, view) in pairs}
 
 
 @torch.inference_mode()

@@ -8,6 +8,7 @@ project.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Protocol
 
 import torch
@@ -117,10 +118,8 @@ class Run:
     @property
     def images(self) -> int:
         """Images that a step learns from: those of a batch that the selections keep."""
-        kept = self.data.batch_size
-        for selection in self.selections.values():
-            kept = selection.kept(kept)
-        return kept
+        selections = self.selections.values()
+        return reduce(lambda images, selection: selection.kept(images), selections, self.data.batch_size)
 
     @property
     def total(self) -> int:

@@ -1,8 +1,16 @@
 """From a configuration to a run: the one place where names become objects."""
 
 from .checks import augmenting
-from .data import build_data, build_dataset, build_normalize, build_spec, build_splits, training_part
-from .device import build_device
+from .data import (
+    build_data,
+    build_dataset,
+    build_normalize,
+    build_spec,
+    build_splits,
+    build_stand_in,
+    training_part,
+)
+from .device import build_device, process_of
 from .model import build_model
 from .run import build, build_schedule, build_steps
 from .selections import images_kept
@@ -18,7 +26,9 @@ __all__ = [
     "build_schedule",
     "build_spec",
     "build_splits",
+    "build_stand_in",
     "build_steps",
     "images_kept",
+    "process_of",
     "training_part",
 ]

@@ -1,6 +1,8 @@
 """The device of a run, the processes that share it, and the kernels that are used on it."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 import torch
 
@@ -10,18 +12,30 @@ from ..core.errors import BadInput
 from .selections import images_kept
 
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
-_CUBLAS_OF_THE_USER = os.environ.get(_CUBLAS)
 
 
-def set_deterministic(deterministic: bool) -> None:
-    """Choose kernels that return the same bits in every run, or else the fastest ones, in this process."""
-    if deterministic:
-        os.environ.setdefault(_CUBLAS, ":4096:8")  # without it cuBLAS is refused
-    elif _CUBLAS_OF_THE_USER is None:
-        os.environ.pop(_CUBLAS, None)
-    torch.use_deterministic_algorithms(deterministic)
-    # Measures which convolution is fastest for each shape, and shapes rarely change; the choice may vary.
-    torch.backends.cudnn.benchmark = not deterministic
+@contextlib.contextmanager
+def process_of(config: Config) -> Iterator[None]:
+    """Use kernels that return the same bits in every run, if the configuration asks for it, or else the
+    fastest ones; afterwards the process is as it was, its random state included.
+    """
+    deterministic = config.train.deterministic
+    mode, cudnn = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    cublas = os.environ.get(_CUBLAS)
+    devices = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
+    try:
+        if deterministic:
+            os.environ.setdefault(_CUBLAS, ":4096:8")  # without it cuBLAS is refused
+        torch.use_deterministic_algorithms(deterministic)
+        # Measures which convolution is fastest for each shape, and shapes rarely change; the choice may vary.
+        torch.backends.cudnn.benchmark = not deterministic
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.benchmark = cudnn
+        if cublas is None:
+            os.environ.pop(_CUBLAS, None)
 
 
 def check_world(config: Config, world: World) -> None:

@@ -12,35 +12,58 @@ from ..core.budget import in_steps
 from ..core.dist import SINGLE, World
 from ..core.errors import where
 from ..core.facts import Stage
-from ..data.base import DataSpec
+from ..data.base import Dataset, DataSpec
 from ..engine.log import Clock
 from ..engine.step import Run
 from ..engine.teacher import Teach
 from ..graph.cost import Cost
 from ..optim.average import WeightAverage
 from ..optim.schedules import Schedule
+from ..store.checkpoint import file_of
 from .checks import NetworkCheck, ineffective_splits, try_views
 from .data import build_data, build_dataset, build_normalize, build_spec, data_notes, training_sample
-from .device import check_world, set_deterministic
+from .device import check_world, process_of
 from .finetune import load_initial_weights
 from .learning import build_learning
 from .model import build_model, share_weights, to_device, untrained
 from .selections import build_selections, images_kept
-from .teachers import build_teachers
+from .teachers import build_teachers, check_teachers
 
 
-def build(config: Config, device: torch.device, note: Callable[[str], None], world: World = SINGLE) -> Run:
+def build(
+    config: Config,
+    device: torch.device,
+    note: Callable[[str], None],
+    world: World = SINGLE,
+    get_dataset: Callable[[Config], Dataset] = build_dataset,
+) -> Run:
     """Everything that training needs, on its device.
 
     Args:
         note: called with a line that the user should see.
         world: the processes that train together.
+        get_dataset: returns the data set; `build_stand_in` for a run that is only built.
     """
-    train = config.train
-    check_world(config, world)
-    set_deterministic(train.deterministic)
+    with process_of(config):
+        check_config(config, world)
+        dataset = world.local_main_first(lambda: get_dataset(config))
+        return _build(config, device, note, world, dataset)
 
-    dataset = world.local_main_first(lambda: build_dataset(config))
+
+def check_config(config: Config, world: World = SINGLE) -> None:
+    """Refuse what is wrong whatever the data are, before they are read or downloaded."""
+    check_world(config, world)
+    check_teachers(config)
+    if config.train.init_from:
+        file_of(config.train.init_from)
+    build_schedule(config)
+    build_augmentations(config)
+
+
+def _build(
+    config: Config, device: torch.device, note: Callable[[str], None], world: World, dataset: Dataset
+) -> Run:
+    train = config.train
     data, splits = build_data(config, dataset, device, world)
     total = in_steps(train.epochs, data.steps_per_epoch)
     views = build_views(config)
@@ -116,7 +139,12 @@ def build_schedule(config: Config) -> Schedule:
 
 def build_steps(config: Config, normalize: Normalize) -> list[Step]:
     """All that is done to a batch in every process: the normalization, and the augmentations that are on."""
-    steps = [Step("normalize", Stage.NORMALIZE, normalize)]
+    return [Step("normalize", Stage.NORMALIZE, normalize), *build_augmentations(config)]
+
+
+def build_augmentations(config: Config) -> list[Step]:
+    """The augmentations that are on."""
+    steps = []
     for name, choice in config.tricks["augment"].items():
         with where(f"augmentation {name}"):
             step = Step(name, choice.entry.facts.stage, choice.build().within(config.train.epochs))

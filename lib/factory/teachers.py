@@ -9,13 +9,13 @@ from ..core.errors import BadInput
 from ..core.registry import distillations
 from ..data.base import DataSpec
 from ..engine.teacher import Renormalized
-from ..store.checkpoint import Checkpoint
+from ..store.checkpoint import Checkpoint, file_of
 from .data import build_normalize, learned_data
 from .model import restore_model, to_device
 
 
-def build_teachers(config: Config, data: DataSpec, normalize: Normalize) -> list[nn.Module]:
-    """The teachers of the distillations that are on; none if there are none."""
+def check_teachers(config: Config) -> None:
+    """Refuse a distillation without a teacher that exists, and a teacher without a distillation."""
     on, given = config.tricks["distill"], config.settings["teachers"]
     if bool(on) != bool(given.teacher):
         raise BadInput(
@@ -24,7 +24,14 @@ def build_teachers(config: Config, data: DataSpec, normalize: Normalize) -> list
             else f"--teacher {','.join(given.teacher)} has no effect: switch on one of "
             f"{', '.join(f'--{name}' for name in distillations.names())}, or give --teacher none"
         )
-    return [_teacher(config, path, data, normalize) for path in given.teacher or ()]
+    for path in given.teacher or ():
+        file_of(path)
+
+
+def build_teachers(config: Config, data: DataSpec, normalize: Normalize) -> list[nn.Module]:
+    """The teachers of the distillations that are on; none if there are none."""
+    paths = config.settings["teachers"].teacher or ()
+    return [_teacher(config, path, data, normalize) for path in paths]
 
 
 def _teacher(config: Config, path: str, data: DataSpec, here: Normalize) -> nn.Module:

@@ -63,9 +63,8 @@ def _branch(graph: Trace, total: int) -> int | None:
 
 def _ends_in_map(graph: Trace, node: int) -> bool:
     ancestors = graph.ancestors[node]
-    layers = [
-        i for i, name in enumerate(graph.operations[: node + 1]) if name in LAYERS and ancestors >> i & 1
-    ]
+    names = enumerate(graph.operations[: node + 1])
+    layers = [i for i, name in names if name in LAYERS and ancestors >> i & 1]
     return bool(layers) and graph.operations[layers[-1]] == "convolution" and len(graph.shapes[node]) == 4
 
 

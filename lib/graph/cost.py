@@ -55,37 +55,33 @@ class Cost:
 
     def __init__(self, model: nn.Module, teachers: Sequence[nn.Module] = ()):
         self._model, self._teachers = model, teachers
-        # Images since the last reading, by shape: of teachers, of training, of forward passes only.
-        self._teacher: Counter[torch.Size] = Counter()
-        self._backward: Counter[torch.Size] = Counter()
-        self._forward: Counter[torch.Size] = Counter()
+        self._images: Counter[tuple[str, torch.Size]] = Counter()  # since the last reading, by use and shape
         self._counts: dict[tuple, int] = {}
 
     def count_teacher(self, x: Tensor) -> None:
         """Count a forward pass of the teachers for batch x."""
-        self._teacher[x.shape[1:]] += len(x)
+        self._images["teacher", x.shape[1:]] += len(x)
 
     def count_backward(self, x: Tensor) -> None:
         """Count a forward and a backward pass for batch x."""
-        self._backward[x.shape[1:]] += len(x)
+        self._images["backward", x.shape[1:]] += len(x)
 
     def count_forward(self, x: Tensor) -> None:
         """Count a forward pass without a backward pass for batch x."""
-        self._forward[x.shape[1:]] += len(x)
+        self._images["forward", x.shape[1:]] += len(x)
 
     def read(self) -> int:
         """The operations since the last call."""
-        total = 0
-        for shape, images in self._backward.items():
-            total += images * self._count(count_training, self._model, shape)
-        for shape, images in self._forward.items():
-            total += images * 2 * self._count(count_macs, self._model, shape)
-        for shape, images in self._teacher.items():
-            total += images * sum(2 * self._count(count_macs, teacher, shape) for teacher in self._teachers)
-        self._teacher.clear()
-        self._backward.clear()
-        self._forward.clear()
+        total = sum(count * self._of_one(*key) for key, count in self._images.items())
+        self._images.clear()
         return total
+
+    def _of_one(self, use: str, shape: torch.Size) -> int:
+        """The operations for one image."""
+        if use == "backward":
+            return self._count(count_training, self._model, shape)
+        networks = self._teachers if use == "teacher" else [self._model]
+        return sum(2 * self._count(count_macs, network, shape) for network in networks)
 
     def _count(self, count, network: nn.Module, shape: torch.Size) -> int:
         # Parameters that are frozen during a run reduce the cost of the backward pass from then on.

@@ -142,9 +142,8 @@ def trace(model: nn.Module, shape: tuple[int, int, int]) -> Trace:
         try:
             found.result = recorder.node_of(twin(image))
         except (RuntimeError, ValueError, AssertionError) as error:
-            raise ValueError(
-                f"image size must be one that the model can take, got {shape}: {error}"
-            ) from error
+            rule = "image size must be one that the model can take"
+            raise ValueError(f"{rule}, got {shape}: {error}") from error
     return found
 
 

@@ -26,16 +26,9 @@ def arguments(parts: Sequence[Part], notes: list[str]) -> tuple[str, ...]:
         BadInput: a setting is unknown, conflicts with another of its part, or is reserved for the grid.
     """
     files = [str(file) for _, part in parts for file in _listed(part.get(FILES, []))]
-    layers = [
-        layer_of([(key, value, key) for key, value in part.items() if key != FILES], source)
-        for source, part in parts
-    ]
-    notes += [
-        f"{key} ({source}) has no effect: {RETIRED[key]}"
-        for source, part in parts
-        for key in part
-        if key in RETIRED
-    ]
+    layers = [layer_of([(k, v, k) for k, v in part.items() if k != FILES], source) for source, part in parts]
+    keys = [(key, source) for source, part in parts for key in part if key in RETIRED]
+    notes += [f"{key} ({source}) has no effect: {RETIRED[key]}" for key, source in keys]
     settings = merge(layers, notes)
     for path, setting in settings.items():
         if path in RESERVED:

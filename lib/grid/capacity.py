@@ -39,7 +39,7 @@ def capacity(config: Config) -> int:
 
     from ..engine.evaluate import BATCH, evaluate
     from ..engine.step import train_step
-    from ..factory import build, build_device
+    from ..factory import build, build_device, process_of
 
     config = replace(config, settings=config.settings | {"train": config.train.uncompiled()})
     device = build_device(config.run.device)
@@ -49,9 +49,10 @@ def capacity(config: Config) -> int:
         return max(1, cpu_count() // threads)
     free, _ = torch.cuda.mem_get_info(device)
     try:
-        run = build(config, device, note=lambda line: None)
-        for step in range(2):
-            train_step(run, step)
+        with process_of(config):
+            run = build(config, device, note=lambda line: None)
+            for step in range(2):
+                train_step(run, step)
         split = next(iter(run.splits.values()))
         evaluate(run.model, split.take(slice(0, BATCH)), run.normalize, run.precision)
         left, _ = torch.cuda.mem_get_info(device)

@@ -34,9 +34,8 @@ def estimate(jobs: Sequence[Job], rows: Sequence[Row], folder: Path, slots: int,
         return f"time: unknown: there is no complete record, and no step could be timed: {reason}"
     mean = fmean(timed.values() or recorded.values())
     total = sum(known.get(job.row, mean) for job in jobs)
-    return (
-        f"time: about {duration(total / min(slots, len(jobs)))}, {_sources(jobs, recorded, timings, slots)}"
-    )
+    each = duration(total / min(slots, len(jobs)))
+    return f"time: about {each}, {_sources(jobs, recorded, timings, slots)}"
 
 
 def _sources(jobs: Sequence[Job], recorded: Times, timings: Mapping[str, Timing], slots: int) -> str:

@@ -156,7 +156,4 @@ def _check_resources(cluster, needs: dict[str, float]) -> None:
 
 def _printed(job: Job) -> int | None:
     """The number of bytes that the run has printed; None before it has started."""
-    try:
-        return job.console.stat().st_size
-    except OSError:
-        return None
+    return job.console.stat().st_size if job.console.exists() else None

@@ -22,10 +22,7 @@ ENDED = (
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED"),
     *("NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
 )
-WAITS = (
-    *("CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED"),
-    *("REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
-)
+WAITS = ("CONFIGURING", "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT")
 
 SCRIPT = """\
 #!/bin/bash
@@ -96,13 +93,10 @@ def write_array(folder: Path, lines: Sequence[str], limit: int | None, flags: Se
         *flags,
     ]
     write_atomic(listed, text)
-    facts = {"count": len(lines), "folder": folder, "list": shlex.quote(str(listed))}
-    write_atomic(
-        script,
-        SCRIPT.format(
-            **facts, script=shlex.quote(str(script)), directives="\n".join(f"#SBATCH {d}" for d in directives)
-        ),
-    )
+    facts = {"count": len(lines), "folder": folder}
+    facts |= {"list": shlex.quote(str(listed)), "script": shlex.quote(str(script))}
+    facts["directives"] = "\n".join(f"#SBATCH {directive}" for directive in directives)
+    write_atomic(script, SCRIPT.format(**facts))
     return script
 
 

@@ -21,11 +21,8 @@ def scaled(config: Config, scale: float) -> dict[str, Any]:
     if not 0 < scale < 1:
         raise BadInput(f"--scale must be above 0 and below 1, got {scale}")
     before, after = config.train.epochs, float(f"{config.train.epochs * scale:.4g}")
-    settings = {
-        "train.epochs": after,
-        "data.fraction": _fraction(config, scale),
-        "run.evaluate_every": max(1, math.ceil(after)),
-    }
+    settings = {"train.epochs": after, "data.fraction": _fraction(config, scale)}
+    settings["run.evaluate_every"] = max(1, math.ceil(after))
     for prefix, fields, values in _parts(config):
         moved = {key: _move(value, unit_of(fields[key].type), before, after) for key, value in values.items()}
         if moved.get("stop") is not None:  # rounding must leave at least one epoch

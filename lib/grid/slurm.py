@@ -109,9 +109,7 @@ class Monitor:
                 self._report(job, WAITING if task.waits else RUNNING)
             elif _claimed_elsewhere(job):
                 self._report(job, WAITING)
-            elif (
-                job not in self.gone
-            ):  # a shared file system may show its result late: wait for the next poll
+            elif job not in self.gone:  # a shared file system may show its result late: wait for a poll
                 self.gone.add(job)
             elif self._may_retry(job, task):
                 self.gone.discard(job)
@@ -156,7 +154,5 @@ def _claimed_elsewhere(job: Job) -> bool:
 
 def _progress(job: Job) -> int:
     """A number that grows with the epochs of the run."""
-    try:
-        return (job.folder / "metrics.jsonl").stat().st_size
-    except OSError:
-        return 0
+    metrics = job.folder / "metrics.jsonl"
+    return metrics.stat().st_size if metrics.exists() else 0

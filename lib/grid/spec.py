@@ -98,9 +98,8 @@ def read_seeds(value: Any) -> tuple[int, ...]:
 def _grid(name: str, tree: dict[str, Any]) -> Grid:
     for key in tree:
         if key not in KEYS:
-            raise BadInput(
-                f"unknown key {key!r}: {nearest(str(key), KEYS) or 'known keys: ' + ', '.join(KEYS)}"
-            )
+            hint = nearest(str(key), KEYS) or f"known keys: {', '.join(KEYS)}"
+            raise BadInput(f"unknown key {key!r}: {hint}")
     base: Part = "base", _settings("base", tree.get("base"))
     rows = [_row(name, [base, *parts]) for name, parts in _named_parts(tree)]
     if not rows:
@@ -129,9 +128,8 @@ def _named_parts(tree: dict[str, Any]) -> list[tuple[str, list[Part]]]:
 
 def _axis(name: str, values: Any) -> Axis:
     if not isinstance(values, list | dict) or not values:
-        raise BadInput(
-            f"axis {name}: expected values, such as [0.1, 0.2], or names and settings, got {values!r}"
-        )
+        expected = "values, such as [0.1, 0.2], or names and settings"
+        raise BadInput(f"axis {name}: expected {expected}, got {values!r}")
     if isinstance(values, dict):
         return Axis(name, tuple((key, _named(key, value)) for key, value in values.items()), True)
     if any(isinstance(value, dict) for value in values):

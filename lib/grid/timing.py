@@ -36,16 +36,17 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
     BadInput if it cannot be built, for example because its data are missing: nothing is downloaded.
     """
     from ..config.cli import parse
-    from ..factory import build, build_device
+    from ..factory import build, build_device, process_of
 
     began = time.perf_counter()
     config = parse(list(arguments)).config()
     settings = config.settings | {"data": replace(config.data, offline=True)}
     settings["train"] = config.train.uncompiled()  # compilation takes minutes
     device = build_device(config.run.device)
-    run = build(replace(config, settings=settings), device, note=lambda line: None)
-    start = time.perf_counter() - began
-    step = _seconds_per_step(run, device)
+    with process_of(config):
+        run = build(replace(config, settings=settings), device, note=lambda line: None)
+        start = time.perf_counter() - began
+        step = _seconds_per_step(run, device)
     evaluations = math.ceil(math.ceil(config.train.epochs) / config.run.evaluate_every)
     evaluate = _seconds_per_evaluation(run) * evaluations * (1 + len(run.averages))
     return Timing(row, start, step * run.total, evaluate, device.type)
@@ -54,16 +55,14 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
 def _seconds_per_step(run, device) -> float:
     from ..engine.step import train_step
 
-    middle, taken, began = run.total // 2, 0, 0.0
-    for number in range(MAX_STEPS + 1):
-        train_step(run, min(middle + number, run.total - 1))
+    middle, taken = run.total // 2, 0
+    train_step(run, middle)  # warm-up: allocates memory and selects kernels
+    _synchronize(device)
+    began = time.perf_counter()
+    while taken < MAX_STEPS and time.perf_counter() - began < MAX_SECONDS:
+        taken += 1
+        train_step(run, min(middle + taken, run.total - 1))
         _synchronize(device)
-        if number == 0:  # warm-up: allocates memory and selects kernels
-            began = time.perf_counter()
-            continue
-        taken = number
-        if time.perf_counter() - began > MAX_SECONDS:
-            break
     return (time.perf_counter() - began) / taken
 
 

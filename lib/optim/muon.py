@@ -141,9 +141,8 @@ def muon(
         params: groups from `ParamGroups()(model)`, which mark the hidden layers. Of plain parameters, all
             with two dimensions or more count as hidden, the head and embeddings included.
     """
-    require(
-        rest_momentum is None or rest == "sgd", "rest_momentum", "none where rest is adamw", rest_momentum
-    )
+    holds = rest_momentum is None or rest == "sgd"
+    require(holds, "rest_momentum", "none where rest is adamw", rest_momentum)
     rest_decay = weight_decay if rest_decay is None else rest_decay
     hidden, others = _split(params)
     parts: dict[str, Optimizer] = {}

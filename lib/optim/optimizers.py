@@ -81,9 +81,8 @@ def radam(
 ) -> Optimizer:
     """Rectified Adam: SGD with momentum until the second moment is reliable, so it needs no warm-up."""
     # torch's threshold for the length of the average is 5, as in the authors' code; the paper has 4.
-    return torch.optim.RAdam(
-        params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decoupled_weight_decay=True
-    )
+    moments = {"betas": betas, "eps": eps}
+    return torch.optim.RAdam(params, lr=lr, weight_decay=weight_decay, decoupled_weight_decay=True, **moments)
 
 
 @optimizers.register("ranger", paper="Liu et al. 2019, arXiv:1908.03265; Zhang et al. 2019, arXiv:1907.08610")
@@ -128,9 +127,8 @@ def timm_optimizer(
 
     names = [n for n in timm.optim.list_optimizers() if not n.startswith("lookahead")]
     if name not in names:
-        raise BadInput(
-            f"timm has no optimizer {name!r}: {nearest(name, names) or 'it has ' + ', '.join(names)}"
-        )
+        hint = nearest(name, names) or f"it has {', '.join(names)}"
+        raise BadInput(f"timm has no optimizer {name!r}: {hint}")
     given = {"momentum": momentum, "betas": betas, "eps": eps}
     options = {key: value for key, value in given.items() if value is not None}
     optimizer_class = timm.optim.get_optimizer_class(name, bind_defaults=True)

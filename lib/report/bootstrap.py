@@ -19,18 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..core.rng import Rng
-from .statistics import MeanInterval
+from .statistics import CONFIDENCE, MeanInterval
 
 DRAWS = 2000
 CHUNK = 100  # draws at a time, to limit memory: 8 MB for 10,000 images
 
 
 def two_level(
-    right: np.ndarray,
-    baseline: np.ndarray | None = None,
-    paired: bool = False,
-    confidence: float = 0.95,
-    draws: int = DRAWS,
+    right: np.ndarray, baseline: np.ndarray | None = None, paired: bool = False, draws: int = DRAWS
 ) -> MeanInterval:
     """The interval of an accuracy as a fraction, or of its difference to a baseline's on the same images.
 
@@ -70,7 +66,7 @@ def two_level(
         return MeanInterval(float(mean), 0.0, float("nan"), float("nan"))
     df = variance**2 / sum(v**2 / d for v, d in levels)
     # Not quantiles of the resamples: two seeds have only three different means.
-    half = stats.t.isf((1 - confidence) / 2, df) * drawn.std()
+    half = stats.t.isf((1 - CONFIDENCE) / 2, df) * drawn.std()
     return MeanInterval(float(mean), float(drawn.std()), float(mean - half), float(mean + half))
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import IdentityTransform
 from PIL import Image
 from torch import Tensor
 
@@ -81,10 +84,6 @@ def _short(name: str, width: int = 12) -> str:
 
 def draw_grid(rows: list[ImageRow], title: str = "", colours: int | None = None) -> bytes:
     """The rows as a PNG; a limited number of colours makes a smaller file."""
-    # Imported late: matplotlib takes half a second.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.transforms import IdentityTransform
 
     images = [image for row in rows for views in row.images for image in views]
     scale = max(1, round(CELL / max(rows[0].images[0][0].shape[1:])))

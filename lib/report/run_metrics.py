@@ -47,10 +47,8 @@ def run_metric(name: str, runs: Sequence[RunRecord]) -> RunMetric:
     if key == "best":
         splits = {(run.result.get("best") or {}).get("split", "test") for run in runs}
         # With a held-out part of the training images, the best epoch is chosen and measured there.
-        label = ", ".join(
-            "chosen on the test set" if split == "test" else f"accuracy on {split}"
-            for split in sorted(splits)
-        )
+        names = {"test": "chosen on the test set"}
+        label = ", ".join(names.get(split, f"accuracy on {split}") for split in sorted(splits))
         label = f"best epoch, {label}"
         return RunMetric(key, label, lambda run: (run.result.get("best") or {}).get("accuracy"))
     known = {k for run in runs for k, v in run.result.items() if is_number(v)}
@@ -68,11 +66,8 @@ def accuracy_at(run: RunRecord, flops: float) -> float | None:
     """
     try:
         spent = accumulate(row.get("flops") or np.nan for row in run.epochs)
-        points = [
-            (x, row["test_accuracy"])
-            for x, row in zip(spent, run.epochs, strict=True)
-            if "test_accuracy" in row and x == x
-        ]
+        rows = [(x, row) for x, row in zip(spent, run.epochs, strict=True) if x == x]
+        points = [(x, row["test_accuracy"]) for x, row in rows if "test_accuracy" in row]
     except (OSError, ValueError, TypeError, AttributeError):  # metrics.jsonl is missing or damaged
         return None
     if not points or not points[0][0] <= flops <= points[-1][0] * (1 + 1e-9):

@@ -76,9 +76,8 @@ def tick_columns(names: Sequence[str], rows: Mapping[str, Sequence[RunRecord]]) 
         differ = len({repr(options[setting]) for setting in on}) > 1
         for setting, runs in rows.items():
             if trick:
-                extra = (
-                    " ".join(f"{key}={value}" for key, value in options[setting].items()) if differ else ""
-                )
+                shown = " ".join(f"{key}={value}" for key, value in options[setting].items())
+                extra = shown if differ else ""
                 cells[setting][name] = f"{TICK} {extra}".strip() if setting in on else NONE
             else:
                 value = _value(path, runs[0])
@@ -107,9 +106,8 @@ def _value(path: tuple[str, ...], run: RunRecord) -> Any:
         return section.registry[path[1]].fields[path[2]].default if on and path[2:] else None
     if path[1] == "name":
         return section.default
-    entry = (
-        section.registry[run.settings.get(f"{path[0]}.name", section.default)] if section.registry else None
-    )
+    name = run.settings.get(f"{path[0]}.name", section.default)
+    entry = section.registry[name] if section.registry else None
     defaults = entry.facts.as_of(run.settings.get("train.compat")).defaults if entry else {}
     field = section.fields.get(path[-1]) or (entry.fields.get(path[-1]) if entry else None)
     return defaults.get(path[-1], field.default if field else None)

@@ -48,20 +48,20 @@ class DifferenceTest(NamedTuple):
     p: np.ndarray
 
 
-def student(values: ArrayLike, confidence: float = CONFIDENCE) -> MeanInterval:
+def student(values: ArrayLike) -> MeanInterval:
     """Student's interval of the mean of (..., n) runs; returns (...) numbers."""
     values = np.asarray(values, float)
-    mean, low, high, _ = _one_sample(values, confidence)
+    mean, low, high, _ = _one_sample(values)
     sd = values.std(-1, ddof=1) if values.shape[-1] > 1 else np.full(mean.shape, np.nan)
     return MeanInterval(mean, sd, low, high)
 
 
-def paired(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> DifferenceTest:
+def paired(values: ArrayLike, baseline: ArrayLike) -> DifferenceTest:
     """Student's test of (..., n) runs minus those of the same seeds; returns (...) numbers."""
-    return _one_sample(np.asarray(values, float) - np.asarray(baseline, float), confidence)
+    return _one_sample(np.asarray(values, float) - np.asarray(baseline, float))
 
 
-def welch(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE) -> DifferenceTest:
+def welch(values: ArrayLike, baseline: ArrayLike) -> DifferenceTest:
     """Welch's test of (..., n) runs against (..., m) others; returns (...) numbers."""
     from scipy import stats
 
@@ -69,20 +69,20 @@ def welch(values: ArrayLike, baseline: ArrayLike, confidence: float = CONFIDENCE
     with catch_warnings(**QUIET):
         test = stats.ttest_ind(values, baseline, axis=-1, equal_var=False)
         spread = (_varies(values) | _varies(baseline)) & (min(values.shape[-1], baseline.shape[-1]) > 1)
-        return _difference(values.mean(-1) - baseline.mean(-1), test, spread, confidence)
+        return _difference(values.mean(-1) - baseline.mean(-1), test, spread)
 
 
-def _one_sample(values: np.ndarray, confidence: float) -> DifferenceTest:
+def _one_sample(values: np.ndarray) -> DifferenceTest:
     from scipy import stats
 
     with catch_warnings(**QUIET):
         test = stats.ttest_1samp(values, 0, axis=-1)
-        return _difference(values.mean(-1), test, _varies(values), confidence)
+        return _difference(values.mean(-1), test, _varies(values))
 
 
-def _difference(mean: np.ndarray, test: Any, spread: np.ndarray, confidence: float) -> DifferenceTest:
+def _difference(mean: np.ndarray, test: Any, spread: np.ndarray) -> DifferenceTest:
     """The result of a test in scipy, with nan where the runs have no spread."""
-    interval = test.confidence_interval(confidence)
+    interval = test.confidence_interval(CONFIDENCE)
     return DifferenceTest(mean, *(np.where(spread, x, np.nan)[()] for x in (*interval, test.pvalue)))
 
 
@@ -136,10 +136,8 @@ def power(effect: float, sd: float, n: int, m: int, alpha: float = 1 - CONFIDENC
     return float(np.mean(found.sf(limit) + np.nan_to_num(found.cdf(-limit))))
 
 
-def minimal_effect(
-    sd: float, n: int, m: int, alpha: float = 1 - CONFIDENCE, probability: float = POWER
-) -> float:
-    """Smallest true difference that Welch's test of n runs against m finds with this probability.
+def minimal_effect(sd: float, n: int, m: int, alpha: float = 1 - CONFIDENCE) -> float:
+    """Smallest true difference that Welch's test of n runs against m finds in 80 % of cases.
 
     nan for a single run or without spread.
     """
@@ -148,6 +146,6 @@ def minimal_effect(
     if min(n, m) < 2 or not sd > 0:
         return float("nan")
     high = 1.0
-    while power(high, 1.0, n, m, alpha) < probability:
+    while power(high, 1.0, n, m, alpha) < POWER:
         high *= 2
-    return sd * optimize.brentq(lambda x: power(x, 1.0, n, m, alpha) - probability, 0, high, rtol=1e-4)
+    return sd * optimize.brentq(lambda x: power(x, 1.0, n, m, alpha) - POWER, 0, high, rtol=1e-4)

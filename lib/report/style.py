@@ -1,4 +1,7 @@
-"""The style of all figures, and their reproducible encoding: the same figure gives the same bytes."""
+"""The style of all figures, and their reproducible encoding: the same figure gives the same bytes.
+
+Modules that draw import matplotlib, which takes half a second; programs that may not draw import them late.
+"""
 
 import functools
 import io
@@ -6,10 +9,10 @@ import re
 import textwrap
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+import matplotlib.style
+from cycler import cycler
+from matplotlib.figure import Figure
 
 INK, GREY, PALE = "#1f2328", "#656d76", "#c4c9d0"  # text, secondary text, background
 # Okabe and Ito's colours, safe for colour blindness, without yellow, which is invisible on white.
@@ -53,10 +56,6 @@ def styled(draw: Callable) -> Callable:
 
     @functools.wraps(draw)
     def drawn(*arguments, **options):
-        # Imported late: matplotlib takes half a second.
-        import matplotlib.style
-        from cycler import cycler
-
         style = STYLE | {"axes.prop_cycle": cycler(color=PALETTE)}
         with matplotlib.style.context(style, after_reset=True):
             return draw(*arguments, **options)
@@ -64,10 +63,8 @@ def styled(draw: Callable) -> Callable:
     return drawn
 
 
-def sheet(height: float, title: str = "", width: float = WIDTH) -> "Figure":
+def sheet(height: float, title: str = "", width: float = WIDTH) -> Figure:
     """An empty figure, in inches, with a layout that makes room for all texts."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(width, height), layout="constrained")
     if title:
         figure.suptitle(plain(title))
@@ -75,14 +72,12 @@ def sheet(height: float, title: str = "", width: float = WIDTH) -> "Figure":
 
 
 @styled
-def encode(figure: "Figure", kind: str = "png", dpi: int = 150, fonttype: str = "path") -> bytes:
+def encode(figure: Figure, kind: str = "png", dpi: int = 150, fonttype: str = "path") -> bytes:
     """A figure as a file, without the date and the versions, so that the same figure gives the same bytes.
 
     Args:
         fonttype: of an SVG: text as shapes (path), or as text (none) for a page that sets the font.
     """
-    import matplotlib
-
     buffer = io.BytesIO()
     omitted = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
     # A name may contain letters that the font lacks.

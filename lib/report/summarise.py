@@ -98,9 +98,7 @@ def _find(name: str, rows: Mapping[str, Sequence[RunRecord]]) -> str:
     found = found or [s for s, runs in rows.items() if name in map(own_name, runs)]
     if len(found) > 1:
         fitting = ", ".join(f"{names[setting]!r} ({setting})" for setting in found)
-        raise BadInput(
-            f"baseline {name!r} matches {len(found)} settings: {fitting}; give the name or hash of one"
-        )
+        raise BadInput(f"baseline {name!r} matches {len(found)} settings: {fitting}; give one name or hash")
     if not found:
         hint = nearest(name, names.values()) or f"the rows are {', '.join(names.values())}"
         raise BadInput(f"there is no row {name!r} for the baseline: {hint}")

@@ -27,9 +27,7 @@ def over_images(
     right, why = _right(rows, {str(run.folder): run for run in runs})
     if not right:
         reason = next(iter(why.values()), "no setting has more than one run")
-        raise BadInput(
-            f"an interval over seeds and images needs the predictions of a setting's runs: {reason}"
-        )
+        raise BadInput(f"an interval over seeds and images needs predictions of the runs: {reason}")
     home = next((row for row in rows if row.baseline), None)
     extended = []
     for row in rows:

@@ -26,20 +26,25 @@ def launch(config: Config) -> int:
     import torch  # imported late: it is slow, and the checks above do not need it
 
     from ..engine.log import Log
-    from ..factory import build, build_device
+    from ..factory import build, build_device, process_of
     from .fit import fit
 
     folder = RunFolder(config) if world.is_main else NullRunFolder()
     device = build_device(config.run.device, world)
     notes = [f"note: {note}" for note in config.notes]
     try:
-        # Before the folder is claimed: a run that cannot be built creates no folder.
-        run = build(config, device, notes.append, world)
-        world.on_main(folder.claim)
-        log = Log(folder.path / "log.txt") if world.is_main else lambda line: None
-        for note in notes:
-            log(note)
-        result = fit(run, config, folder, device, log, began, notes)
+        with process_of(config):
+            # Before the folder is claimed: a run that cannot be built creates no folder.
+            run = build(config, device, notes.append, world)
+            world.on_main(folder.claim)
+            log = Log(folder.path / "log.txt") if world.is_main else lambda line: None
+            for note in notes:
+                log(note)
+            result = fit(run, config, folder, device, log, began, notes)
+    except KeyboardInterrupt as stopped:
+        saved = folder.checkpoint.exists()
+        first = "resumes from the last checkpoint" if saved else "starts again, as there is no checkpoint yet"
+        raise KeyboardInterrupt(f"the same command {first}") from stopped
     except torch.OutOfMemoryError as error:
         raise BadInput(
             f"{device} is out of memory; give a larger --accumulate (micro-batches of a batch, now "

@@ -15,7 +15,6 @@ from ..engine.evaluate import Evaluation, evaluate, networks, refresh_statistics
 from ..engine.log import Log
 from ..engine.metrics import beyond_accuracy
 from ..engine.step import Run
-from ..report.plots.curves import draw_curves
 from ..store import checkpoint
 from ..store.checkpoint import Checkpoint
 from ..store.environment import environment
@@ -225,6 +224,8 @@ class Record:
             "environment": self.environment,
         }
         if self.rows and self.run.world.is_main:
+            from ..report.plots.curves import draw_curves  # imported late: matplotlib takes half a second
+
             title = f"{result['model']} on {result['dataset']}"
             self.folder.write_curves(draw_curves(self.rows, title))
         self.folder.write_json("result.json", result)

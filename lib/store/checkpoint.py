@@ -107,8 +107,15 @@ _REMEDY = "move it away to start again, or replace it by an undamaged one"
 
 
 def file_of(run: str | Path) -> Path:
-    """The checkpoint of a run folder, or the file itself."""
-    return Path(run) / "last.pt" if Path(run).is_dir() else Path(run)
+    """The checkpoint of a run folder, or the file itself.
+
+    Raises:
+        BadInput: there is none.
+    """
+    file = Path(run) / "last.pt" if Path(run).is_dir() else Path(run)
+    if not file.exists():
+        raise BadInput(f"there is no checkpoint {file}")
+    return file
 
 
 @dataclass(frozen=True, eq=False)

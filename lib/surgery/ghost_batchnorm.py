@@ -49,9 +49,8 @@ def ghost_batchnorm(
 
 def _ghost(norm: nn.BatchNorm2d, size: int) -> GhostBatchNorm2d:
     """A ghost BatchNorm with the parameters and statistics of `norm`."""
-    new = GhostBatchNorm2d(
-        norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats, size=size
-    )
+    options = norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+    new = GhostBatchNorm2d(norm.num_features, *options, size=size)
     new.weight, new.bias = norm.weight, norm.bias
     for name, buffer in norm.named_buffers(recurse=False):
         setattr(new, name, buffer)

@@ -84,8 +84,7 @@ def synchronise(model: nn.Module, world: World) -> None:
     """
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if foreign := {type(norm).__name__ for norm in norms if type(norm) not in KINDS}:
-        raise BadInput(
-            f"train.sync_bn cannot share the statistics of {', '.join(sorted(foreign))}; leave one out"
-        )
+        kinds = ", ".join(sorted(foreign))
+        raise BadInput(f"train.sync_bn cannot share the statistics of {kinds}; leave one out")
     for norm in norms:
         norm.__class__, norm.world = KINDS[type(norm)], world

@@ -22,6 +22,7 @@ from ..arguments import Parser
 
 DOC = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 CPU = torch.device("cpu")
+torch.backends.cudnn.benchmark = True  # as `lib.factory.process_of` has it in training
 WARM_UP = 2  # the first steps allocate memory and choose kernels
 COLUMNS = 110  # line length of the page
 

@@ -1,5 +1,6 @@
 """What a refused command line may do: one line on stderr, exit code 2, and no change on disk."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -17,3 +18,11 @@ def one_line(code: int, stderr: str, *parts: str) -> None:
     assert stderr.count("\n") == 1 and stderr.endswith("\n")
     for part in parts:
         assert part in stderr
+
+
+def exit_code_of(main: Callable[[list[str]], int], argv: list[str]) -> int:
+    """The exit code of a program, which ends at once where its arguments are wrong."""
+    try:
+        return main(argv)
+    except SystemExit as ended:
+        return ended.code

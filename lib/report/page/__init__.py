@@ -23,9 +23,7 @@ STYLES = ("style.css", "run.css")
 SCRIPTS = ("dom.js", "table.js", "run.js")
 
 
-def results_page(
-    records: Records, baseline: str | None = None, title: str = "Results", paired: bool = False
-) -> str:
+def results_page(records: Records, baseline: str | None, title: str, paired: bool) -> str:
     """The page of these records, with arguments as of `gather`."""
     content = gather(records, baseline, paired)
     style = _files(STYLES)

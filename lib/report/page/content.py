@@ -10,7 +10,7 @@ from pathlib import Path
 from ...config.schema import SECTIONS
 from ...core.errors import BadInput
 from ..records import Records, RunRecord
-from ..run_filter import usable
+from ..run_filter import by_setting, usable
 from ..setting_names import NONE, TICK
 from ..summarise import summarise
 from ..table import Table, TableRow
@@ -65,11 +65,8 @@ class Content:
             for name in self._ticked:
                 cells.setdefault(name, set()).add(setting.row.ticks.get(name, NONE))
         differ = sorted(name for name, seen in cells.items() if len(seen) > 1)
-        return [
-            (name, value)
-            for name in differ
-            for value in (sorted(cells[name] - {NONE}) if name.endswith(".name") else [None])
-        ]
+        values = {n: sorted(cells[n] - {NONE}) if n.endswith(".name") else [None] for n in differ}
+        return [(name, value) for name in differ for value in values[name]]
 
     @cached_property
     def _ticked(self) -> set[str]:
@@ -129,10 +126,8 @@ def gather(records: Records, baseline: str | None, paired: bool) -> Content:
             table = summarise(part, None, ticks)
         tables.append(table)
         left_out += table.left_out
-        settings += [
-            Setting(row, dataset, [run for run in part.runs if run.setting == row.setting])
-            for row in table.rows
-        ]
+        runs_of = by_setting(part.runs)
+        settings += [Setting(row, dataset, runs_of[row.setting]) for row in table.rows]
     if len(refused) == len(tables):
         raise next(iter(refused.values()))
     settings.sort(key=lambda one: -one.row.accuracy.mean if one.row.accuracy else float("inf"))

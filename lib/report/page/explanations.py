@@ -8,10 +8,8 @@ from .markup import Markup, join, tag
 def lead(content: Content) -> Markup:
     runs = f"{count(len(content.runs), 'run')} of {count(len(content.settings), 'setting')}"
     left = f" {count(len(content.left_out), 'record')} left out, named below." if content.left_out else ""
-    headline = content.tables[0].headline
-    return join(
-        f"{runs} on {', '.join(content.datasets)}. Accuracy is the {headline.replace(', %', '')}.", left
-    )
+    headline = content.tables[0].headline.replace(", %", "")
+    return join(f"{runs} on {', '.join(content.datasets)}. Accuracy is the {headline}.", left)
 
 
 def notes(content: Content) -> Markup:
@@ -28,9 +26,8 @@ def notes(content: Content) -> Markup:
         "floating-point operations of training; a multiplication and its addition count as two. Older "
         "records have none.",
     ]
-    return join(
-        tag("h2", "How to read this"), tag("ul", *(tag("li", text) for text in texts)), _left_out(content)
-    )
+    items = (tag("li", text) for text in texts)
+    return join(tag("h2", "How to read this"), tag("ul", *items), _left_out(content))
 
 
 def _everywhere(note: str, content: Content) -> bool:

@@ -1,16 +1,14 @@
 """The figures of `scripts.plot` as SVG elements of the page."""
 
 import re
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
 
 from ..plots import curves, forest
 from ..plots.epochs import fault
 from ..style import encode
 from .content import Content, Setting
 from .markup import Markup, join, tag
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def effects(content: Content) -> Markup:
@@ -40,7 +38,7 @@ def _curves(setting: Setting) -> Markup | None:
     return inline(curves.draw_runs(epochs), "curves") if any(epochs) else None
 
 
-def inline(figure: "Figure", kind: str) -> Markup:
+def inline(figure: Figure, kind: str) -> Markup:
     """A figure as an element, with text as text in the font of the style sheet.
 
     The policy of the page forbids style attributes, so each property becomes an attribute, which SVG allows.

@@ -19,9 +19,5 @@ def tag(name: str, /, *children: object, **attributes: object) -> Markup:
 
 def join(*children: object) -> Markup:
     """Concatenate elements and texts."""
-    texts = (
-        child if isinstance(child, Markup) else html.escape(str(child))
-        for child in children
-        if child is not None
-    )
+    texts = (c if isinstance(c, Markup) else html.escape(str(c)) for c in children if c is not None)
     return Markup("".join(texts))

@@ -150,9 +150,8 @@ def _cell(column: Column, shown: object, key: object = None) -> Markup:
 
 def _name(setting: Setting, content: Content) -> Markup:
     row = setting.row
-    unfold = tag(
-        "button", type="button", class_="unfold", aria_expanded="true", aria_label=f"Runs of {row.name}"
-    )
+    state = {"aria_expanded": "true", "aria_label": f"Runs of {row.name}"}
+    unfold = tag("button", type="button", class_="unfold", **state)
     home = tag("span", "baseline", class_="tag") if row.baseline else None
     model = setting.runs[0].result["model"] if len(content.models) > 1 else None
     data = setting.dataset if len(content.datasets) > 1 else None

@@ -1,9 +1,9 @@
 """Accuracy against training compute, with the Pareto front."""
 
-from __future__ import annotations
-
 from itertools import pairwise
-from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ...core.errors import BadInput
 from ..run_filter import LeftOut
@@ -11,9 +11,6 @@ from ..style import GREY, PALETTE, sheet, styled
 from ..table import Table, TableRow
 from ..text import span
 from .labels import footnote, name_points
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 UNITS = {18: "EFLOPs, 10¹⁸", 15: "PFLOPs, 10¹⁵", 12: "TFLOPs, 10¹²", 9: "GFLOPs, 10⁹", 6: "MFLOPs, 10⁶"}
 DECADE = 10  # ratio of the largest to the smallest cost from which the axis is logarithmic
@@ -41,7 +38,6 @@ def pareto(rows: list[TableRow]) -> list[TableRow]:
 @styled
 def draw(rows: list[TableRow], title: str = "") -> Figure:
     """A labelled point for each row, and the Pareto front as a staircase."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     figure = sheet(max(4.4, 2 + 0.19 * len(rows)), title)
     panel = figure.subplots()
@@ -61,9 +57,8 @@ def draw(rows: list[TableRow], title: str = "") -> Figure:
     for row, better in pairwise(front):
         y, higher = row.accuracy.mean, better.accuracy.mean
         left, right = x[row.setting], x[better.setting]
-        panel.plot(
-            [left, right, right], [y, y, higher], color=PALETTE[0], linewidth=1, linestyle="--", zorder=1
-        )
+        stairs = [left, right, right], [y, y, higher]
+        panel.plot(*stairs, color=PALETTE[0], linewidth=1, linestyle="--", zorder=1)
         taken += [(left, y, right, y), (right, y, right, higher)]
     panel.set(xlabel=f"training compute ({UNITS[power]} operations)", ylabel="test accuracy (%)")
     if most >= DECADE * least:

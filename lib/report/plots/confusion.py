@@ -1,11 +1,9 @@
 """Confusion matrices, as a table and as a figure."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from ...engine.metrics import confusion
@@ -13,9 +11,6 @@ from ..records import RunRecord
 from ..run_metrics import predictions
 from ..style import INK, PALE, encode, plain, sheet, styled
 from ..text import aligned, number
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 FEW = 20  # classes: their counts still fit into a table and into the squares of a figure
 
@@ -25,10 +20,8 @@ def confusion_text(counts: Tensor, classes: tuple[str, ...]) -> str:
     K = len(classes)
     if K <= FEW:
         rows = [("true \\ predicted", *(name[:10] for name in classes))]
-        rows += [
-            (name, *(str(n) if n else "." for n in row))
-            for name, row in zip(classes, counts.tolist(), strict=True)
-        ]
+        named = zip(classes, counts.tolist(), strict=True)
+        rows += [(name, *(str(n) if n else "." for n in row)) for name, row in named]
         return aligned(rows)
     wrong = counts.clone()
     wrong.fill_diagonal_(0)

@@ -5,20 +5,17 @@ value: with two or three seeds, a confidence interval at every epoch would be so
 lines.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ..style import PALETTE, encode, sheet, styled, wrapped
 from ..text import span
 from .epochs import Settings, over_seeds
 from .labels import footnote
 from .lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, grid_rows, label_epochs, plot_line
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 LOSS, ACCURACY = "training loss", "test accuracy (%)"
 ROW, REST = 0.3, 0.6  # inches of a row of points, and of what surrounds panels
@@ -91,9 +88,8 @@ def draw(settings: Settings, baseline: str | None = None, title: str = "") -> Fi
             _draw_once(right, accuracies, PALETTE)
         else:
             draw_together(right, accuracies, ACCURACY)
-    explained = (
-        [f"grey: all settings{f'; black: {baseline}' if baseline in settings else ''}"] if many else []
-    )
+    black = f"; black: {baseline}" if baseline in settings else ""
+    explained = [f"grey: all settings{black}"] if many else []
     footnote(figure, "; ".join([*caption(settings), *explained]))
     return figure
 

@@ -44,9 +44,7 @@ def settings_of(records: Records, table: Table | None = None) -> tuple[Settings,
 
 def over_seeds(name: str, runs: Sequence[list[dict[str, Any]]], key: str) -> Line:
     """The mean, lowest and highest value of a column, at the epochs for which every run has it."""
-    columns = [
-        {row["epoch"]: row[key] for row in rows if isinstance(row.get(key), int | float)} for rows in runs
-    ]
+    columns = [{at["epoch"]: at[key] for at in rows if isinstance(at.get(key), int | float)} for rows in runs]
     epochs = sorted(set.intersection(*map(set, columns)))
     values = [[column[epoch] for column in columns] for epoch in epochs]
     mean = [statistics.fmean(at) for at in values]

@@ -1,19 +1,15 @@
 """A forest plot: the difference of each setting to the baseline with its interval, the best at the top."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from ...core.errors import BadInput
 from ..style import BETTER, GREY, INK, WORSE, folded, sheet, styled, wrapped
 from ..table import Table, TableRow
 from ..text import with_minus
 from .labels import footnote
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 ROW = 0.28  # inches
 COLUMNS = (58, 154, 178)  # points to the right of the panel where the columns of numbers end
@@ -40,9 +36,7 @@ def draw(table: Table, title: str = "", anchors: Mapping[str, str] | None = None
     """
     rows = sorted((row for row in table.rows if row.difference), key=lambda row: -row.difference.mean)
     if not rows:
-        raise BadInput(
-            f"nothing can be compared with the baseline {table.baseline!r}: no pair of rows ended well"
-        )
+        raise BadInput(f"nothing can be compared with the baseline {table.baseline!r}: no pair ended well")
     names = [wrapped(row.name, 34) for row in rows]
     heights = [
         max(1, 0.7 * (1 + name.count("\n"))) for name in names
@@ -107,7 +101,5 @@ def _write_columns(
     """Write numbers to the right of the panel, in columns."""
     style = {"ha": "right", "va": va, "color": color, "fontsize": 9, "annotation_clip": False}
     at = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    return [
-        panel.annotate(text, (1, place), xytext=(points, 0), **at, **style)
-        for text, points in zip(texts, COLUMNS, strict=True)
-    ]
+    columns = zip(texts, COLUMNS, strict=True)
+    return [panel.annotate(text, (1, place), xytext=(x, 0), **at, **style) for text, x in columns]

@@ -1,18 +1,13 @@
 """Place labels next to lines and points, without covering each other or the data."""
 
-from __future__ import annotations
-
 from itertools import product
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from ..style import GREY, folded, wrapped
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
 SIZE = 9  # points
 HEIGHT = 1.4  # of a line of text, in font sizes
@@ -73,9 +68,8 @@ def name_points(panel: Axes, points: list[tuple[float, float, str]], taken: list
         bars.append((left - 4 * scale, bottom - 3 * scale, right + 4 * scale, top + 3 * scale))
     written: list[tuple[float, ...]] = []
     for x, y, name in sorted(points, key=lambda point: -point[1]):
-        text = panel.annotate(
-            wrapped(name, WIDE), (x, y), xytext=(0, 0), textcoords="offset points", va="center", fontsize=SIZE
-        )
+        style = {"textcoords": "offset points", "va": "center", "fontsize": SIZE}
+        text = panel.annotate(wrapped(name, WIDE), (x, y), xytext=(0, 0), **style)
         box = text.get_window_extent()
         wide, high = box.width + 2 * scale, box.height
         at = panel.transData.transform((x, y))
@@ -116,9 +110,8 @@ def _shared(one: tuple[float, ...], other: tuple[float, ...]) -> float:
 def _outside(place: tuple[float, ...], box: Bbox) -> float:
     """The cost of a label that extends beyond the panel."""
     left, bottom, right, top = place
-    return 1000 * sum(
-        max(0.0, over) for over in (box.x0 - left, box.y0 - bottom, right - box.x1, top - box.y1)
-    )
+    beyond = (box.x0 - left, box.y0 - bottom, right - box.x1, top - box.y1)
+    return 1000 * sum(max(0.0, over) for over in beyond)
 
 
 def footnote(figure: Figure, text: str) -> None:

@@ -1,16 +1,11 @@
 """The learning rate over the epochs; settings with the same schedule share a line."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from matplotlib.figure import Figure
 
 from ..style import folded, sheet, styled
 from .epochs import Settings, over_seeds
 from .labels import footnote
 from .lines import HEIGHT, TOGETHER, Line, draw_apart, draw_together, grid_rows
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 LABEL = "learning rate"
 

@@ -1,18 +1,14 @@
 """Lines over the epochs: in one panel with names at their ends or, if there are many, in a panel each."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
+from matplotlib.lines import Line2D
 
 from ..style import INK, PALE, PALETTE, wrapped
 from .labels import name_ends
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import FigureBase
-    from matplotlib.lines import Line2D
 
 TOGETHER = len(PALETTE)  # more lines in one panel cannot be told apart by colour
 COLUMNS = 5  # of panels with one line each
