@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lib.core.errors import BadInput, exit_code
+from lib.core.files import printable
 from lib.core.precision import autocast
 from lib.factory.load import TrainedRun, load
 
@@ -47,7 +48,7 @@ def run(argv: list[str]) -> int:
             unread += 1
             print(f"skipped: {' '.join(str(error).split())}", file=sys.stderr)
             continue
-        print(f"{path}: {', '.join(f'{name} {value:.1f} %' for name, value in guesses)}")
+        print(f"{printable(str(path))}: {', '.join(f'{name} {value:.1f} %' for name, value in guesses)}")
     return 2 if unread else 0
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
@@ -57,6 +58,8 @@ def exit_code(command: Callable[..., int | None], *arguments) -> int:
 
     An error of the system that names a file, such as one without permission, is about a path of the user's.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what its encoding has not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return command(*arguments) or 0
     except BadInput as error:

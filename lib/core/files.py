@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import stat
 import warnings
 import zipfile
@@ -34,10 +35,16 @@ def user_path(text: str) -> Path:
     return Path(expanded(text))
 
 
+def printable(name: str) -> str:
+    """A name of a file or folder on one line: line breaks and bytes that are no text are escaped."""
+    odd = r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]"
+    return re.sub(odd, lambda found: found[0].encode("unicode_escape").decode(), name)
+
+
 def write_atomic(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data`, or leave it as it was: BadInput if it cannot be written."""
     try:
-        replace_file(path, data.encode() if isinstance(data, str) else data)
+        replace_file(path, data.encode(errors="backslashreplace") if isinstance(data, str) else data)
     except OSError as error:
         raise unwritable(path, error) from error
 

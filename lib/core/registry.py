@@ -69,7 +69,7 @@ class Entry:
     def match(self, name: str) -> "Entry | None":
         """The entry of one `name` of this form, or None."""
         form = re.sub(r"<(\w+)>", r"(?P<\1>.+)", self.form)
-        if not self.placeholders or not (found := re.fullmatch(form, name)):
+        if not self.placeholders or not (found := re.fullmatch(form, name, re.DOTALL)):
             return None
         try:
             texts = found.groupdict().items()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import BadInput
+from ..core.files import printable
 from .base import stratified_order
 from .labels import LABELS, read_labels
 
@@ -80,7 +81,8 @@ class Listing:
         counts = [f"{count:,} {KINDS[part]}" for part, count in self.counts.items()]
         left_out = [f"{len(paths):,} {why}, such as {paths[0]}" for why, paths in self.left_out.items()]
         found = f"{', '.join(counts[:-1])} and {counts[-1]}, of {len(self.classes):,} classes"
-        return f"images in {self.base}: {found}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
+        said = f"images in {self.base}: {found}" + (f"; left out: {', '.join(left_out)}" if left_out else "")
+        return printable(said)
 
 
 def list_images(base: Path, test_part: float = 0.0) -> Listing:
@@ -103,7 +105,7 @@ def list_images(base: Path, test_part: float = 0.0) -> Listing:
     counts = torch.tensor([len(files) for classes in parts.values() for files in classes.values()])
     return Listing(
         base,
-        classes=tuple(parts["train"]),
+        classes=tuple(map(printable, parts["train"])),
         counts={part: sum(map(len, classes.values())) for part, classes in parts.items()},
         left_out=dict(left_out),
         y=torch.arange(len(parts["train"])).repeat(len(parts)).repeat_interleave(counts),

@@ -22,7 +22,7 @@ class Log:
         tqdm.write(line)
         try:
             # Opened for each line: an open file would try to write again, and fail, when the program ends.
-            with open(self.path, "a") as file:
+            with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
         except OSError as error:
             raise unwritable(self.path, error) from error

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..core.batch import Batch
-from .style import GREY, INK
+from ..core.files import printable
+from .style import GREY, INK, short
 
 CELL = 96  # pixels: approximate side of an enlarged image
 MARGIN, GAP, ROW_GAP, LINE = 14, 6, 16, 13  # pixels; LINE is the height of a line of text
@@ -68,18 +69,14 @@ def target_text(y: Tensor, classes: tuple[str, ...]) -> list[str]:
     """A target (K,) as lines: `cat 0.73`, `dog 0.27`; at most three, and the rest."""
     ranked = sorted(zip(y.tolist(), classes, strict=True), key=lambda pair: -pair[0])
     if ranked[0][0] > 0.995:
-        return [_short(ranked[0][1])]
+        return [short(ranked[0][1])]
     # Omit the probability that label smoothing gives to all classes.
     floor = ranked[-1][0] + 0.005
     floor = floor if sum(p < floor for p, _ in ranked) > 3 else 0.005
     shown = [pair for pair in ranked[:3] if pair[0] >= floor]
     rest = sum(p for p, _ in ranked) - sum(p for p, _ in shown)
-    lines = [f"{_short(name)} {p:.2f}" for p, name in shown]
+    lines = [f"{short(name)} {p:.2f}" for p, name in shown]
     return [*lines, f"rest {rest:.2f}"] if rest >= 0.005 else lines
-
-
-def _short(name: str, width: int = 12) -> str:
-    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 def draw_grid(rows: list[ImageRow], title: str = "", colours: int | None = None) -> bytes:
@@ -105,10 +102,10 @@ def draw_grid(rows: list[ImageRow], title: str = "", colours: int | None = None)
         figure.text(x, size[1] - y, text, transform=IdentityTransform(), **options)
 
     if title:
-        write(MARGIN, MARGIN, title, 9, weight="bold")
+        write(MARGIN, MARGIN, printable(title), 9, weight="bold")
     for row, row_height in zip(rows, heights, strict=True):
         write(MARGIN, top + 2, row.name, 8.5, weight="bold")
-        detail = "\n".join(textwrap.wrap(row.detail, 28)[: max(1, row_height // LINE - 2)])
+        detail = "\n".join(textwrap.wrap(printable(row.detail), 28)[: max(1, row_height // LINE - 2)])
         write(MARGIN, top + 2 + 1.4 * LINE, detail, 7, GREY, linespacing=1.35)
         for place, views in enumerate(row.images):
             left = MARGIN + label + place * column

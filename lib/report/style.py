@@ -14,6 +14,8 @@ import matplotlib.style
 from cycler import cycler
 from matplotlib.figure import Figure
 
+from ..core.files import printable
+
 INK, GREY, PALE = "#1f2328", "#656d76", "#c4c9d0"  # text, secondary text, background
 # Okabe and Ito's colours, safe for colour blindness, without yellow, which is invisible on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
@@ -110,6 +112,10 @@ def folded(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(plain(text), width, break_long_words=False, break_on_hyphens=False))
 
 
+def short(name: str, width: int = 12) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"
+
+
 def plain(name: str) -> str:
-    """A name without formulas: dollar signs are escaped."""
-    return name.replace("$", r"\$")
+    """A name that a figure can draw, without formulas: dollar signs are escaped."""
+    return printable(name).replace("$", r"\$")

@@ -9,7 +9,7 @@ from torch import Tensor
 from ...engine.metrics import confusion
 from ..records import RunRecord
 from ..run_metrics import predictions
-from ..style import INK, PALE, encode, plain, sheet, styled
+from ..style import INK, PALE, encode, plain, sheet, short, styled
 from ..text import aligned, number
 
 FEW = 20  # classes: their counts still fit into a table and into the squares of a figure
@@ -64,7 +64,7 @@ def draw_counts(counts: Tensor, classes: tuple[str, ...], title: str) -> Figure:
     fit.
     """
     K = len(classes)
-    classes = tuple(map(plain, classes))
+    classes = tuple(plain(short(name, 24)) for name in classes)
     percents = 100 * counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     size = 9 if K <= FEW else 5 if K <= 120 else 0  # points; names of more classes would not be readable
     side = 3 + 0.5 * K if K <= FEW else min(14, 3 + 0.1 * K)
