@@ -1,6 +1,7 @@
 """What a trained network needs in use is in its checkpoint: classes, normalisation and view of an image."""
 
 import contextlib
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -131,3 +132,69 @@ def test_a_checkpoint_of_an_earlier_version_takes_the_classes_from_its_data(trai
     assert train.main(["--evaluate", "run", "--device", "cpu"]) == 0
     shutil.rmtree("images")
     assert "images has no folder train/" in refusal(capsys, predict.main(["run", "x.png"]))
+
+
+def odd_folder(base: Path) -> None:
+    """Images of three classes that differ in colour, with what folders of people have: see the comments."""
+    rng = np.random.default_rng(0)
+    colours = {"cat": (200, 30, 30), "dög ☃": (30, 200, 30), "a,b 'c'": (30, 30, 200)}
+    for part, count in (("train", 8), ("test", 6)):
+        for name, colour in colours.items():
+            (base / part / name).mkdir(parents=True)
+            for number in range(count):
+                noise = rng.integers(-30, 30, (20 + number, 28, 3))
+                image = Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8))
+                path, exif = base / part / name / f"{number}.png", Image.Exif()
+                exif[0x0112] = 1 + number % 8  # every orientation of a camera
+                if number % 3 == 0:
+                    image.save(path.with_suffix(".jpg"), exif=exif)
+                elif number % 3 == 1:  # a drawing on a clear ground
+                    image.putalpha(
+                        Image.fromarray(rng.integers(0, 2, noise.shape[:2]).astype(np.uint8) * 255)
+                    )
+                    image.save(path)
+                else:
+                    image.convert(("P", "CMYK", "L")[number % 9 // 3]).save(path.with_suffix(".tiff"))
+        hidden = base / part / "cat/.ipynb_checkpoints"
+        hidden.mkdir()
+        Image.new("RGB", (8, 8)).save(hidden / "0.png")
+        (base / f"more-{part}").mkdir()
+        Image.new("I;16", (9, 9), 40_000).save(base / f"more-{part}/16 bits.png")
+        (base / part / "cat/linked").symlink_to(base / f"more-{part}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_evaluation_prediction_and_own_code_agree_on_a_folder_with_every_oddity(
+    tmp_path, monkeypatch, stream, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    odd_folder(tmp_path / "odd")
+    view = "--test-crop 0.6" if stream == "true" else ""
+    line = f"--model resnet20 --dataset folder:odd --image-size 16 --batch-size 8 --epochs 6 {view}"
+    assert run_train(f"{line} --milestones 0.5 --stream {stream} --data.workers 0 --output-dir run") == 0
+    assert train.main(["--evaluate", "run/last.pt", "--device", "cpu"]) == 0
+    accuracies = json.loads(Path("run/evaluation.json").read_text())["networks"]["last"]["test"][
+        "class_accuracy"
+    ]
+
+    files = sorted(
+        file for file in Path("odd/test").rglob("*.*") if file.is_file() and ".ipynb" not in str(file)
+    )
+    files += [Path("odd/test/cat/linked/16 bits.png")]
+    capsys.readouterr()
+    assert predict.main(["run/last.pt", *map(str, files), "--device", "cpu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    run = lib.load("run", device="cpu")  # a user's own code
+    right = dict.fromkeys(run.classes, 0)
+    images = dict.fromkeys(run.classes, 0)
+    with torch.no_grad():
+        for file, said in zip(files, lines, strict=True):
+            p = run.models["last"](run.read(file)[None]).softmax(1)[0]
+            guess, truth = run.classes[p.argmax()], file.parts[2]
+            assert f": {guess} {100 * p.max():.1f} %" in said
+            images[truth] += 1
+            right[truth] += guess == truth
+    assert accuracies == pytest.approx([100 * right[name] / images[name] for name in run.classes])
+    assert sum(accuracies) / 3 > 50  # it has learned more than chance
