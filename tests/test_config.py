@@ -1,5 +1,6 @@
 """Configuration: every spelling, the order of layers, and nothing dropped in silence."""
 
+import math
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lib.config.schema import SECTIONS, to_yaml
 from lib.config.sources import flatten, read_yaml
 from lib.core.contracts import split
 from lib.core.registry import REGISTRIES
+from lib.factory import build_schedule
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(set(ROOT.glob("configs/**/*.yaml")) - set(ROOT.glob("configs/grids/*")))
@@ -221,6 +223,35 @@ def test_a_recipe_pins_nothing_of_one_run_or_one_machine(path):
     assert not keys & {"run.output_dir", "run.name", "run.device", "data.root", "train.seed"}
     line = f"--config {path}"
     assert len({config(f"{line} {more}").folder() for more in ("", "--clip 7", "--seed 1")}) == 3
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_can_be_shortened(path):
+    # Its points in time are fractions of its budget, or fit into the shortest one.
+    short = config(f"--config {path} --epochs 8 --warmup 0")
+    schedule = build_schedule(short)
+    assert all(math.isfinite(schedule(tenth * 0.8, 8)) for tenth in range(10))
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "drops"),  # as their sources write them
+    [
+        ("recipes/hysts", 160, (80, 120)),
+        ("recipes/pprp", 200, (59, 119, 159)),
+        ("recipes/densenet", 300, (150, 225)),
+        ("recipes/resnet", 200, (100, 150)),
+        ("cifar/vgg", 160, (80, 120)),
+        ("cifar/resnet", 160, (80, 120)),
+        ("cifar/resnet_preact", 160, (80, 120)),
+        ("cifar/wrn", 200, (60, 120, 160)),
+    ],
+)
+def test_the_drops_of_a_recipe_are_those_of_its_source(name, epochs, drops):
+    recipe = config(f"--config configs/{name}.yaml")
+    schedule, gamma = build_schedule(recipe), recipe.chosen["schedule"].options["gamma"]
+    assert recipe.train.epochs == epochs
+    for epoch in range(epochs):
+        assert schedule(epoch, epochs) == gamma ** sum(epoch >= drop for drop in drops)
 
 
 def test_yaml_takes_the_flags_spellings_too(tmp_path):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..core.batch import Batch
-from ..core.contracts import Probability
+from ..core.contracts import Inside
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -15,7 +15,7 @@ from .pipeline import Augmentation
 )
 @dataclass(frozen=True)
 class LabelSmoothing(Augmentation):
-    epsilon: Probability = 0.1  # spread evenly over all K classes
+    epsilon: Inside = 0.1  # spread evenly over all K classes
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         K = batch.y.shape[1]

@@ -222,7 +222,12 @@ def _switch(
         if path[1] not in fields:
             hint = nearest(path[1], fields) or f"it has {', '.join(fields) or 'none'}"
             raise BadInput(f"{setting}: {section.registry.kind} {trick} has no setting {path[1]!r}; {hint}")
-        given.setdefault(trick, {})[path[1]] = _typed(setting, fields[path[1]])
+        try:
+            given.setdefault(trick, {})[path[1]] = _typed(setting, fields[path[1]])
+        except BadInput as error:
+            if str(setting.value) != "0":
+                raise
+            raise BadInput(f"{error}; --no-{trick.replace('_', '-')} disables {trick}") from error
 
     tricks, changed = {}, {}
     for entry in section.registry.entries():

@@ -39,6 +39,7 @@ NonNegative = Annotated[float, Ge(0)]
 Count = Annotated[int, Ge(1)]
 Probability = Annotated[float, Interval(ge=0, le=1)]
 Fraction = Annotated[float, Interval(gt=0, le=1)]  # of something, and not nothing
+Inside = Annotated[float, Interval(gt=0, lt=1)]  # a fraction that is neither nothing nor all
 Decay = Annotated[float, Interval(ge=0, lt=1)]  # of a running mean: momentum, betas
 
 FilePath = NewType("FilePath", str)  # of a file or folder: `~` and $VARIABLES stand for what they name
