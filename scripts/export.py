@@ -187,8 +187,7 @@ def images_of(run: TrainedRun, count: int | None) -> tuple[Images, str]:
         return run.images["test"].take(slice(0, count)), ""
     except BadInput as error:
         x = Rng("export").integers(0, 256, NOISE, *run.data.shape, like=torch.empty(0)).to(torch.uint8)
-        normalize = build_normalize(run.data, run.device).pixels
-        return Images(Split(x, torch.zeros(NOISE, dtype=torch.int64)), normalize), str(error)
+        return Images(Split(x, torch.zeros(NOISE, dtype=torch.int64)), run.normalize), str(error)
 
 
 def describe(run: TrainedRun, network: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,11 @@ class TrainedRun:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.data.classes
+
+    @cached_property
+    def normalize(self) -> Callable[[Tensor], Tensor]:
+        """The map of pixels (B, C, H, W) uint8 to the float32 that the networks take."""
+        return build_normalize(self.data, self.device).pixels
 
     @property
     def precision(self) -> Precision:
@@ -98,8 +104,9 @@ class TrainedRun:
             name = self.config.chosen["data"].entry.name
             raise BadInput(f"{name} is not what {self.checkpoint.path} learned: {differs}; restore it")
         data, splits = build_data(self.config, dataset, self.device)
-        normalize = build_normalize(self.data, self.device).pixels
-        return {name: Images(split, normalize) for name, split in {"train": data.split, **splits}.items()}
+        return {
+            name: Images(split, self.normalize) for name, split in {"train": data.split, **splits}.items()
+        }
 
     def read(self, path: str | Path) -> Tensor:
         """An image file as the evaluation of the run sees it, normalised: (C, S, S) float32 on the device.
@@ -108,7 +115,7 @@ class TrainedRun:
             BadInput: it cannot be read.
         """
         pixels = self.data.read(path).to(self.device)
-        return build_normalize(self.data, self.device).pixels(pixels[None])[0]
+        return self.normalize(pixels[None])[0]
 
     def network(self, name: str) -> nn.Module:
         """One of `models`.
@@ -121,7 +128,7 @@ class TrainedRun:
             raise BadInput(f"{self.checkpoint.path} has no network {name!r}; {hint}")
         return self.models[name]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def features(self, x: Tensor, network: str = "last") -> Tensor:
         """Penultimate features (B, D) float32 of normalised images (B, C, H, W): the input of the last layer.
 
