@@ -208,6 +208,11 @@ def describe(run: TrainedRun, network: str) -> dict[str, Any]:
     }
 
 
+def metadata_text(facts: dict[str, Any]) -> dict[str, str]:
+    """The facts as texts, which is all that file formats take; others than texts are JSON."""
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings and notes of the exporters, which concern their own development."""
@@ -226,10 +231,7 @@ def export(options: argparse.Namespace) -> None:
     run = load(options.run, device="cpu", root=options.root)
     model = standalone(run.network(options.network), run.data)
     path = options.output or run.checkpoint.path.with_name(f"{options.network}.{form.suffix}")
-    metadata = {
-        key: value if isinstance(value, str) else json.dumps(value)
-        for key, value in describe(run, options.network).items()
-    }
+    metadata = metadata_text(describe(run, options.network))
     images, missing = images_of(run, options.images)
     try:
         with quiet():
