@@ -59,11 +59,13 @@ def standalone(model: nn.Module, spec: DataSpec) -> nn.Module:
 
 
 def dump_onnx(model: nn.Module, example: Tensor, metadata: dict[str, str]) -> bytes:
-    # The exporter from torch.export, because that from TorchScript fails for some networks (PoolFormer).
-    program = torch.onnx.export(
-        model, (example,), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},),
-        input_names=["images"], output_names=["logits"],
-    )  # fmt: skip
+    # The exporter from torch.export, because that from TorchScript fails for some networks (PoolFormer). It
+    # decomposes attention into plain operations, so it must see the memory layout that these return.
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        program = torch.onnx.export(
+            model, (example,), dynamo=True, verbose=False, dynamic_shapes=({0: torch.export.Dim("batch")},),
+            input_names=["images"], output_names=["logits"],
+        )  # fmt: skip
     program.model.metadata_props.update(metadata)
     return program.model_proto.SerializeToString()
 

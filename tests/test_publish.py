@@ -1,10 +1,7 @@
 """`python -m scripts.publish`: what timm, huggingface_hub and this project read of the folder."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,6 @@ from tests.helpers.hub import hub
 from tests.helpers.runs import TINY, train_ten_classes
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -107,25 +103,27 @@ def test_timm_loads_a_network_of_timm(tiny, model, is_timm):
         assert 'timm.create_model("local-dir:FOLDER", pretrained=True)' in Path("out/README.md").read_text()
 
 
-def publish_to(url: str, token: str, *line: str) -> subprocess.CompletedProcess:
-    settings = {"HF_ENDPOINT": url, "HF_TOKEN": token, "HF_HUB_DISABLE_XET": "1", "HF_HOME": os.getcwd()}
-    command = [sys.executable, "-m", "scripts.publish", *line]
-    environment = os.environ | settings | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+@pytest.fixture
+def server(monkeypatch):
+    """A local hub, as $HF_ENDPOINT names it to huggingface_hub where this is imported."""
+    with hub(token="hf_secret") as found:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", found.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        yield found
 
 
-def test_an_upload_puts_the_folder_on_the_hub_and_never_shows_the_token(run):
-    with hub(token="hf_secret") as server:
-        line = ["run", "-o", "out", "--upload", "owner/name", "--private"]
-        done = publish_to(server.url, "hf_secret", *line)
-        assert done.returncode == 0, done.stderr
-        assert server.files == {path.name: path.read_bytes() for path in Path("out").iterdir()}
-        assert server.repositories[0]["name"] == "name" and "owner/name" in done.stdout
-        assert 'snapshot_download("owner/name")' in Path("out/README.md").read_text()
-        refused = publish_to(server.url, "hf_other", *line[:2], "again", *line[3:])
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1, refused.stderr
-    assert "cannot be uploaded" in refused.stderr and "again is complete" in refused.stderr
-    texts = [done.stdout, done.stderr, refused.stdout, refused.stderr]
+def test_an_upload_puts_the_folder_on_the_hub_and_never_shows_the_token(run, server, capfd, monkeypatch):
+    assert publish.main(["run", "-o", "out", "--upload", "owner/name", "--private"]) == 0
+    assert server.files == {path.name: path.read_bytes() for path in Path("out").iterdir()}
+    assert server.repositories[0]["name"] == "name"
+    assert 'snapshot_download("owner/name")' in Path("out/README.md").read_text()
+    monkeypatch.setenv("HF_TOKEN", "hf_other")
+    said = capfd.readouterr()
+    assert "owner/name" in said.out
+    assert publish.main(["run", "-o", "again", "--upload", "owner/name"]) == 2
+    refused = capfd.readouterr()
+    assert "error: owner/name cannot be uploaded" in refused.err and "again is complete" in refused.err
+    texts = [said.out, said.err, refused.out, refused.err]
     texts += [path.read_bytes().decode(errors="replace") for path in (*Path("out").iterdir(), *run.iterdir())]
     assert not any("hf_secret" in text or "hf_other" in text for text in texts)
 
