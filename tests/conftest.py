@@ -1,19 +1,25 @@
 """Fixtures that all tests share, and the division of slow tests into parts."""
 
+import json
 import warnings
 import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import train
+from tests.helpers.fuzz import fuzz
 from tests.helpers.refusals import files, one_line
 from tests.helpers.runs import TINY
 
 
 def pytest_addoption(parser):
     parser.addoption("--part", default="0/1", help="k/n: run part k (from 0) of n of the tests")
+    parser.addoption("--trials", type=int, default=1, help="multiply the inputs and kills of the slow tests")
+    parser.addoption("--trials-record", type=Path, help="append to this file what they tried")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -67,5 +73,31 @@ def refused(tiny, capfd, tmp_path):
         assert not warned
         one_line(code, capfd.readouterr().err, *parts)
         assert changes or files(tmp_path) == before
+
+    return run
+
+
+@pytest.fixture
+def endings(request) -> Iterator[Counter]:
+    """How often trials ended in which way; `--trials-record` keeps it if the test passes."""
+    counted = Counter()
+    yield counted
+    record = request.config.getoption("--trials-record")
+    if record and counted:
+        what = request.node.originalname.removeprefix("test_").replace("_", " ")
+        with open(record, "a") as file:
+            file.write(
+                json.dumps({"suite": request.module.__name__, "what": what, "endings": counted}) + "\n"
+            )
+
+
+@pytest.fixture(params=["short", pytest.param("long", marks=pytest.mark.slow)])
+def tried(request, endings) -> Callable[..., None]:
+    """A function that calls `check` with inputs of a strategy: a few that are always the same, or many."""
+
+    def run(strategy, check, short: int, long: int) -> None:
+        repeat = request.param == "short"
+        count = short if repeat else long * request.config.getoption("--trials")
+        endings.update(fuzz(strategy, check, count, repeat))
 
     return run

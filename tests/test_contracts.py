@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import pytest
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt, Interval, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -38,8 +38,7 @@ from lib.core.errors import BadInput, where
 from lib.core.facts import Facts
 from lib.core.fields import REQUIRED, Field, fields_of
 from lib.core.registry import REGISTRIES, Entry, Registry
-
-SMALL = 12  # largest number drawn to build with, unless a bound asks for more
+from tests.helpers.contracts import values_within
 
 
 @pytest.mark.parametrize(
@@ -122,27 +121,6 @@ def cases() -> list[tuple[str, Entry]]:
             function = registry.function(entry.form)
             found.setdefault((registry.kind, getattr(function, "func", function)), entry)
     return [pytest.param(entry, id=f"{entry.kind} {entry.form}") for entry in found.values()]
-
-
-def value_within(kind: Any) -> st.SearchStrategy:
-    """Values of an annotation within its bounds, and small."""
-    inner, metadata = split(kind)
-    if len(parts := alternatives(inner)) > 1:
-        return st.one_of(*(st.none() if part is type(None) else value_within(part) for part in parts))
-    if typing.get_origin(inner) is tuple:
-        items = typing.get_args(inner)
-        if items[-1] is not ...:
-            return st.tuples(*map(value_within, items))
-        shortest = max([bound.min_length for bound in metadata if isinstance(bound, MinLen)], default=0)
-        return st.lists(value_within(items[0]), min_size=shortest, max_size=3).map(tuple)
-    if inner not in (int, float):
-        return st.from_type(inner)
-    bounds = [bound for bound in metadata if bound not in (TIME, EPOCH)]
-    lowest = [
-        getattr(bound, "gt", getattr(bound, "ge", None)) for bound in bounds if isinstance(bound, Gt | Ge)
-    ]
-    limit = Interval(ge=None if lowest else -SMALL, le=max(lowest, default=0) + SMALL)
-    return st.from_type(Annotated[inner, *bounds, *limit])
 
 
 def value_outside(kind: Any) -> list[Any]:
@@ -231,7 +209,7 @@ def test_values_within_their_bounds_build_or_break_a_rule_that_is_named(entry, d
     if entry.placeholders or not fields:
         return
     field: Field = data.draw(st.sampled_from(list(fields.values())))
-    value = data.draw(value_within(field.type))
+    value = data.draw(values_within(field.type))
     assert field.parse(value) == value
     with torch.device("meta") if entry.kind == "model" else torch.device("cpu"):
         given = supplied(entry.kind)

@@ -1,0 +1,101 @@
+"""Run a command in this process on input of any kind, and check how it ends."""
+
+import contextlib
+import io
+import os
+import resource
+import signal
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.strategies import SearchStrategy
+
+from lib.core.errors import BadInput
+
+ENDINGS = (0, 1, 2, 130)  # done, diverged or not everything done, refused, interrupted
+SECONDS = 60  # that one input may take
+MEMORY = 2 * 2**30  # bytes that one input may allocate
+
+
+def fuzz(strategy: SearchStrategy, check: Callable[[Any], object], count: int, repeat: bool) -> Counter:
+    """Call `check` with `count` inputs, the same ones each time if `repeat`; counts what it returns."""
+    endings = Counter()
+
+    @settings(
+        max_examples=count,
+        derandomize=repeat,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    @given(strategy)
+    def one(value):
+        endings[str(check(value))] += 1
+
+    one()
+    return endings
+
+
+def ending(main: Callable[[list[str]], int], words: list[str]) -> int:
+    """Run a command and return its exit code, after checking that it is one and that errors are one line."""
+    out, err = _stream("strict"), _stream("backslashreplace")
+    with (
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        warnings.catch_warnings(),
+        limits(),
+    ):
+        warnings.simplefilter("ignore")
+        try:
+            code = main(words)
+        except SystemExit as end:  # argparse
+            code = end.code
+    out.flush(), err.flush()
+    said = err.buffer.getvalue().decode()
+    assert code in ENDINGS, f"{words} ended with {code!r}"
+    assert "Traceback" not in said, f"{words} printed {said}"
+    if code == 2 and not said.startswith("usage: "):
+        assert said.startswith("error: ") and said.count("\n") == 1, f"{words} printed {said}"
+    return code
+
+
+def refusal(read: Callable[[], object]) -> str:
+    """How reading what may be damaged ends: `read`, or `refused` by a BadInput."""
+    try:
+        with limits():
+            read()
+    except BadInput:
+        return "refused"
+    return "read"
+
+
+def _stream(errors: str) -> io.TextIOWrapper:
+    """A stream that encodes as those of a process do."""
+    return io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors=errors)
+
+
+@contextlib.contextmanager
+def limits() -> Iterator[None]:
+    """Raise where something takes more than SECONDS, or fail to allocate more than MEMORY."""
+
+    def late(*_):
+        raise AssertionError(f"took more than {SECONDS} seconds")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + MEMORY, hard))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
