@@ -51,7 +51,12 @@ WITH_TEXT = (
     "teacher",
 )
 NAMES = sorted({name for registry in REGISTRIES.values() for name in registry.names() if "<" not in name})
-SCRIPTS = [module.name for module in pkgutil.iter_modules(scripts.__path__) if not module.ispkg]
+MODULES = [
+    importlib.import_module(f"scripts.{name}")
+    for _, name, is_folder in pkgutil.iter_modules(scripts.__path__)
+    if not is_folder
+]
+COMMANDS = [module for module in MODULES if hasattr(module, "main")]
 
 
 def one_of(*words: tuple[str, ...] | list[str]) -> st.SearchStrategy[str]:
@@ -132,9 +137,10 @@ def test_any_words_on_the_command_line_end_in_one_line(tried, place, action):
     tried(words(), check, short=50, long=2500)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_any_words_after_a_script_end_in_one_line(tried, place, name):
-    main = importlib.import_module(f"scripts.{name}").main
+@pytest.mark.parametrize(
+    "main", [command.main for command in COMMANDS], ids=[command.__name__ for command in COMMANDS]
+)
+def test_any_words_after_a_script_end_in_one_line(tried, place, main):
     with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
         main(["--help"])
     known = sorted(set(re.findall(r"--?[a-z][\w-]*|\b[a-z_]+\b", shown.getvalue())))

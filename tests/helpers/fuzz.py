@@ -1,4 +1,4 @@
-"""Run a command in this process on input of any kind, and check how it ends."""
+"""Input of any kind for a command in this process, and a check of how it ends."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.strategies import SearchStrategy
+from hypothesis import strategies as st
 
 from lib.core.errors import BadInput
 
@@ -21,7 +21,7 @@ SECONDS = 60  # that one input may take
 MEMORY = 2 * 2**30  # bytes that one input may allocate
 
 
-def fuzz(strategy: SearchStrategy, check: Callable[[Any], object], count: int, repeat: bool) -> Counter:
+def fuzz(strategy: st.SearchStrategy, check: Callable[[Any], object], count: int, repeat: bool) -> Counter:
     """Call `check` with `count` inputs, the same ones each time if `repeat`; counts what it returns."""
     endings = Counter()
 
@@ -72,6 +72,30 @@ def refusal(read: Callable[[], object]) -> str:
     except BadInput:
         return "refused"
     return "read"
+
+
+@st.composite
+def damaged(draw: st.DrawFn, originals: list[bytes]) -> bytes:
+    """One of these contents with some bytes flipped, cut out, doubled, or replaced by those of another."""
+    data = bytearray(draw(st.sampled_from(originals)))
+    for _ in range(draw(st.integers(1, 3))):
+        if not data:
+            break
+        at = draw(st.integers(0, len(data) - 1))
+        end = min(len(data), at + draw(st.sampled_from([1, 2, 16, 512, len(data)])))
+        match draw(st.sampled_from(["flip", "cut", "double", "replace", "insert"])):
+            case "flip":
+                data[at] ^= draw(st.integers(1, 255))
+            case "cut":
+                del data[at:end]
+            case "double":
+                data[at:at] = data[at:end]
+            case "replace":
+                other = draw(st.sampled_from(originals))
+                data[at:end] = other[at:end]
+            case "insert":
+                data[at:at] = draw(st.binary(max_size=8))
+    return bytes(data)
 
 
 def _stream(errors: str) -> io.TextIOWrapper:
