@@ -1,0 +1,1 @@
+"""Faults of machines: processes killed, disks and memory that are full, clocks set back."""
