@@ -19,7 +19,6 @@ from lib.config.schema import SECTIONS
 from tests.helpers.grids import alive, wait_until
 from tests.helpers.processes import run_train, start_train, wait
 from tests.helpers.resume import learned
-from tests.helpers.runs import TINY
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
@@ -55,14 +54,11 @@ def tricks() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Iterator[Path]:
+def place(place) -> Path:
     """A folder with a configuration, a grid and a teacher."""
-    with contextlib.chdir(tmp_path_factory.mktemp("kills")) as _, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        Path("tiny.yaml").write_text(TINY)
-        Path("g.yaml").write_text(GRID)
-        assert train.main(["--config", "tiny.yaml", "--output-dir", "teacher"]) == 0
-        yield Path.cwd()
+    Path("g.yaml").write_text(GRID)
+    assert train.main(["--config", "tiny.yaml", "--output-dir", "teacher"]) == 0
+    return place
 
 
 def names(folder: str) -> set[str]:

@@ -4,7 +4,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
 
 import torch
 import torch.distributed  # here, so that forked processes have it
@@ -20,7 +23,7 @@ def start_train(line: str, patch: Patch = lambda: None) -> int:
 
     It prints to `output.txt`.
     """
-    return _fork(f"--config tiny.yaml {line}", "output.txt", {}, patch)
+    return _fork(partial(_train, f"--config tiny.yaml {line}", patch), "output.txt")
 
 
 def wait(pid: int) -> int:
@@ -47,10 +50,9 @@ def run_distributed(processes: int, line: str, patch: Patch = lambda: None) -> l
     common |= {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": True}
     children = [
         _fork(
-            f"--config small.yaml {line}",
+            partial(_train, f"--config small.yaml {line}", patch),
             f"output{rank}.txt",
             common | {"RANK": rank, "LOCAL_RANK": rank},
-            patch,
         )
         for rank in range(processes)
     ]
@@ -60,7 +62,22 @@ def run_distributed(processes: int, line: str, patch: Patch = lambda: None) -> l
     return codes
 
 
-def _fork(line: str, output: str, environment: dict[str, object], patch: Patch) -> int:
+def run_apart(action: Callable[[], int]) -> int:
+    """Call a function in a forked process, whose machine it may change; returns its exit code.
+
+    It prints to `output.txt`.
+    """
+    return wait(_fork(action, "output.txt"))
+
+
+def _train(line: str, patch: Patch) -> int:
+    patch()
+    return train.main(line.split())
+
+
+def _fork(
+    action: Callable[[], int], output: str, environment: Mapping[str, object] = MappingProxyType({})
+) -> int:
     if pid := os.fork():
         return pid
     code = 70  # never an exit code of the program
@@ -68,8 +85,9 @@ def _fork(line: str, output: str, environment: dict[str, object], patch: Patch) 
         sys.stdout = sys.stderr = open(output, "a", buffering=1)  # noqa: SIM115  (until the process ends)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ |= {name: str(value) for name, value in environment.items()}
-        patch()
-        code = train.main(line.split())
+        code = action()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -1,0 +1,81 @@
+"""Memory that is used up, at any stage of a run, ends it in one line; with more the same command completes it.
+
+The limit is that of the address space, as `ulimit -v` sets it. It is set when a stage begins.
+"""
+
+import os
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import lib.factory.run
+import lib.run.fit
+import lib.run.record
+import train
+from tests.helpers.processes import run_apart
+from tests.helpers.refusals import one_line
+from tests.helpers.resume import learned
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
+
+# Batches whose step needs far more than is left, and a test set whose evaluation does.
+COMMAND = "--config tiny.yaml --ema --data.image-size 32 --data.size 512 --batch-size 256 --output-dir"
+STAGES = {
+    "data": (lib.factory.run, "build_dataset"),
+    "model": (lib.factory.run, "build_network"),
+    "optimizer": (lib.factory.run, "build_learning"),
+    "step": (lib.run.fit, "train_step"),
+    "evaluation": (lib.run.record, "evaluate"),
+    "checkpoint": (lib.run.record.checkpoint, "save"),
+}
+
+
+def limit(stage: Callable, spare: int, after: int) -> Callable:
+    """The stage, before whose call number `after` the memory is limited to what is in use and `spare` bytes."""
+    calls = 0
+
+    def limited(*arguments, **named):
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            size = pages * os.sysconf("SC_PAGE_SIZE") + spare
+            resource.setrlimit(resource.RLIMIT_AS, (size, size))
+        return stage(*arguments, **named)
+
+    return limited
+
+
+@pytest.fixture(scope="module")
+def whole(place) -> dict:
+    assert train.main([*COMMAND.split(), "whole"]) == 0
+    return learned("whole")
+
+
+@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize("spare", [0, 2**20, 2**23])
+@pytest.mark.parametrize("stage", STAGES)
+def test_used_up_memory_ends_a_run_in_one_line_and_more_completes_it(
+    place, whole, endings, stage, spare, after
+):
+    shutil.rmtree("run", ignore_errors=True)
+    Path("output.txt").unlink(missing_ok=True)
+    module, name = STAGES[stage]
+
+    def little() -> int:
+        setattr(module, name, limit(getattr(module, name), spare, after))
+        return train.main([*COMMAND.split(), "run"])
+
+    code, said = run_apart(little), Path("output.txt").read_text()
+    assert "Traceback" not in said, said
+    if code == 0:
+        endings["enough"] += 1
+    else:
+        one_line(code, said.splitlines(keepends=True)[-1], "memory")
+        endings["refused in one line, then the same bits"] += 1
+    assert not list(Path().rglob("*.partial"))
+    assert run_apart(lambda: train.main([*COMMAND.split(), "run"])) == 0, Path("output.txt").read_text()
+    assert learned("run") == whole
