@@ -98,13 +98,21 @@ def words() -> st.SearchStrategy[list[str]]:
     return parts.map(lambda parts: [word for part in parts for word in part])
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, undrawn) -> Path:
+    """The folder of a run, next to its configuration."""
+    with contextlib.chdir(tmp_path_factory.mktemp("run")):
+        Path("tiny.yaml").write_text(TINY)
+        assert train.main(["--config", "tiny.yaml", "--output-dir", "run"]) == 0
+        return Path("run").absolute()
+
+
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(run, tmp_path, monkeypatch):
     """A folder with one of everything that a path may name; a training stops at its first step."""
+    shutil.copytree(run.parent, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    Path("tiny.yaml").write_text(TINY)
-    assert train.main(["--config", "tiny.yaml", "--output-dir", "run"]) == 0
     Path("broken.yaml").write_bytes(b"a: [\xff")
     Path("image.png").write_bytes(b"\x89PNG")
     Path("dangling").symlink_to("nowhere")

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -53,6 +54,18 @@ def require_packages() -> None:
         sys.exit(2)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of a device or of this process is used up.
+
+    For that of the process, torch and oneDNN have no type of their own, so their words have to tell.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = ("out of memory", "can't allocate memory", "bad_alloc", "can't start new thread")
+    wordy = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return isinstance(error, MemoryError) or wordy
+
+
 def exit_code(command: Callable[..., int | None], *arguments) -> int:
     """Run a command and return its exit code: its own, or 0 for None, or 2 after a user error.
 
@@ -64,10 +77,14 @@ def exit_code(command: Callable[..., int | None], *arguments) -> int:
         return command(*arguments) or 0
     except BadInput as error:
         complain(error)
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        if out_of_memory(error):
+            complain(BadInput("there is too little memory; end other programs, or raise `ulimit -v`"))
+        elif isinstance(error, OSError) and error.filename is not None:
+            remedy = "give another path, or make this one usable"
+            complain(BadInput(f"{error.filename}: {error.strerror}; {remedy}"))
+        else:
             raise
-        complain(BadInput(f"{error.filename}: {error.strerror}; give another path, or make this one usable"))
     return 2
 
 

@@ -13,7 +13,7 @@ from ..augment.pipeline import BatchMap, Step, pipeline
 from ..config.schema import Config
 from ..config.settings import TrainSettings
 from ..core.batch import Batch
-from ..core.errors import BadInput
+from ..core.errors import BadInput, out_of_memory
 from ..core.facts import Stage
 from ..core.precision import Precision, autocast
 from ..core.registry import augmentations
@@ -29,9 +29,9 @@ def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
     """Turn a failure of an augmentation that cannot take images of `shape` (C, H, W) into BadInput."""
     try:
         yield
-    except (BadInput, torch.OutOfMemoryError):
-        raise
     except (ValueError, RuntimeError, OverflowError) as error:
+        if isinstance(error, BadInput) or out_of_memory(error):
+            raise
         raise BadInput(f"augment: images of {shape} cannot be augmented so: {error}") from error
 
 
@@ -131,9 +131,9 @@ def _try_forward(model: nn.Module, x: Tensor, images: str, name: str) -> None:
     trial = copy.deepcopy(model)  # a forward in train mode changes BatchNorm's statistics
     try:
         trial(x)
-    except (BadInput, torch.OutOfMemoryError):
-        raise
     except (ValueError, RuntimeError, AssertionError) as error:
+        if isinstance(error, BadInput) or out_of_memory(error):
+            raise
         raise BadInput(f"{name} cannot take {images}, {len(x)} at once: {error}") from error
 
 
@@ -148,9 +148,9 @@ def try_views(
     for name, view in views.items():
         try:
             view(model=undecided)(x)
-        except BadInput:
-            raise
         except (ValueError, RuntimeError) as error:
+            if isinstance(error, BadInput) or out_of_memory(error):
+                raise
             raise BadInput(f"view {name}: images of {shape} have no such views: {error}") from error
 
 
@@ -167,9 +167,9 @@ def compiled(
         for _ in range(RECORDED):
             with autocast(x.device, precision):
                 model(x).sum().backward()
-    except torch.OutOfMemoryError:
-        raise
     except Exception as error:  # Inductor fails in many ways: no compiler, an unknown operator...
+        if out_of_memory(error):
+            raise
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         note(f"compile: not used, {type(error).__name__}: {' '.join(lines[:2])}")  # where, and why
         return before

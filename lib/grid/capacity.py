@@ -14,8 +14,7 @@ from dataclasses import replace
 from ..config.cli import parse
 from ..config.schema import Config
 from ..core.errors import BadInput
-from .job import ROOT
-from .local import cpu_count, guarded
+from .local import cpu_count, guarded, python_path
 
 CONTEXT = 600 * 2**20  # bytes that CUDA itself allocates for each process; the measurement does not show them
 SPARE = 0.1  # fraction of the free memory that is left free, as the first steps may not show the peak
@@ -24,9 +23,10 @@ SPARE = 0.1  # fraction of the free memory that is left free, as the first steps
 def ask_capacity(arguments: Sequence[str]) -> int:
     """`capacity` of a command line, measured in a new process; BadInput if the run cannot be built."""
     command = guarded([sys.executable, "-m", __name__, *arguments])
-    variables = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     # Only the answer is captured: a download shows its progress on stderr.
-    out = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=False).stdout
+    out = subprocess.run(
+        command, env=os.environ | python_path(), stdout=subprocess.PIPE, text=True, check=False
+    ).stdout
     answer = json.loads(out) if out else {"error": "the run could not be built; the reason is printed above"}
     if "error" in answer:
         raise BadInput(answer["error"])

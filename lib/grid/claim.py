@@ -53,8 +53,8 @@ def claim(job: Job) -> Claim | None:
     lock = FileLock(job.folder / LOCK)
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
-        locked = _acquire(lock)
-        if not _held_elsewhere(job.folder / HOLDER, locked) and not _in_training(job.folder / ".lock"):
+        lock.acquire(timeout=0)
+        if not _held_elsewhere(job.folder / HOLDER) and not _in_training(job.folder / ".lock"):
             return Claim(job.folder, lock)
     except Timeout:
         return None
@@ -66,31 +66,13 @@ def claim(job: Job) -> Claim | None:
     return None
 
 
-def _acquire(lock: FileLock) -> bool:
-    """Take the lock, or raise Timeout if another process has it; False if the file system has no locks."""
-    try:
-        lock.acquire(timeout=0)
-    except NotImplementedError:
-        return False
-    return True
-
-
-def _held_elsewhere(path: Path, locked: bool) -> bool:
-    """Whether the file names a live holder that the lock does not show."""
+def _held_elsewhere(path: Path) -> bool:
+    """Whether the file names a live holder on another machine."""
     holder = _read(path)
-    if not holder:
+    if not holder or holder["host"] == socket.gethostname():
         return False
-    if holder["host"] != socket.gethostname():
-        return time.time() - path.stat().st_mtime < STALE_SECONDS
-    return not locked and holder["pid"] != os.getpid() and _alive(holder["pid"])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)  # of another user
-    return True
+    # Not within so many seconds of now: a file from the future shows a clock that was set back.
+    return abs(time.time() - path.stat().st_mtime) < STALE_SECONDS
 
 
 def _in_training(path: Path) -> bool:
@@ -99,7 +81,7 @@ def _in_training(path: Path) -> bool:
         return False
     lock = FileLock(path)
     try:
-        _acquire(lock)
+        lock.acquire(timeout=0)
     except Timeout:
         return True
     lock.release()

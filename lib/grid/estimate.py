@@ -14,8 +14,8 @@ from statistics import fmean
 from ..core.errors import BadInput
 from ..report.records import read_records
 from ..report.text import duration
-from .job import ROOT, Job
-from .local import environment, guarded
+from .job import Job
+from .local import environment, guarded, python_path
 from .spec import Row
 from .timing import BUDGET, Timing
 
@@ -77,7 +77,7 @@ def time_rows(rows: Sequence[Row], slots: int, gpu: str | None) -> tuple[dict[st
             capture_output=True,
             text=True,
             timeout=4 * BUDGET,
-            env=environment(slots, gpu) | {"PYTHONPATH": str(ROOT)},
+            env=environment(slots, gpu) | python_path(),
         )
         out, error = done.stdout, done.stderr
     except subprocess.TimeoutExpired as expired:

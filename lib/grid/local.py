@@ -14,7 +14,7 @@ from pathlib import Path
 from ..core.errors import BadInput
 from ..core.files import unwritable
 from .claim import Claim, claim
-from .job import ENDED, RUNNING, WAITING, Job, Options, Report, backends, done, worth_retrying
+from .job import ENDED, ROOT, RUNNING, WAITING, Job, Options, Report, backends, done, worth_retrying
 
 POLL_SECONDS = 0.1
 CLAIM_SECONDS = 2.0  # between attempts to claim a job that another launcher runs
@@ -150,6 +150,12 @@ def environment(slots: int, gpu: str | None) -> dict[str, str]:
     if gpu is not None:
         variables["CUDA_VISIBLE_DEVICES"] = gpu
     return variables
+
+
+def python_path() -> dict[str, str]:
+    """The environment variable by which a new process finds this package before those of the user's path."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}  # an empty one would be the current folder
 
 
 def cpu_count() -> int:

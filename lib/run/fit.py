@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..config.schema import Config
 from ..core.dist import ProcessLost
+from ..core.errors import out_of_memory
 from ..engine.log import Log
 from ..engine.lr import current_lr
 from ..engine.step import Run, train_step
@@ -79,8 +80,9 @@ def fit(
     except (KeyboardInterrupt, ProcessLost):
         record.finish("interrupted", {})
         raise
-    except torch.OutOfMemoryError:
-        record.finish("out of memory", {})
+    except Exception as error:
+        if out_of_memory(error):
+            record.finish("out of memory", {})
         raise
     return record.finish("ok", record.predict())
 

@@ -5,7 +5,7 @@ import time
 from ..config.help import outcome
 from ..config.schema import Config
 from ..core import dist
-from ..core.errors import BadInput
+from ..core.errors import BadInput, out_of_memory
 from ..core.registry import PROGRAM
 from ..store.run_folder import NullRunFolder, RunFolder
 from .trackers import check_installed
@@ -23,8 +23,7 @@ def launch(config: Config) -> int:
         return code
     check_installed(config)
 
-    import torch  # imported late: it is slow, and the checks above do not need it
-
+    # Imported late, because torch is slow to import and the checks above do not need it.
     from ..engine.log import Log
     from ..factory import build, build_device, process_of
     from .fit import fit
@@ -45,7 +44,9 @@ def launch(config: Config) -> int:
         saved = folder.checkpoint.exists()
         first = "resumes from the last checkpoint" if saved else "starts again, as there is no checkpoint yet"
         raise KeyboardInterrupt(f"the same command {first}") from stopped
-    except torch.OutOfMemoryError as error:
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
         raise BadInput(
             f"{device} is out of memory; give a larger --accumulate (micro-batches of a batch, now "
             f"{config.train.accumulate}), or a smaller --batch-size (now {config.train.batch_size})"
