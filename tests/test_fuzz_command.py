@@ -138,7 +138,7 @@ def place(run, tmp_path, monkeypatch):
 def test_any_words_on_the_command_line_end_in_one_line(tried, place, action):
     base = [] if action.startswith("--evaluate") else ["--config=tiny.yaml", "--offline=true"]
 
-    def check(rest: list[str]) -> int:
+    def check(rest: list[str]) -> str:
         shutil.rmtree("new", ignore_errors=True)
         return ending(train.main, [*base, action, *rest])
 

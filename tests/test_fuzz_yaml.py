@@ -59,7 +59,7 @@ def place(tmp_path, monkeypatch):
 def test_a_file_of_settings_with_any_content_ends_in_one_line(tried, place):
     Path("tiny.yaml").write_text(TINY)
 
-    def check(content: bytes) -> int:
+    def check(content: bytes) -> str:
         Path("any.yaml").write_bytes(content)
         return ending(train.main, ["--config", "any.yaml,tiny.yaml", "--offline=true", "--dry-run"])
 
@@ -67,7 +67,7 @@ def test_a_file_of_settings_with_any_content_ends_in_one_line(tried, place):
 
 
 def test_a_grid_with_any_content_ends_in_one_line(tried, place):
-    def check(content: bytes) -> int:
+    def check(content: bytes) -> str:
         Path("any.yaml").write_bytes(content)
         return ending(scripts.grid.main, ["any.yaml", "--dry-run"])
 

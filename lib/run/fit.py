@@ -1,6 +1,7 @@
 """The loop over steps: when to evaluate, to save and to log."""
 
 import math
+import sys
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -161,4 +162,5 @@ def _peak_memory(device: torch.device) -> int:
         import resource  # Unix only
     except ImportError:
         return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # counted in KiB on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # counted in bytes on macOS, elsewhere in KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

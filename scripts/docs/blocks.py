@@ -25,7 +25,7 @@ from pathlib import Path
 from lib.core.errors import BadInput
 
 BLOCK = re.compile(
-    r"^(?P<begin><!-- python -m (?P<command>scripts\.\w+ .*?) -->\n)(?P<text>.*?)"
+    r"^(?P<begin><!-- python -m (?P<command>scripts\.[\w.]+ .*?) -->\n)(?P<text>.*?)"
     r"(?P<end><!-- end ?(?P<digest>\w*) -->)",
     re.DOTALL | re.MULTILINE,
 )

@@ -25,9 +25,12 @@ def mount_small(folder: str, size: int, again: bool = False) -> None:
     _mount("tmpfs", folder, "tmpfs", AGAIN if again else 0, f"size={size}")
 
 
-def mount_read_only(folder: str) -> None:
-    _mount(folder, folder, None, BIND)
-    _mount("none", folder, None, BIND | AGAIN | READ_ONLY)
+def read_only_here() -> None:
+    """Make the current folder read-only, even for root."""
+    here = os.getcwd()
+    _mount(here, here, None, BIND)
+    _mount("none", here, None, BIND | AGAIN | READ_ONLY)
+    os.chdir(here)  # into the mount
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
