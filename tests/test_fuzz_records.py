@@ -56,7 +56,7 @@ def test_commands_end_in_one_line_on_damaged_files_of_a_run(tried, whole, tmp_pa
 
     contents = {file: damaged([originals[file], *originals.values()]) for file in FILES}
     one = st.sampled_from(FILES).flatmap(lambda file: st.tuples(st.just(file), contents[file]))
-    tried(one, check, short=15, long=150)
+    tried(one, check, short=5, long=120)
 
 
 def test_a_damaged_checkpoint_is_refused_or_read_without_a_changed_bit(tried, whole, tmp_path):
@@ -70,4 +70,4 @@ def test_a_damaged_checkpoint_is_refused_or_read_without_a_changed_bit(tried, wh
         path.write_bytes(content)
         return refusal(read)
 
-    tried(damaged([original]), check, short=30, long=1000)
+    tried(damaged([original]), check, short=20, long=1000)
