@@ -140,6 +140,18 @@ def test_a_run_resumes_with_another_number_of_processes():
     assert "complete" in output_of(0)
 
 
+def test_frozen_parts_keep_every_bit_in_three_processes():
+    # Their statistics would change if they were divided and summed as those of the other norms are.
+    line = "--epochs 1 --freeze stem,stages.0 --batch-size 18 --output-dir"
+    assert run_distributed(1, "--epochs 1 --output-dir start") == [0]
+    assert run_distributed(3, f"{line} frozen --init-from start") == [0] * 3
+    start, frozen = (
+        lib.store.checkpoint.load(Path(name, "last.pt"))["model"] for name in ("start", "frozen")
+    )
+    same = {name for name, tensor in frozen.items() if torch.equal(tensor, start[name])}
+    assert same == {name for name in start if name.startswith(("stem.", "stages.0."))}
+
+
 def test_only_the_main_process_prints_and_the_record_has_the_number_of_processes():
     assert run_distributed(2, "--output-dir two") == [0, 0]
     assert "epoch 2/2" in output_of(0)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -62,8 +62,8 @@ class Record:
         if not state:
             return 0
         checkpoint.restore(self.run, state, path)
-        rows = partial(self.folder.metrics, state["step"], state.get("checks", {}).get("rows"))
-        self.rows, self.best = first(rows), state["best"]
+        rows = state.get("checks", {}).get("rows")
+        self.rows, self.best = first(lambda: self.folder.metrics(state["step"], rows)), state["best"]
         self.log(f"resuming {self.folder.path} at step {state['step']} of {self.run.total}")
         if state["code"] != self.code:
             self.log(f"note: the checkpoint was written by code {state['code']}, this is {self.code}")
