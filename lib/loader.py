@@ -30,6 +30,7 @@ from .factory import (
     build_normalize,
     build_spec,
     build_steps,
+    data_notes,
 )
 from .factory.learning import build_loss
 from .factory.load import TrainedRun, load
@@ -56,6 +57,7 @@ class Loader:
         train, test, val: the `Images`; val is None if nothing is held out.
         classes, shape: the names of the classes, and (C, H, W) of an image.
         device: of images and batches.
+        notes: lines on the images that were found and left out, and on channels that are constant.
     Raises:
         BadInput: a name is unknown, a value is wrong, the data set is not available, or an augmentation does
             not support the shape of the images.
@@ -85,6 +87,7 @@ class Loader:
         parts = {"train": self._data.split, **splits}
         images = {name: Images(split, normalize.pixels) for name, split in parts.items()}
         self.train, self.test, self.val = images["train"], images["test"], images.get("val")
+        self.notes = data_notes(config, dataset)
         self.name, self.classes, self.shape = data, dataset.classes, dataset.train.shape
         self.batch_size, self.seed, self.drop_last = config.train.batch_size, config.train.seed, drop_last
         self._steps = build_steps(config, normalize)

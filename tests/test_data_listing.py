@@ -218,6 +218,7 @@ def test_a_channel_that_is_the_same_in_all_images_is_divided_by_one_level(tmp_pa
     data = datasets[f"folder:{images}"].build(root=tmp_path, image_size=8, stream=stream, workers=0)
     assert data.mean == pytest.approx([level / 255] * 3) and data.std == pytest.approx([1 / 255] * 3)
     loader = Loader(f"folder:{images}", image_size=8, batch_size=2, device="cpu", stream=stream, workers=0)
+    assert any(note.startswith("channels [0, 1, 2] of the images are constant") for note in loader.notes)
     for batch in loader.epoch(0):
         assert batch.x.isfinite().all() and batch.x.abs().max() < 256
 

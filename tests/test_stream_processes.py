@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -150,3 +152,19 @@ def test_each_training_process_reads_its_shard_of_a_batch(images, tmp_path, monk
         assert Path(f"read{rank}").read_text().splitlines() == [f"{shard} True"] * kept.steps_per_epoch
     with np.load("run/predictions.npz") as arrays:
         assert len(arrays["logits"]) == CLASSES * TEST
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "said"), [("256k", "test accuracy"), ("8k", "give --data.workers 0")])
+def test_workers_neither_hang_nor_fail_in_silence_where_shared_memory_is_full(images, tmp_path, size, said):
+    """A container has 64 MB of it; here it is smaller than the batches, or than what starts processes."""
+    limited = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
+    unshared = ["unshare", "-rm", "sh", "-c", limited, "sh"]
+    if shutil.which("unshare") is None or subprocess.run([*unshared, "true"], capture_output=True).returncode:
+        pytest.skip("this machine does not allow a file system of one's own")
+    line = f"--dataset folder:{images} --image-size 64 --model wrn_10_1 --batch-size 8 --no-crop --epochs 1"
+    more = f"--device cpu --workers 2 --stream true --tensorboard false --output-dir {tmp_path / 'run'}"
+    command = [*unshared, sys.executable, "train.py", *line.split(), *more.split()]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "Traceback" not in found.stderr and said in found.stdout + found.stderr
+    assert found.returncode == (0 if "accuracy" in said else 2)

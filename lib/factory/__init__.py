@@ -8,6 +8,7 @@ from .data import (
     build_spec,
     build_splits,
     build_stand_in,
+    data_notes,
     training_part,
 )
 from .device import build_device, process_of
@@ -28,6 +29,7 @@ __all__ = [
     "build_splits",
     "build_stand_in",
     "build_steps",
+    "data_notes",
     "images_kept",
     "process_of",
     "training_part",
