@@ -155,7 +155,9 @@ def test_each_training_process_reads_its_shard_of_a_batch(images, tmp_path, monk
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "said"), [("256k", "test accuracy"), ("8k", "give --data.workers 0")])
+@pytest.mark.parametrize(
+    ("size", "said"), [("256k", "test accuracy"), ("2500k", "test accuracy"), ("8k", "give --data.workers 0")]
+)
 def test_workers_neither_hang_nor_fail_in_silence_where_shared_memory_is_full(images, tmp_path, size, said):
     """A container has 64 MB of it; here it is smaller than the batches, or than what starts processes."""
     limited = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
