@@ -45,7 +45,7 @@ def run(argv: list[str]) -> int:
         config = command.config()
         from .run.evaluate_run import evaluate_run
 
-        print(evaluate_run(config, command.folder))
+        print(evaluate_run(config, command.folder, command.on))
     else:
         config = command.config()
         from .run import dry_run

@@ -37,6 +37,7 @@ class Command:
     action: str = "train"  # or one of ACTIONS
     folder: Path | None = None  # run folder of --evaluate
     seeds: str | None = None  # of --seeds: one run each
+    on: list[str] = field(default_factory=list)  # of --on: further data sets to evaluate a run on
     jobs: str | None = None  # of --jobs: number of runs at a time
     files: list[Path] = field(default_factory=list)  # YAML files, in order
     pairs: list[tuple[str, Any, str]] = field(default_factory=list)  # key, value, and the key as spelled
@@ -105,6 +106,8 @@ def parse(argv: list[str]) -> Command:
             if command.jobs is not None:
                 raise BadInput("--jobs was given twice")
             command.jobs = _value(word, words)
+        elif flag == "--on":
+            command.on += [name.strip() for name in _value(word, words).split(",") if name.strip()]
         elif flag == "--config":
             command.files += [_path(flag, part) for part in _value(word, words).split(",")]
         elif flag == "--list":
@@ -115,6 +118,8 @@ def parse(argv: list[str]) -> Command:
                 raise BadInput(f"{flag} takes no value, got {word}")
         else:
             command.pairs.append(_pair(word, words))
+    if command.on and command.action != "evaluate":
+        raise BadInput("--on names data sets to evaluate a trained run on: give --evaluate RUN too")
     if command.jobs is not None and command.seeds is None:
         raise BadInput("--jobs is the number of --seeds trained at a time; without --seeds there is one run")
     return command

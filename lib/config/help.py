@@ -37,6 +37,7 @@ usage: {program} [--config FILE[,FILE...]] [--SETTING VALUE | SECTION.SETTING=VA
                                  --jobs N: how many; default: as many as cores, and as fit on a GPU
   --evaluate RUN                 evaluate the models in a run folder: accuracy, calibration, per-class
                                  results; with test-time views, --evaluate.corruptions, --device, --root...
+  --evaluate RUN --on SET,...    on other data sets too: accuracy, or how well confidence separates them
   --summary                      show the model layer by layer
   --dry-run                      show the resolved configuration, model size and schedule without training
   --help                         show this text; with --model NAME the options of that model

@@ -105,6 +105,7 @@ class DatasetFacts(Facts):
     legacy: tuple[tuple[float, ...], tuple[float, ...]] | None = None  # mean and std of older projects
     balanced: bool = False  # every class has the same number of training images
     augment: tuple[str, ...] = ()  # augmentations that are on by default
+    corruptions: tuple[str, ...] = ()  # values of its option `corruption`: test images at 5 severities each
     mistaken: Mapping[int, int] | None = None  # class that each is mistaken for, of asymmetric label noise
 
     def usual(self, section: str) -> tuple[str, ...]:

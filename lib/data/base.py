@@ -25,9 +25,14 @@ class Split:
 
     x: Tensor  # (N, C, H, W) uint8
     y: Tensor  # (N,) int64
+    soft: Tensor | None = None  # (N, K) probabilities where annotators disagree; y then holds the likeliest
 
     def __len__(self) -> int:
         return len(self.x)
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return (self.x, self.y) if self.soft is None else (self.x, self.y, self.soft)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -35,10 +40,10 @@ class Split:
         return tuple(self.x.shape[1:])
 
     def take(self, index: Tensor | slice) -> "Split":
-        return Split(self.x[index], self.y[index])
+        return Split(*(tensor[index] for tensor in self._tensors))
 
     def to(self, device: torch.device | str) -> "Split":
-        return Split(self.x.to(device), self.y.to(device))
+        return Split(*(tensor.to(device) for tensor in self._tensors))
 
     def read(self, parts: Iterable[Tensor | slice]) -> Iterator[Tensor]:
         """The images of each part of the split, (n, C, H, W) uint8 on their device."""
@@ -46,7 +51,7 @@ class Split:
 
     def evidence(self) -> Iterator[bytes | np.ndarray]:
         """The bytes that identify the split."""
-        return (tensor.cpu().contiguous().numpy() for tensor in (self.x, self.y))
+        return (tensor.cpu().contiguous().numpy() for tensor in self._tensors)
 
 
 def fingerprint(split: Split) -> str:

@@ -1,5 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009, "Learning multiple layers of features from tiny images")."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..core.registry import datasets
@@ -63,6 +64,13 @@ shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pep
 television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
 
+CIFAR100_SUPERCLASSES = """
+aquatic_mammals fish flowers food_containers fruit_and_vegetables household_electrical_devices
+household_furniture insects large_carnivores large_man-made_outdoor_things large_natural_outdoor_scenes
+large_omnivores_and_herbivores medium_mammals non-insect_invertebrates people reptiles small_mammals trees
+vehicles_1 vehicles_2
+"""
+
 CIFAR10 = Cifar(
     classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     levels=(10,),
@@ -79,6 +87,7 @@ CIFAR100 = Cifar(
     forms=(CIFAR100_RECORDS, CIFAR100_PICKLES),
     urls=CIFAR100_URLS,
 )
+CIFAR100_COARSE = replace(CIFAR100, classes=tuple(CIFAR100_SUPERCLASSES.split()), level=0)
 
 SHARED = {
     "shape": (3, 32, 32),
@@ -123,3 +132,11 @@ def cifar10(root: Path, offline: bool) -> Dataset:
 def cifar100(root: Path, offline: bool) -> Dataset:
     """60,000 colour photographs of 32x32 pixels in 100 classes, 600 each."""
     return CIFAR100.load(root, offline)
+
+
+@datasets.register(
+    "cifar100_coarse", classes=CIFAR100_COARSE.classes, mean=CIFAR100.mean, std=CIFAR100.std, **SHARED
+)
+def cifar100_coarse(root: Path, offline: bool) -> Dataset:
+    """CIFAR-100 with its 20 superclasses, 3,000 photographs each."""
+    return CIFAR100_COARSE.load(root, offline)

@@ -43,11 +43,12 @@ class Form:
 @dataclass(frozen=True)
 class Cifar:
     classes: tuple[str, ...]
-    levels: tuple[int, ...]  # number of classes at each level of labels, coarse to fine; the finest is used
+    levels: tuple[int, ...]  # number of classes at each level of labels, coarse to fine
     mean: tuple[float, ...]
     std: tuple[float, ...]
     forms: tuple[Form, ...]  # in the order of search; the first is the one to download
     urls: tuple[str, ...]  # mirrors of the archive of the first form
+    level: int = -1  # of the labels that are used; by default the finest
 
     def load(self, root: Path, offline: bool) -> Dataset:
         """The set from a folder under `root` (or `root` itself), else from an archive, else downloaded.
@@ -93,7 +94,7 @@ class Cifar:
             expected = f"classes below {' and '.join(map(str, self.levels))}"
             first = wrong.argmax()
             raise damaged(path, expected, f"{labels[first]} in record {first}", remove)
-        target = labels[:, -1].astype(np.int64)
+        target = labels[:, self.level].astype(np.int64)
         return Split(torch.from_numpy(x.reshape(-1, 3, 32, 32)), torch.from_numpy(target))
 
 

@@ -10,6 +10,7 @@
 """
 
 import contextlib
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +45,16 @@ class CenterCrop:
     fraction: float = 1.0
 
 
-def decode(path: str | Path, crop: CenterCrop, channels: int = 3) -> Tensor:
+def decode(path: str | Path, crop: CenterCrop, channels: int = 3, content: bytes | None = None) -> Tensor:
     """(C, S, S) uint8: the image in a file, as RGB or, with one channel, as grey levels.
 
+    Args:
+        content: the bytes of the file where they were read already; `path` then only names it.
     Raises:
         BadInput: it cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             sample_scale = SAMPLE_SCALES.get(image.tile[0][-1]) if image.format == "PNG" else None
             image.load()
             if sample_scale and (clear := image.info.get("transparency")) is not None:

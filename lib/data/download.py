@@ -1,4 +1,4 @@
-"""Downloads: mirrors in order, resumed after a lost connection, verified by MD5."""
+"""Downloads: mirrors in order, resumed after a lost connection, verified by MD5 or SHA-256."""
 
 import hashlib
 import os
@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from ..core.errors import BadInput
 
+KINDS = {32: "md5", 64: "sha256"}  # of a digest, by its number of hexadecimal digits
 TIMEOUT = 5  # seconds without an answer; short, so that a machine without network reports it soon
 
 
-def fetch(filename: str, urls: Sequence[str], md5: str, folder: Path, offline: bool) -> Path:
-    """The file `filename` in `folder` with this MD5, downloaded if it is missing.
+def fetch(filename: str, urls: Sequence[str], digest: str, folder: Path, offline: bool) -> Path:
+    """The file `filename` in `folder` with this digest, downloaded if it is missing.
 
     Args:
         urls: mirrors, in the order to try.
@@ -29,29 +30,36 @@ def fetch(filename: str, urls: Sequence[str], md5: str, folder: Path, offline: b
     """
     path = folder / filename
     if path.exists():
-        read_verified(path, md5)
+        read_verified(path, digest)
     elif offline:
-        raise _unavailable(path, md5, "--offline forbids downloading it")
+        raise _unavailable(path, digest, "--offline forbids downloading it")
     else:
-        _download(path, urls, md5)
+        _download(path, urls, digest)
     return path
 
 
-def read_verified(path: Path, md5: str | None, remove: Path | None = None) -> bytes:
-    """The bytes of a file, verified against its MD5 unless that is None.
+def read_verified(path: Path, digest: str | None, remove: Path | None = None) -> bytes:
+    """The bytes of a file, verified against its digest unless that is None.
 
     Args:
         remove: what the user must delete if the file is damaged; the file itself by default.
     Raises:
-        BadInput: the file is missing, cannot be read or has another MD5.
+        BadInput: the file is missing, cannot be read or has another digest.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}; {_remedy(remove or path)}") from error
-    if md5 and (found := hashlib.md5(data).hexdigest()) != md5:
-        raise damaged(path, f"md5 {md5}", f"{found} in {len(data)} bytes", remove)
+    if digest:
+        verify(data, digest, path, remove)
     return data
+
+
+def verify(data: bytes, digest: str, path: Path, remove: Path | None = None) -> None:
+    """Raise BadInput unless the bytes, read from `path`, have this digest."""
+    kind = KINDS[len(digest)]
+    if (found := hashlib.new(kind, data).hexdigest()) != digest:
+        raise damaged(path, f"{kind} {digest}", f"{found} in {len(data)} bytes", remove)
 
 
 def damaged(path: Path, expected: str, found: str, remove: Path | None = None) -> BadInput:
@@ -63,14 +71,16 @@ def _remedy(path: Path) -> str:
     return f"delete {path} and run again, or give another folder with --root"
 
 
-def _unavailable(path: Path, md5: str, reason: str) -> BadInput:
+def _unavailable(path: Path, digest: str, reason: str) -> BadInput:
+    name = f"{path.name} ({KINDS[len(digest)]} {digest})"
     return BadInput(
-        f"{path.name} (md5 {md5}) is not in {path.parent.absolute()}, and {reason}; put it there, give its "
-        "folder with --root, or train on --dataset digits, which needs no download"
+        f"{name} is not in {path.parent.absolute()}, and {reason}; put it there, give its folder with "
+        "--root, or train on --dataset digits, which needs no download"
     )
 
 
-def _download(path: Path, urls: Sequence[str], md5: str) -> None:
+def _download(path: Path, urls: Sequence[str], digest: str) -> None:
+    kind = KINDS[len(digest)]
     part, problems = path.with_name(f"{path.name}.part"), []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,16 +91,16 @@ def _download(path: Path, urls: Sequence[str], md5: str) -> None:
                 with open(part, "a+b") as file:
                     problem = _pull(url, file)
                     file.seek(0)
-                    found = "" if problem else hashlib.file_digest(file, "md5").hexdigest()
-                if found == md5:
+                    found = "" if problem else hashlib.file_digest(file, kind).hexdigest()
+                if found == digest:
                     os.replace(part, path)
                     return
                 if found or not part.stat().st_size:
                     part.unlink()
-                problems.append(f"{urlsplit(url).netloc}: {problem or f'sends a file with md5 {found}'}")
+                problems.append(f"{urlsplit(url).netloc}: {problem or f'sends a file with {kind} {found}'}")
     except OSError as error:
         raise BadInput(f"cannot write {part}: {error.strerror}; give another folder with --root") from error
-    raise _unavailable(path, md5, f"no mirror has it ({', '.join(problems)})")
+    raise _unavailable(path, digest, f"no mirror has it ({', '.join(problems)})")
 
 
 def _pull(url: str, file: BinaryIO) -> str:

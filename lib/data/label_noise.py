@@ -42,6 +42,7 @@ def mislabelled(
     if noise == 0:
         return split
     require(num_classes > 1, "label_noise", "0 for a single class", noise)
+    require(split.soft is None, "label_noise", "0 where labels are probabilities", noise)
     rng = Rng("label noise", kind)
     if kind == "symmetric":
         wrong = (split.y + rng.fold("class").integers(1, num_classes, len(split), like=split.y)) % num_classes

@@ -33,14 +33,14 @@ class Resident:
         return len(self.split) // self.batch_size
 
     def at(self, step: int) -> Batch:
-        """The batch of one step: x (B, C, H, W) uint8 and y (B, K) one-hot. Steps may be in any order."""
+        """The batch of one step: x (B, C, H, W) uint8 and y (B, K) probabilities, in any order."""
         epoch, place = divmod(step, self.steps_per_epoch)
         return self.of(self._order_of(epoch)[place * self.batch_size : (place + 1) * self.batch_size], epoch)
 
     def of(self, index: Tensor, epoch: int) -> Batch:
         """The batch of the images at `index` (B,), a tensor on their device."""
         part = self.split.take(index)
-        return Batch(part.x, self._one_hot[part.y], index, epoch)
+        return Batch(part.x, self._one_hot[part.y] if part.soft is None else part.soft, index, epoch)
 
     def each(self, parts: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
         """The batches of the images at each of the parts (B,), in order."""

@@ -25,6 +25,7 @@ SAMPLE = 5_000 * 3 * 32 * 32  # values in the images for initial weights that de
 
 def build_dataset(config: Config) -> Dataset:
     """The data set, in memory or as a list of files."""
+    check_trainable(config)
     return config.chosen["data"].build(root=data_root(config.data.root), offline=config.data.offline)
 
 
@@ -33,6 +34,7 @@ def build_stand_in(config: Config) -> Dataset:
 
     It is the data set itself where facts are not enough: for a long tail, the number of images of each class.
     """
+    check_trainable(config)
     facts = config.chosen["data"].entry.facts
     if not facts.shape or (config.data.imbalance > 1 and not facts.balanced):
         return build_dataset(config)
@@ -45,6 +47,16 @@ def build_stand_in(config: Config) -> Dataset:
         return Split(x, torch.arange(images) % len(facts.classes))
 
     return Dataset(noise(facts.train), noise(facts.test), facts.classes, facts.mean, facts.std)
+
+
+def check_trainable(config: Config) -> None:
+    """Raise BadInput if the data set has test images only."""
+    entry = config.chosen["data"].entry
+    if entry.facts.train == 0:
+        raise BadInput(
+            f"--dataset {entry.name} has test images only: train on another data set, then evaluate the run "
+            f"with --evaluate RUN --on {entry.name}"
+        )
 
 
 def build_data(
@@ -99,6 +111,7 @@ def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Spl
 
 def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:
     """The images to train on, and those held out, to which fraction, imbalance and noise do not apply."""
+    check_trainable(config)
     data, mistaken = config.data, config.chosen["data"].entry.facts.mistaken
     with where("data"):
         part, held_out = hold_out(split, data.val, num_classes)

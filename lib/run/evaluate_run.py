@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..report.text import aligned, number
 from ..store.checkpoint import Checkpoint
 from ..store.environment import environment
 from ..store.run_folder import read_result
+from .other_sets import on_other_sets, other_sets_text
 from .predict import evaluate
 from .robustness import corruption_error, robustness, robustness_text
 
@@ -36,11 +38,12 @@ ORACLE = (
 HELD_OUT = "T is the best temperature for the held-out images, val"
 
 
-def evaluate_run(config: Config, folder: Path) -> str:
+def evaluate_run(config: Config, folder: Path, on: Sequence[str] = ()) -> str:
     """Evaluate every network of a run; write `evaluation.json` and `confusion.png` into its folder.
 
     Args:
         config: the run's own, with changes to settings of evaluation only.
+        on: further data sets to evaluate on.
     Returns:
         The text to print.
     Raises:
@@ -57,6 +60,7 @@ def evaluate_run(config: Config, folder: Path) -> str:
         robust, test = {}, images["test"]
         if config.evaluate.corruptions:
             robust = robustness(run.models, test.split, test.normalize, run.precision)
+        others = on_other_sets(run, on, {name: splits["test"] for name, splits in found.items()})
     except torch.OutOfMemoryError as error:
         raise BadInput("the device is out of memory; use --device cpu") from error
     checkpoint, test = run.checkpoint, found["last"]["test"]
@@ -66,6 +70,7 @@ def evaluate_run(config: Config, folder: Path) -> str:
         "trained_by": checkpoint.code,
         "classes": list(run.classes),
         "networks": {name: _results(name, splits, result) for name, splits in found.items()},
+        **({"on": others} if others else {}),
         "environment": environment(run.device),
     }
     for name, accuracies in robust.items():
@@ -84,6 +89,7 @@ def evaluate_run(config: Config, folder: Path) -> str:
             _class_table(report),
             confusion_text(counts, run.classes),
             *([robustness_text(robust)] if robust else []),
+            *([other_sets_text(others)] if others else []),
             f"record: {folder / 'evaluation.json'}\nconfusion: {folder / 'confusion.png'}",
         ]
     )
