@@ -95,9 +95,9 @@ SHARED = {
     "test": 10_000,
     "balanced": True,
     "augment": ("crop", "flip"),
-    "compat": {"pprp-2021": {"normalize": "legacy"}},
     "paper": "Krizhevsky 2009",
 }
+COMPAT = {"pprp-2021": {"normalize": "legacy"}}
 
 
 # Truck for automobile, bird for airplane, deer for horse, cat for dog and dog for cat: the asymmetric label
@@ -114,6 +114,7 @@ MISTAKEN = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
     std=CIFAR10.std,
     legacy=((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     mistaken=MISTAKEN,
+    compat=COMPAT,
     **SHARED,
 )
 def cifar10(root: Path, offline: bool) -> Dataset:
@@ -127,6 +128,7 @@ def cifar10(root: Path, offline: bool) -> Dataset:
     mean=CIFAR100.mean,
     std=CIFAR100.std,
     legacy=((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    compat=COMPAT,
     **SHARED,
 )
 def cifar100(root: Path, offline: bool) -> Dataset:
