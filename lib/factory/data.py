@@ -111,7 +111,6 @@ def build_splits(config: Config, dataset: Dataset) -> tuple[Split, dict[str, Spl
 
 def training_part(config: Config, split: Split, num_classes: int) -> tuple[Split, Split]:
     """The images to train on, and those held out, to which fraction, imbalance and noise do not apply."""
-    check_trainable(config)
     data, mistaken = config.data, config.chosen["data"].entry.facts.mistaken
     with where("data"):
         part, held_out = hold_out(split, data.val, num_classes)
