@@ -1,18 +1,21 @@
 """Full disks, too little memory and missing processes end a run in one line, and it can be resumed."""
 
 import errno
+import mmap
 import os
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import lib.run.fit
 import lib.store.checkpoint
 import train
+from lib.core.errors import exit_code
 from tests.helpers.refusals import files, one_line
 
 TRAIN = Path(train.__file__)
@@ -65,12 +68,43 @@ def test_a_log_on_a_full_disk_is_refused(refused):
     refused("--output-dir run", "cannot write run/log.txt: No space left on device", changes=True)
 
 
-def test_running_out_of_memory_names_the_options_that_save_it(refused, monkeypatch):
-    def full(run, number):
-        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
+def cuda_is_full() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(lib.run.fit, "train_step", full)
+
+# Of torch, of Python and of the system, as they report more than any machine has.
+FULL = {
+    "CUDA": cuda_is_full,
+    "torch": lambda: torch.empty(2**60, dtype=torch.uint8),
+    "Python": lambda: bytearray(2**62),
+    "numpy": lambda: np.empty(2**60, dtype=np.uint8),
+    "the system": lambda: mmap.mmap(-1, 2**62),
+}
+
+
+@pytest.mark.parametrize("allocate", FULL.values(), ids=FULL)
+def test_running_out_of_memory_names_the_options_that_save_it(refused, monkeypatch, allocate):
+    monkeypatch.setattr(lib.run.fit, "train_step", lambda run, number: allocate())
     refused("", "out of memory", "--accumulate", "now 1", "--batch-size", "now 16", changes=True)
+
+
+@pytest.mark.parametrize("allocate", FULL.values(), ids=FULL)
+def test_any_command_without_memory_ends_in_one_line(allocate, capsys):
+    one_line(exit_code(allocate), capsys.readouterr().err, "too little memory")
+
+
+def test_an_error_of_another_kind_is_not_taken_for_one_of_memory():
+    with pytest.raises(RuntimeError, match="shapes"):
+        exit_code(lambda: torch.ones(2, 3) @ torch.ones(2, 3))
+
+
+def test_peak_memory_is_counted_in_the_unit_of_the_system(monkeypatch):
+    device, kib = torch.device("cpu"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status").read_text()
+    counted = int(status.partition("VmHWM:")[2].split()[0])  # in KiB
+    assert lib.run.fit._peak_memory(device) == pytest.approx(counted * 1024, rel=0.1)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert lib.run.fit._peak_memory(device) == pytest.approx(kib, rel=0.1)
 
 
 def test_a_distributed_process_without_the_others_is_refused(refused, monkeypatch):

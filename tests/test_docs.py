@@ -1,11 +1,12 @@
 """The generated parts of the documentation, and how they are renewed."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from scripts.docs import __main__ as docs
-from scripts.docs import blocks
+from scripts.docs import blocks, reliability
 from scripts.docs.page import ROOT, is_current
 
 TABLE = "<!-- python -m scripts.table {folder} --baseline none -->\n{text}<!-- end -->\n"
@@ -79,6 +80,18 @@ def test_a_check_names_what_is_out_of_date_and_writes_nothing(monkeypatch, capsy
     assert docs.main(["--check"]) == 1
     assert "out of date: docs/new.md" in capsys.readouterr().out
     assert not path.exists()
+
+
+def test_the_newest_trials_of_each_test_are_summed_over_its_parameters(tmp_path, capsys):
+    record = tmp_path / "record.jsonl"
+    ends = [("a.py::test_it_ends[x]", {"done": 9}), ("a.py::test_it_ends[x]", {"done": 1, "refused": 1000})]
+    ends += [("a.py::test_it_ends[y]", {"done": 2}), ("b.py::test_it_stops", {"refused": 5})]
+    record.write_text("".join(json.dumps({"test": test, "endings": by}) + "\n" for test, by in ends))
+    assert reliability.main([str(record)]) == 0
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| it ends | 1,003 | refused: 1,000, done: 3 |",
+        "| it stops | 5 | refused: 5 |",
+    ]
 
 
 def test_figures_are_compared_by_pixels(tmp_path):

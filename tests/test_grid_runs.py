@@ -19,7 +19,7 @@ import scripts.grid
 import train
 from lib.grid import claim, guard
 from lib.grid.job import Job, Options
-from lib.grid.local import environment
+from lib.grid.local import environment, python_path
 from lib.grid.spec import read_grid
 from tests.helpers.grids import alive, wait_until
 from tests.helpers.runs import TINY
@@ -278,6 +278,13 @@ def test_without_locks_between_machines_only_a_recently_touched_claim_counts(tmp
     assert not mine.renew()
     mine.release()
     assert json.loads(file.read_text())["host"] == "another"
+
+
+def test_new_processes_keep_the_users_python_path_and_never_add_the_current_folder(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/mine", "/too"]))
+    assert python_path()["PYTHONPATH"].split(os.pathsep) == [str(ROOT), "/mine", "/too"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert python_path()["PYTHONPATH"] == str(ROOT)  # an empty part would be the current folder
 
 
 def test_an_unwritable_folder_is_reported_in_one_line(tmp_path, capsys):
