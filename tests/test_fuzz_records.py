@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -12,6 +13,7 @@ import scripts.plot
 import scripts.predict
 import scripts.table
 import train
+from lib.data.cache import cached
 from lib.store import checkpoint
 from tests.helpers.bits import bits
 from tests.helpers.fuzz import damaged, ending, refusal
@@ -71,3 +73,21 @@ def test_a_damaged_checkpoint_is_refused_or_read_without_a_changed_bit(tried, wh
         return refusal(read)
 
     tried(damaged([original]), check, short=20, long=1000)
+
+
+def test_a_damaged_cache_of_decoded_images_is_read_without_a_changed_bit_or_computed_again(tried, tmp_path):
+    images, calls = {"x": torch.arange(3 * 8 * 8, dtype=torch.uint8).view(1, 3, 8, 8)}, []
+    path = tmp_path / "decoded.pt"
+
+    def read(key: str) -> dict[str, torch.Tensor]:
+        return cached(tmp_path, tmp_path, "decoded", key, lambda: calls.append(key) or images)
+
+    originals = [(read(key), path.read_bytes())[1] for key in ("mine", "another")]
+
+    def check(content: bytes) -> str:
+        path.write_bytes(content)
+        calls.clear()
+        assert bits(read("mine")) == bits(images)
+        return "computed again" if calls else "read"
+
+    tried(damaged(originals), check, short=20, long=1000)
