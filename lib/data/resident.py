@@ -25,7 +25,7 @@ class Resident:
     def __init__(self, split: Split, num_classes: int, batch_size: int, seed: int):
         check_batch(batch_size, len(split))
         self.split, self.batch_size, self.seed = split, batch_size, seed
-        self._one_hot = torch.eye(num_classes, device=split.x.device)
+        self._classes = torch.arange(num_classes, device=split.x.device)
         self._epoch, self._order = -1, torch.empty(0)
 
     @property
@@ -40,7 +40,8 @@ class Resident:
     def of(self, index: Tensor, epoch: int) -> Batch:
         """The batch of the images at `index` (B,), a tensor on their device."""
         part = self.split.take(index)
-        return Batch(part.x, self._one_hot[part.y] if part.soft is None else part.soft, index, epoch)
+        y = one_hot(part.y, self._classes) if part.soft is None else part.soft
+        return Batch(part.x, y, index, epoch)
 
     def each(self, parts: Iterable[Tensor], epoch: int) -> Iterator[Batch]:
         """The batches of the images at each of the parts (B,), in order."""
@@ -52,6 +53,11 @@ class Resident:
             order = epoch_order(torch.arange(len(self.split)), self.seed, epoch)
             self._epoch, self._order = epoch, to_device(order, self.split.x.device)
         return self._order
+
+
+def one_hot(y: Tensor, classes: Tensor) -> Tensor:
+    """(B, K) float32 of y (B,) and the classes (K,) 0 to K - 1; a table of K rows would be large."""
+    return (y[:, None] == classes).float()
 
 
 def epoch_order(index: Tensor, seed: int, epoch: int) -> Tensor:

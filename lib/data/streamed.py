@@ -11,7 +11,7 @@ from ..core.batch import Batch
 from ..core.dist import SINGLE, World
 from .base import check_batch
 from .files import Files
-from .resident import epoch_order, to_device
+from .resident import epoch_order, one_hot, to_device
 
 
 class Streamed:
@@ -33,7 +33,7 @@ class Streamed:
     def __init__(self, split: Files, num_classes: int, batch_size: int, seed: int, world: World = SINGLE):
         check_batch(batch_size, len(split))
         self.split, self.batch_size, self.seed, self.world = split, batch_size, seed, world
-        self._one_hot = torch.eye(num_classes, device=split.y.device)
+        self._classes = torch.arange(num_classes, device=split.y.device)
         self._epoch, self._order = -1, torch.empty(0)
         self._step: int | None = None  # of `_images`
         self._images = torch.empty(0)
@@ -69,7 +69,7 @@ class Streamed:
         return (self._batch(x, index, epoch) for x, index in zip(images, parts, strict=True))
 
     def _batch(self, x: Tensor, index: Tensor, epoch: int) -> Batch:
-        return Batch(x, self._one_hot[self.split.y[index]], index, epoch)
+        return Batch(x, one_hot(self.split.y[index], self._classes), index, epoch)
 
     def _images_of(self, step: int) -> Tensor:
         if step != self._step:
