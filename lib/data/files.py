@@ -12,6 +12,7 @@ from multiprocessing import Queue
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from types import FrameType
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ RESERVE = 2**21  # bytes of it that images leave free, for what starts the worke
 @dataclass(frozen=True, eq=False)
 class Files:
     """A `Split` without `x`: its images are read part by part, when they are needed."""
+
+    soft: ClassVar[None] = None  # as in `Split`: folders have one class per image
 
     listing: Listing
     places: Tensor  # (N,) indices of the images in the listing, on the CPU
