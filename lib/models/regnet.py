@@ -39,10 +39,12 @@ def quantised_widths(
 class Block(nn.Module):
     """The X block: a bottleneck with a grouped convolution; with a gate, the Y block."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, group_width: int, gated: bool):
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, group_width: int, gated: bool, first: bool
+    ):
         super().__init__()
         self.shortcut = nn.Identity()
-        if stride != 1 or in_channels != channels:
+        if first:  # of its stage
             self.shortcut = nn.Sequential(conv(in_channels, channels, 1, stride), nn.BatchNorm2d(channels))
         groups = channels // group_width
         self.residual = nn.Sequential(
@@ -78,7 +80,7 @@ class RegNet(nn.Module):
         for stage, (channels, blocks) in enumerate(plan):
             for i, _ in enumerate(blocks):
                 stride = 2 if i == 0 and stage >= 2 else 1
-                stages.append(Block(width, channels, stride, group_width, gated))
+                stages.append(Block(width, channels, stride, group_width, gated, first=i == 0))
                 width = channels
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(width, num_classes)

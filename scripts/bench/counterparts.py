@@ -177,9 +177,9 @@ def torchvision_shufflenetv2(name: str) -> nn.Module:
 def torchvision_regnet(
     depths: list[int], widths: list[int], group_width: int, se_ratio: float | None = None
 ) -> nn.Module:
-    ones, strides, groups = [1.0] * 4, [1, 1, 2, 2], [group_width] * 4
-    network = RegNet(BlockParams(depths, widths, groups, ones, strides, se_ratio), num_classes=10)
-    network.stem[0].stride = (1, 1)
+    ones, twos, groups = [1.0] * 4, [2] * 4, [group_width] * 4
+    network = RegNet(BlockParams(depths, widths, groups, ones, twos, se_ratio), num_classes=10)
+    keep_the_grid(network.stem, network.trunk_output.block1, network.trunk_output.block2)
     return network
 
 
