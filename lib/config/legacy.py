@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..core.fields import coerce
-from ..core.registry import initialisations
+from ..core.registry import folded, initialisations
 
 Pairs = list[tuple[str, Any]]  # keys with their values
 
@@ -44,17 +44,17 @@ RETIRED = {
 
 
 def _optims(value: Any) -> Pairs:
-    if value in ("sam", "asam"):
-        return [("optim.name", "sgd"), (f"wrap.{value}", True)]
+    if folded(value) in ("sam", "asam"):
+        return [("optim.name", "sgd"), (f"wrap.{folded(value)}", True)]
     return [("optim.name", value)]
 
 
 def _crit(value: Any) -> Pairs:
-    return [("augment.label_smoothing", True)] if value == "lsr" else [("loss.name", value)]
+    return [("augment.label_smoothing", True)] if folded(value) == "lsr" else [("loss.name", value)]
 
 
 def _sched(value: Any) -> Pairs:
-    if value == "warmup":  # multistep after a warm-up, in that project
+    if folded(value) == "warmup":  # multistep after a warm-up, in that project
         return [("schedule.name", "multistep"), ("schedule.warmup", 0.1)]
     return [("schedule.name", value)]
 
@@ -100,8 +100,8 @@ SPELLINGS = (*RENAMED, *TRANSLATED)  # to suggest where a key is unknown
 
 
 def normal(key: str) -> str:
-    """A key with today's name of its section, and `_` for `-`."""
-    head, dot, rest = key.replace("-", "_").partition(".")
+    """A key with today's name of its section, in lower case, and with `_` for `-`."""
+    head, dot, rest = folded(key).partition(".")
     return SECTIONS.get(head, head) + dot + rest if dot else head
 
 

@@ -5,8 +5,10 @@ import difflib
 import errno
 import io
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
 # The modules of the packages that pyproject.toml requires.
 MODULES = (
@@ -31,6 +33,18 @@ def where(place: str) -> Iterator[None]:
         raise
     except ValueError as error:
         raise BadInput(f"{place}: {error}") from error
+
+
+def located(error: BaseException, folder: Path) -> str:
+    """`file, line n: Error: message` of an error that comes from a source file in `folder`."""
+    if isinstance(error, SyntaxError):
+        place = error.filename, error.lineno
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        inside = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+        place = (inside or frames)[-1].filename, (inside or frames)[-1].lineno
+    message = error.msg if isinstance(error, SyntaxError) else error
+    return f"{place[0]}, line {place[1]}: {type(error).__name__}: {message}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -14,16 +14,17 @@ import importlib
 import pickle
 import pkgutil
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .contracts import validated
-from .errors import BadInput, nearest
+from .errors import BadInput, located, nearest
 from .facts import AugmentationFacts, DatasetFacts, Facts, InitFacts, ModelFacts, SurgeryFacts, WrapperFacts
-from .fields import Field, about, coerce, fields_of, module_of
+from .fields import REQUIRED, Field, about, coerce, fields_of, module_of
 from .files import write_atomic
 
 PACKAGE = __package__.rpartition(".")[0]  # the name under which this package is imported
@@ -66,17 +67,30 @@ class Entry:
         arguments = {name: value for name, value in arguments.items() if name not in unused}
         return registry.function(self.form)(**self.arguments, **arguments)
 
+    @cached_property
+    def spellings(self) -> tuple[str, ...]:
+        """Its name and aliases, folded."""
+        return tuple(map(folded, (self.name, *self.aliases)))
+
     def match(self, name: str) -> "Entry | None":
         """The entry of one `name` of this form, or None."""
-        form = re.sub(r"<(\w+)>", r"(?P<\1>.+)", self.form)
-        if not self.placeholders or not (found := re.fullmatch(form, name, re.DOTALL)):
+        if not self.placeholders:
             return None
+        form = re.sub(r"<(\w+)>", r"(?P<\1>.+)", re.sub(r"_(?!\w*>)", "[-_]", self.form))
+        if not (found := re.fullmatch(form, name, re.DOTALL | re.IGNORECASE)):
+            return None
+        texts = found.groupdict()
         try:
-            texts = found.groupdict().items()
-            arguments = {key: coerce(text, self.parameters[key].type) for key, text in texts}
+            arguments = {key: coerce(text, self.parameters[key].type) for key, text in texts.items()}
         except ValueError:
             return None
+        name = re.sub(r"<(\w+)>", lambda placeholder: texts[placeholder[1]], self.form)
         return replace(self, name=name, aliases=(), arguments=arguments)
+
+
+def folded(name: str) -> str:
+    """A name as it is compared with others: without its case, and with `_` for `-`."""
+    return name.lower().replace("-", "_")
 
 
 class Registry:
@@ -91,26 +105,43 @@ class Registry:
 
     def __init__(self, kind: str, package: str, given: tuple[str, ...] = (), facts: type[Facts] = Facts):
         self.kind, self.package, self.given, self.facts = kind, package, given, facts
+        # Of the modules that this process has imported:
         self._functions: dict[str, Callable] = {}
-        self._entries: dict[str, Entry] = {}  # of the modules that this process has imported
+        self._entries: dict[str, Entry] = {}
+        self._listings: dict[str, Callable[[], Iterable[str]]] = {}
 
-    def register(self, name: str, build: Callable | None = None, *, aliases: tuple[str, ...] = (), **facts):
+    def register(
+        self,
+        name: str,
+        build: Callable | None = None,
+        *,
+        aliases: tuple[str, ...] = (),
+        listing: Callable[[], Iterable[str]] | None = None,
+        **facts,
+    ):
         """Add `build` under `name`: `register("x", f)`, or as a decorator above `f`.
 
+        Args:
+            listing: returns the names that may replace the placeholder `<name>` of a form, for suggestions.
         Returns:
             `build`, which from now on checks its arguments against their annotations.
         Raises:
             ValueError: the name is taken.
-            TypeError: a fact is missing or is not one of this kind.
+            TypeError: a fact is missing or is not one of this kind, or an option has no default.
         """
         if build is None:
-            return lambda decorated: self.register(name, decorated, aliases=aliases, **facts)
-        taken = {spelling for entry in self._entries.values() for spelling in (entry.name, *entry.aliases)}
+            return lambda decorated: self.register(name, decorated, aliases=aliases, listing=listing, **facts)
+        taken = {spelling for entry in self._entries.values() for spelling in entry.spellings}
         for spelling in (name, *aliases):
-            if spelling in taken:
+            if folded(spelling) in taken:
                 raise ValueError(f"{self.kind} {spelling!r} is registered twice")
         parameters, stated = fields_of(build), self.facts(**facts)
+        for key, parameter in parameters.items():
+            if parameter.default is REQUIRED and key not in self.given and f"<{key}>" not in name:
+                raise TypeError(f"option {key!r} of {self.kind} {name!r} needs a default")
         self._functions[name] = validated(build)
+        if listing:
+            self._listings[name] = listing
         self._entries[name] = Entry(
             kind=self.kind,
             form=name,
@@ -125,27 +156,44 @@ class Registry:
         return self._functions[name]
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry called `name`, by its name, an alias or a form; BadInput suggests the nearest names."""
+        """The entry called `name`, by its name, an alias or a form, in any case and with `-` for `_`.
+
+        Raises:
+            BadInput: there is none; the message suggests the nearest names.
+        """
         if found := self._find(name):
             return found
-        entries = self._known().values()
-        hint = nearest(name, [spelling for e in entries for spelling in (e.name, *e.aliases)])
-        raise BadInput(f"unknown {self.kind} {name!r}: {hint or f'see {PROGRAM} --list {self.kind}'}")
+        known = [spelling for e in self._known().values() for spelling in (e.name, *e.aliases)]
+        hint = self._elsewhere(name) or nearest(name, known) or f"see {PROGRAM} --list {self.kind}"
+        raise BadInput(f"unknown {self.kind} {name!r}: {hint}")
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
 
     def _find(self, name: str) -> Entry | None:
         known = self._known()
-        aliased = (entry for entry in known.values() if name in entry.aliases)
-        formed = (found for entry in known.values() if (found := entry.match(name)))
-        return known.get(name) or next(aliased, None) or next(formed, None)
+        if name in known:
+            return known[name]
+        spelling = folded(name)
+        named = (entry for entry in known.values() if spelling in entry.spellings)
+        return next(named, None) or next(filter(None, (e.match(name) for e in known.values())), None)
+
+    def _elsewhere(self, name: str) -> str:
+        """A suggestion of `timm/<name>` where timm has a model of this name, or an empty string."""
+        listings = _index().listings[self.kind]
+        found = [
+            form.replace("<name>", known)
+            for form, names in listings.items()
+            for known in names
+            if folded(known) == folded(name)
+        ]
+        return f"did you mean {' or '.join(found)}?" if found else ""
 
     def entries(self, pattern: str = "*") -> list[Entry]:
         """The entries with a name or alias that matches the shell pattern, sorted by name."""
         known = self._known().values()
         if pattern != "*":
-            known = (e for e in known if any(fnmatch.fnmatch(s, pattern) for s in (e.name, *e.aliases)))
+            known = (e for e in known if fnmatch.filter(e.spellings, folded(pattern)))
         return sorted(known, key=lambda e: _natural(e.name))
 
     def names(self) -> list[str]:
@@ -163,15 +211,12 @@ class Registry:
         forms = (form for form, function in self._functions.items() if function is build)
         return next((self._entries[form] for form in forms), None)
 
-    def load(self) -> dict[str, Entry]:
-        """Import every module of the package and return all entries."""
-        module = importlib.import_module(f"{PACKAGE}.{self.package}")
-        for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
-            importlib.import_module(f"{module.__name__}.{info.name}")
-        return self._entries
+    def forget(self, module: str) -> None:
+        """Drop the entries of a module that could not be imported to its end."""
+        self._entries = {form: entry for form, entry in self._entries.items() if entry.module != module}
 
     def _known(self) -> dict[str, Entry]:
-        return _index()[self.kind] | self._entries
+        return _index().entries[self.kind] | self._entries
 
 
 @cache
@@ -180,20 +225,54 @@ def _natural(name: str) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
+def import_all(package: str) -> list[str]:
+    """Import every module of a package; returns a line for each error of those that cannot be imported."""
+    module, errors = importlib.import_module(f"{PACKAGE}.{package}"), []
+    for info in pkgutil.iter_modules(getattr(module, "__path__", [])):
+        name = f"{module.__name__}.{info.name}"
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            errors.append(located(error, SOURCES / package))
+            for registry in REGISTRIES.values():
+                registry.forget(name)
+    return errors
+
+
+class Index(NamedTuple):
+    """What the cache file holds."""
+
+    stamp: list[tuple[str, int, int]]  # of all source files: path, time of the last change, size
+    entries: dict[str, dict[str, Entry]]  # by kind and form
+    listings: dict[str, dict[str, tuple[str, ...]]]  # by kind and form
+
+
 @cache
-def _index() -> dict[str, dict[str, Entry]]:
-    """All entries of all kinds, from the cache file if no source has changed since it was written."""
+def _index() -> Index:
+    """All entries of all kinds, from the cache file if no source has changed since it was written.
+
+    A module that cannot be imported is left out, with a warning, so that it stops nothing else.
+    """
     sources = sorted(SOURCES.rglob("*.py"))
     stamp = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in sources]
     # An unreadable or outdated file is rebuilt, like the .pyc files in the same folder.
     with contextlib.suppress(Exception):
-        held = pickle.loads(INDEX.read_bytes())
-        if held["stamp"] == stamp:
-            return held["entries"]
-    entries = {kind: dict(registry.load()) for kind, registry in REGISTRIES.items()}
-    with contextlib.suppress(BadInput):  # a read-only installation is only slower
-        write_atomic(INDEX, pickle.dumps({"stamp": stamp, "entries": entries}))
-    return entries
+        index = Index(*pickle.loads(INDEX.read_bytes()))
+        if index.stamp == stamp:
+            return index
+    packages = dict.fromkeys(registry.package for registry in REGISTRIES.values())
+    errors = dict.fromkeys(error for package in packages for error in import_all(package))
+    entries, listings = {}, {}
+    for kind, registry in REGISTRIES.items():
+        entries[kind] = dict(registry._entries)
+        listings[kind] = {form: tuple(listing()) for form, listing in registry._listings.items()}
+    index = Index(stamp, entries, listings)
+    for line in errors:
+        print(f"warning: {line}; what needs this file is left out", file=sys.stderr)
+    if not errors:  # a missing package may be installed without any change of the sources
+        with contextlib.suppress(BadInput):  # a read-only installation is only slower
+            write_atomic(INDEX, pickle.dumps(tuple(index)))
+    return index
 
 
 models = Registry("model", "models", given=("num_classes", "in_channels", "image_size"), facts=ModelFacts)

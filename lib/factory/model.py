@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..config.schema import Choice, Config
 from ..core.dist import World
-from ..core.errors import BadInput
+from ..core.errors import BadInput, located
+from ..core.registry import SOURCES
 from ..core.rng import Rng
 from ..data.base import DataSpec
 from ..store.checkpoint import Checkpoint
@@ -39,7 +40,7 @@ def build_model(
     choice = config.chosen["model"]
     if not trained and "pretrained" in choice.options:
         choice = replace(choice, options=choice.options | {"pretrained": False})
-    model = choice.build(num_classes=num_classes, in_channels=channels, image_size=height)
+    model = _create(choice, num_classes=num_classes, in_channels=channels, image_size=height)
     for name, choice in in_order(config.tricks["surgery"]):
         init.fold(name).seed_noise()
         model = _operate(config, choice, model, shape)
@@ -57,6 +58,19 @@ def untrained(config: Config) -> Callable[..., nn.Module]:
     """`(shape, num_classes)` to networks of the configuration, of which only the structure matters."""
     train = replace(config.train, freeze=None)
     return partial(build_model, replace(config, settings=config.settings | {"train": train}), trained=False)
+
+
+def _create(choice: Choice, **given: int) -> nn.Module:
+    """The model as its file builds it; any error of that file is the user's, and names its line."""
+    try:
+        model = choice.build(**given)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"must return a torch.nn.Module, got {type(model).__name__}")
+    except (BadInput, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise BadInput(f"model {choice.entry.name}: {located(error, SOURCES / 'models')}") from error
+    return model
 
 
 def _operate(config: Config, choice: Choice, model: nn.Module, shape: tuple[int, int, int]) -> nn.Module:

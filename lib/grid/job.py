@@ -22,8 +22,8 @@ from annotated_types import Ge
 
 from ..config.cli import parse
 from ..core.contracts import Count, validated
-from ..core.errors import require
-from ..core.registry import PACKAGE, PROGRAM, Entry, Registry
+from ..core.errors import BadInput, require
+from ..core.registry import PACKAGE, PROGRAM, Entry, Registry, import_all
 from ..store.run_folder import COMPLETE, RunFolder, read_result
 from .spec import Row
 
@@ -130,7 +130,9 @@ class _Backends(Registry):
     """The back ends. They are not settings of a run, so neither train.py's help nor its index lists them."""
 
     def _known(self) -> dict[str, Entry]:
-        return self.load()
+        for error in import_all(self.package):
+            raise BadInput(error)
+        return self._entries
 
 
 backends = _Backends("back end", "grid", given=("jobs", "options", "report"))

@@ -80,5 +80,5 @@ class DPN(nn.Module):
 
 register = partial(models.register, paper="Chen et al. 2017, arXiv:1707.01629")
 
-register("dpn26", partial(DPN, depth=26), aliases=("DPN26", "dpn"), params=11_987_898)
-register("dpn92", partial(DPN, depth=92), aliases=("DPN92",), params=34_998_602)
+register("dpn26", partial(DPN, depth=26), aliases=("dpn",), params=11_987_898)
+register("dpn92", partial(DPN, depth=92), params=34_998_602)

@@ -47,7 +47,7 @@ class MBConv(nn.Module):
 
 @models.register(
     "efficientnet_b0",
-    aliases=("EfficientNetB0", "efficientnetb0"),
+    aliases=("efficientnetb0",),
     params=4_020_358,
     paper="Tan & Le 2019, arXiv:1905.11946",
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..core.registry import models
 
 
-@models.register("lenet", aliases=("LeNet",), params=62_006, paper="LeCun et al. 1998")
+@models.register("lenet", params=62_006, paper="LeCun et al. 1998")
 class LeNet(nn.Module):
     def __init__(
         self,

@@ -96,6 +96,6 @@ x_400 = partial(RegNet, depth=22, first_width=24, slope=24.48, multiplier=2.54, 
 y_400 = partial(RegNet, depth=16, first_width=48, slope=27.89, multiplier=2.09, group_width=8, gated=True)
 register = partial(models.register, paper="Radosavovic et al. 2020, arXiv:2003.13678")
 
-register("regnetx_200mf", x_200, aliases=("RegNetX_200MF", "regnet"), params=2_319_482)
-register("regnetx_400mf", x_400, aliases=("RegNetX_400MF",), params=4_776_362)
-register("regnety_400mf", y_400, aliases=("RegNetY_400MF",), params=3_907_554)
+register("regnetx_200mf", x_200, aliases=("regnet",), params=2_319_482)
+register("regnetx_400mf", x_400, params=4_776_362)
+register("regnety_400mf", y_400, params=3_907_554)

@@ -54,8 +54,8 @@ class ImageNetResNet(nn.Module):
 
 register = partial(models.register, paper="He et al. 2015, arXiv:1512.03385")
 
-register("resnet18", partial(ImageNetResNet, depth=18), aliases=("ResNet18",), params=11_173_962)
-register("resnet34", partial(ImageNetResNet, depth=34), aliases=("ResNet34",), params=21_282_122)
-register("resnet50", partial(ImageNetResNet, depth=50), aliases=("ResNet50",), params=23_520_842)
-register("resnet101", partial(ImageNetResNet, depth=101), aliases=("ResNet101",), params=42_512_970)
-register("resnet152", partial(ImageNetResNet, depth=152), aliases=("ResNet152",), params=58_156_618)
+register("resnet18", partial(ImageNetResNet, depth=18), params=11_173_962)
+register("resnet34", partial(ImageNetResNet, depth=34), params=21_282_122)
+register("resnet50", partial(ImageNetResNet, depth=50), params=23_520_842)
+register("resnet101", partial(ImageNetResNet, depth=101), params=42_512_970)
+register("resnet152", partial(ImageNetResNet, depth=152), params=58_156_618)

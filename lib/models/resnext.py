@@ -85,6 +85,6 @@ for cardinality, width, params in (
     (32, 4, 4_775_754),
 ):
     plan = f"29_{cardinality}x{width}d"
-    aliases = (f"ResNeXt{plan}", f"norm_resnext{plan}", *(("resnext",) if plan == "29_2x64d" else ()))
+    aliases = (f"norm_resnext{plan}", *(("resnext",) if plan == "29_2x64d" else ()))
     network = partial(resnext29, cardinality=cardinality, width=width)
     register(f"resnext{plan}", network, aliases=aliases, params=params)

@@ -27,7 +27,14 @@ class DataConfig(NamedTuple):
     image_size: int
 
 
-@models.register("timm/<name>", paper="Wightman 2019, PyTorch Image Models")
+def names() -> list[str]:
+    """The models of timm, without the tags of their weights."""
+    import timm  # imported late: it takes seconds
+
+    return timm.list_models()
+
+
+@models.register("timm/<name>", listing=names, paper="Wightman 2019, PyTorch Image Models")
 def timm_model(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -45,10 +52,11 @@ def timm_model(
         BadInput: timm has no model of this name, or its weights cannot be had.
         ValueError: the model does not take one of the options.
     """
-    import timm  # imported late: it takes seconds
+    import timm
 
+    name = name.lower()
     if not timm.is_model(name):
-        hint = nearest(name, timm.list_models())
+        hint = nearest(name, names())
         raise BadInput(f"unknown timm model {name!r}: {hint and hint + ' '}see timm.list_models()")
     options = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate, "patch_size": patch_size}
     options = {option: value for option, value in options.items() if value is not None}

@@ -10,7 +10,14 @@ from ..core.registry import models
 from .layers import DropRate, try_image
 
 
-@models.register("torchvision/<name>", paper="TorchVision maintainers and contributors 2016")
+def names() -> list[str]:
+    """The classification models of torchvision, without detection, segmentation and quantised ones."""
+    from torchvision import models as theirs  # imported late: it takes seconds
+
+    return theirs.list_models(module=theirs)
+
+
+@models.register("torchvision/<name>", listing=names, paper="TorchVision maintainers and contributors 2016")
 def torchvision_model(
     num_classes: int = 10,
     in_channels: int = 3,
@@ -25,11 +32,11 @@ def torchvision_model(
         BadInput: torchvision has no classification model of this name.
         ValueError: the model does not take one of the options, or images of this size.
     """
-    from torchvision import models as theirs  # imported late: it takes seconds
+    from torchvision import models as theirs
 
-    known = theirs.list_models(module=theirs)  # without detection, segmentation and quantised models
-    if name not in known:
-        hint = nearest(name, known)
+    name = name.lower()
+    if name not in names():
+        hint = nearest(name, names())
         raise BadInput(
             f"unknown torchvision model {name!r}: {hint and hint + ' '}see torchvision.models.list_models()"
         )

@@ -112,7 +112,14 @@ def lion(
     return Lion(params, lr=lr, betas=betas, weight_decay=weight_decay)
 
 
-@optimizers.register("timm/<name>", paper="timm.optim, by its name there")
+def timm_names() -> list[str]:
+    """The optimizers of timm, without those in Lookahead, which is a wrapper here."""
+    import timm.optim  # imported late: timm takes seconds
+
+    return [name for name in timm.optim.list_optimizers() if not name.startswith("lookahead")]
+
+
+@optimizers.register("timm/<name>", listing=timm_names, paper="timm.optim, by its name there")
 def timm_optimizer(
     params: ParamsT,
     name: str,
