@@ -56,12 +56,12 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
     print(f"{shape}: {count(len(jobs), 'run')}, {len(left)} to do, in {folder}")
     for note in dict.fromkeys(note for row in rows for note in row.notes):
         print(f"note: {note}")
-    if left and args.backend == "local":  # other machines differ in speed
-        slots = len(options.gpus) or options.jobs or 1
-        print(estimate(left, rows, folder, slots, options.gpus[0] if options.gpus else None), flush=True)
     if args.dry_run:
         print("\n".join(job.command for job in left))
         return 0
+    if left and args.backend == "local":  # other machines differ in speed
+        slots = len(options.gpus) or options.jobs or 1
+        print(estimate(left, rows, folder, slots, options.gpus[0] if options.gpus else None), flush=True)
     if left:
         with Progress(left) as progress:
             backend(jobs=left, options=options, report=progress.report, **backend_options)

@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
         kind.add_argument(
             "folders", type=file_path, nargs="+", metavar="FOLDER", help="runs, or results/<something>"
         )
-        kind.add_argument("-o", "--output", type=file_path, help=f"a .png or .svg; default: {name}.png")
+        kind.add_argument("-o", "--output", type=file_path, help=f"a .png, .svg or .pdf; default: {name}.png")
         kind.add_argument("--title", default="", help="title of the figure")
         if draw in COMPARED:
             kind.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
@@ -41,7 +41,7 @@ def _plot(options: argparse.Namespace) -> None:
     output = options.output or Path(f"{options.kind}.png")
     form = output.suffix.removeprefix(".").lower()
     if form not in FORMATS:
-        raise BadInput(f"--output must end in {' or '.join(f'.{f}' for f in FORMATS)}, got {str(output)!r}")
+        raise BadInput(f"--output must end in {', '.join(f'.{f}' for f in FORMATS)}, got {str(output)!r}")
     figure, left_out = KINDS[options.kind](options)
     write_atomic(output, encode(figure, form))
     for name, why in left_out:

@@ -21,6 +21,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Neither quick nor local: installations, clusters, several devices, and tests of the project itself.
 SKIPPED = (
     "pip ", "make ", "source ", "pytest ", "ray ", "RAY_", "chmod ", "grep ", "scancel ", "torchrun ",
+    "hf ",
 )  # fmt: skip
 FAST = ROOT / "docs/first-run.md"  # the commands of the other pages are slow tests
 

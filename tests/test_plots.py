@@ -89,6 +89,11 @@ def test_every_kind_of_plot_is_reproducible_as_png_and_svg(kind, runs, tmp_path,
     with Image.open(io.BytesIO(files[0])) as image:
         assert image.format == "PNG" and image.width > 800 and not image.text
     assert ElementTree.fromstring(files[1]).tag.endswith("svg")
+    if kind == "forest":  # the pages of a paper
+        for _ in range(2):
+            assert main([kind, str(folder), *baseline, "-o", str(tmp_path / "d.pdf")]) == 0
+            files.append((tmp_path / "d.pdf").read_bytes())
+        assert files[3] == files[4] and files[3].startswith(b"%PDF") and b"CreationDate" not in files[3]
     assert files[1] == files[2] and b"date>" not in files[1] and b"Matplotlib v" not in files[1]
 
 
@@ -297,7 +302,7 @@ def test_the_confusion_matrix_of_a_run_is_counted_from_its_predictions(runs):
         ("forest runs", "forest needs a --baseline"),
         ("forest runs --baseline cutuot", "there is no row 'cutuot' for the baseline: did you mean cutout?"),
         ("forest runs/none --baseline none", "nothing can be compared with the baseline 'none'"),
-        ("curves runs -o p.pdf", "--output must end in .png or .svg, got 'p.pdf'"),
+        ("curves runs -o p.jpg", "--output must end in .png, .svg, .pdf, got 'p.jpg'"),
         ("confusion runs/none/seed1", "runs/none/seed1/predictions.npz does not exist"),
         ("confusion runs", "confusion needs one run, but there are 9"),
         ("compute old", "no row has a training cost (train_flops"),

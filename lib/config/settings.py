@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
-from ..core.contracts import Count, FilePath, Fraction, NonNegative, Positive, Probability, validated
+from ..core.contracts import (
+    Count,
+    FilePath,
+    Fraction,
+    NonNegative,
+    Positive,
+    Precision,
+    Probability,
+    validated,
+)
 from ..core.errors import require
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
@@ -32,7 +41,7 @@ class TrainSettings:
     epochs: Positive = 200.0  # training budget; it may end within an epoch
     batch_size: Count = 128  # images per step
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0  # seed of all randomness
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"  # of the model's arithmetic; weights stay in fp32
+    precision: Precision = "fp32"  # of the model's arithmetic; weights stay in fp32
     accumulate: Count = 1  # micro-batches per batch, to save memory
     clip: Positive | None = None  # maximum gradient norm
     channels_last: bool = True  # memory format of the weights: faster convolutions, same result

@@ -42,6 +42,7 @@ Fraction = Annotated[float, Interval(gt=0, le=1)]  # of something, and not nothi
 Inside = Annotated[float, Interval(gt=0, lt=1)]  # a fraction that is neither nothing nor all
 Decay = Annotated[float, Interval(ge=0, lt=1)]  # of a running mean: momentum, betas
 
+Precision = Literal["fp32", "bf16", "fp16"]  # of the arithmetic of a model
 FilePath = NewType("FilePath", str)  # of a file or folder: `~` and $VARIABLES stand for what they name
 
 _WORDS = {Gt: ("above", "gt"), Ge: ("at least", "ge"), Lt: ("below", "lt"), Le: ("at most", "le")}

@@ -1,12 +1,11 @@
 """The arithmetic's precision: what runs in half of it, and how small gradients survive that."""
 
 import contextlib
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-Precision = Literal["fp32", "bf16", "fp16"]
+from .contracts import Precision
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager:

@@ -52,7 +52,7 @@ def _sources(jobs: Sequence[Job], recorded: Times, timings: Mapping[str, Timing]
 
 
 def recorded_times(folder: Path, rows: Sequence[Row]) -> Times:
-    """By row, the mean seconds that complete runs of the same configuration took to train and evaluate."""
+    """By row, the mean seconds that complete runs of the same configuration took, their start included."""
     try:
         runs = read_records([folder]).runs
     except BadInput:  # no records yet
@@ -61,7 +61,8 @@ def recorded_times(folder: Path, rows: Sequence[Row]) -> Times:
     for run in runs:
         if run.status == "ok":
             parts = run.result.get("seconds", {})
-            seconds[run.setting].append(parts.get("train", 0.0) + parts.get("evaluate", 0.0))
+            taken = sum(parts.get(part, 0.0) for part in ("start", "train", "evaluate"))
+            seconds[run.setting].append(taken)
     settings = {row.name: row.config.digest() for row in rows}
     return {name: fmean(seconds[setting]) for name, setting in settings.items() if setting in seconds}
 

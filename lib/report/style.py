@@ -21,7 +21,7 @@ INK, GREY, PALE = "#1f2328", "#656d76", "#c4c9d0"  # text, secondary text, backg
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 BETTER, WORSE = PALETTE[:2]
 WIDTH = 9.0  # inches: the width of a README, where text then has its nominal size
-FORMATS = ("png", "svg")
+FORMATS = ("png", "svg", "pdf")
 
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it exists on every machine
@@ -81,10 +81,14 @@ def encode(figure: Figure, kind: str = "png", dpi: int = 150, fonttype: str = "p
         fonttype: of an SVG: text as shapes (path), or as text (none) for a page that sets the font.
     """
     buffer = io.BytesIO()
-    omitted = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}[kind]
+    omitted = {
+        "png": ("Software",),
+        "svg": ("Date", "Creator"),
+        "pdf": ("CreationDate", "Creator", "Producer"),
+    }
     # A name may contain letters that the font lacks.
     with warnings.catch_warnings(action="ignore"), matplotlib.rc_context({"svg.fonttype": fonttype}):
-        figure.savefig(buffer, format=kind, dpi=dpi, metadata=omitted)
+        figure.savefig(buffer, format=kind, dpi=dpi, metadata=dict.fromkeys(omitted[kind]))
     return buffer.getvalue()
 
 
