@@ -97,11 +97,11 @@ def test_class_accuracy_and_confusion_agree_with_the_predictions(run, capsys):
         assert figure.format == "PNG" and min(figure.size) > 500
 
 
-def test_an_evaluation_adds_two_files_and_changes_none(run):
+def test_an_evaluation_adds_three_files_and_changes_none(run):
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     assert train.main(["--evaluate", "run", "--device", "cpu"]) == 0
     after = {path.name: path.read_bytes() for path in run.iterdir()}
-    assert after.keys() - before.keys() == {"evaluation.json", "confusion.png"}
+    assert after.keys() - before.keys() == {"evaluation.json", "confusion.png", "errors.png"}
     assert before.items() <= after.items()
 
 

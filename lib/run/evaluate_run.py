@@ -21,6 +21,7 @@ from ..engine.metrics import (
     nll,
 )
 from ..factory.load import load_as
+from ..report.mistakes import draw_mistakes, most_confident
 from ..report.plots.confusion import confusion_text, draw_confusion
 from ..report.text import aligned, number
 from ..store.checkpoint import Checkpoint
@@ -31,6 +32,7 @@ from .predict import evaluate
 from .robustness import corruption_error, robustness, robustness_text
 
 FORMAT = 1
+SHOWN = 24  # mistakes in errors.png
 ORACLE = (
     "T is the best temperature for the test images themselves, because no images are held out (--val):\n"
     "the columns at T are an oracle's upper bound of temperature scaling, not a result"
@@ -39,7 +41,7 @@ HELD_OUT = "T is the best temperature for the held-out images, val"
 
 
 def evaluate_run(config: Config, folder: Path, on: Sequence[str] = ()) -> str:
-    """Evaluate every network of a run; write `evaluation.json` and `confusion.png` into its folder.
+    """Evaluate every network of a run; write `evaluation.json`, `confusion.png` and `errors.png`.
 
     Args:
         config: the run's own, with changes to settings of evaluation only.
@@ -81,6 +83,11 @@ def evaluate_run(config: Config, folder: Path, on: Sequence[str] = ()) -> str:
     figure = draw_confusion(counts, run.classes, f"{title}: test accuracy {test.accuracy:.2f} %")
     write_atomic(folder / "evaluation.json", json.dumps(report, indent=1) + "\n")
     write_atomic(folder / "confusion.png", figure)
+    lines = [f"record: {folder / 'evaluation.json'}", f"confusion: {folder / 'confusion.png'}"]
+    shown = most_confident(run.models["last"], images["test"], test.logits, run.classes, SHOWN)
+    if shown:
+        write_atomic(folder / "errors.png", draw_mistakes(shown, f"{title}: most confident mistakes"))
+        lines.append(f"mistakes, and the evidence for them (Grad-CAM): {folder / 'errors.png'}")
     state = "" if result else "; the run is not complete, this is its newest checkpoint"
     return "\n\n".join(
         [
@@ -90,7 +97,7 @@ def evaluate_run(config: Config, folder: Path, on: Sequence[str] = ()) -> str:
             confusion_text(counts, run.classes),
             *([robustness_text(robust)] if robust else []),
             *([other_sets_text(others)] if others else []),
-            f"record: {folder / 'evaluation.json'}\nconfusion: {folder / 'confusion.png'}",
+            "\n".join(lines),
         ]
     )
 

@@ -7,14 +7,17 @@ the details of a run. It computes no number.
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 
+from ..mistakes import Mistake
 from ..records import Records
 from .content import gather, readable
 from .explanations import lead, notes
 from .figures import effects, run_curves
 from .markup import Markup, join, tag
+from .mistakes import mistakes_section
 from .runs import runs_data
 from .settings import settings_table, sort_options
 
@@ -23,8 +26,14 @@ STYLES = ("style.css", "run.css")
 SCRIPTS = ("dom.js", "table.js", "run.js")
 
 
-def results_page(records: Records, baseline: str | None, title: str, paired: bool) -> str:
-    """The page of these records, with arguments as of `gather`."""
+def results_page(
+    records: Records,
+    baseline: str | None,
+    title: str,
+    paired: bool,
+    mistakes: Sequence[Mistake] = (),
+) -> str:
+    """The page of these records, with arguments as of `gather`, and the mistakes of a single run."""
     content = gather(records, baseline, paired)
     style = _files(STYLES)
     script = f'(() => {{\n"use strict";\n{_files(SCRIPTS)}\n}})();'
@@ -42,6 +51,7 @@ def results_page(records: Records, baseline: str | None, title: str, paired: boo
         ),
         "orders": join(*sort_options(content)),
         "table": settings_table(content),
+        "mistakes": mistakes_section(mistakes),
         "notes": notes(content),
         "curves": run_curves(content),
         "data": _json({"runs": runs_data(content)}),
