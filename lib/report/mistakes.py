@@ -54,7 +54,8 @@ def draw_mistakes(mistakes: list[Mistake], title: str) -> bytes:
     rows = []
     for start in range(0, len(mistakes), COLUMNS):
         part = mistakes[start : start + COLUMNS]
-        captions = [[["is " + short(one.true)], [short(one.predicted), f"{one.percent:.1f} %"]] for one in part]
+        texts = [(short(one.true), short(one.predicted), f"{one.percent:.1f} %") for one in part]
+        captions = [[[f"is {true}"], [predicted, percent]] for true, predicted, percent in texts]
         images = [[one.image, one.evidence] for one in part]
         rows.append(ImageRow(f"{start + 1} to {start + len(part)}", "", images, captions))
     return draw_grid(rows, title)
