@@ -77,10 +77,10 @@ def change_the_classes_of_two_images():
 
 CHANGES = {
     rename_a_class: ("missing classes: bee", "new classes: wasp"),
-    delete_images: ("train: 8 images", "7 images"),
-    add_images: ("test: 4 images", "5 images"),
-    change_pixels: ("train: 8 images",),
-    change_the_classes_of_two_images: ("train: 8 images",),
+    delete_images: ("train {}: 8 images", "7 images"),
+    add_images: ("test {}: 4 images", "5 images"),
+    change_pixels: ("train {}: 8 images",),
+    change_the_classes_of_two_images: ("train {}: 8 images",),
 }
 
 
@@ -89,7 +89,9 @@ CHANGES = {
 def test_a_run_resumes_with_changed_data_only_if_told_so(place, capfd, change, name):
     change()
     before = {path: data for path, data in files(Path(name)).items() if path.name != "log.txt"}
-    one_line(resume(name), capfd.readouterr().err, f"{name}/last.pt", "--resume-changed", *CHANGES[change])
+    identity = "files" if name == "streamed" else "pixels"
+    parts = [part.format(identity) for part in CHANGES[change]]
+    one_line(resume(name), capfd.readouterr().err, f"{name}/last.pt", "--resume-changed", *parts)
     after = {path: data for path, data in files(Path(name)).items() if path.name != "log.txt"}
     assert after == before
     assert resume(name, "--resume-changed") == 0
@@ -107,6 +109,13 @@ def test_a_copy_of_the_images_in_another_place_is_the_same_data(place):
     Path("images").rename("old")
     shutil.copytree("old", "images", copy_function=shutil.copyfile)  # new times
     assert resume("streamed") == 0
+
+
+def test_a_run_that_streamed_resumes_in_memory_with_the_same_result(place):
+    assert resume("run") == 0
+    assert train.main([*LINE.split(), "--stream", "false", "--output-dir", "streamed"]) == 0
+    in_memory, streamed = (np.load(f"{name}/predictions.npz")["logits"] for name in ("run", "streamed"))
+    assert (in_memory == streamed).all()
 
 
 def test_tensorboard_has_every_step_of_a_resumed_run_once(place):

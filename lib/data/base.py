@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ MIN_STD = 1 / 255  # one level: the deviation of a channel that has the same lev
 @dataclass(frozen=True)
 class Split:
     """Images and their classes, all in memory; `lib.data.files` has splits that are read from files."""
+
+    identity: ClassVar[str] = "pixels"  # what `evidence` gives
 
     x: Tensor  # (N, C, H, W) uint8
     y: Tensor  # (N,) int64

@@ -34,6 +34,7 @@ class Files:
     """A `Split` without `x`: its images are read part by part, when they are needed."""
 
     soft: ClassVar[None] = None  # as in `Split`: folders have one class per image
+    identity: ClassVar[str] = "files"
 
     listing: Listing
     places: Tensor  # (N,) indices of the images in the listing, on the CPU

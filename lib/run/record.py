@@ -90,10 +90,15 @@ class Record:
 
     @cached_property
     def origin(self) -> dict[str, str]:
-        """What the run depends on besides its configuration: the images, and the version of their draws."""
+        """What the run depends on besides its configuration: the images, and the version of their draws.
+
+        Pixels and files have different fingerprints, so a run that streams from now on compares neither.
+        """
         versions = {"torch": torch.__version__.partition("+")[0], "draws": str(DRAWS)}
-        splits = self._splits().items()
-        return versions | {name: f"{len(split)} images {self.fingerprints[name]}" for name, split in splits}
+        return versions | {
+            f"{name} {split.identity}": f"{len(split)} images {self.fingerprints[name]}"
+            for name, split in self._splits().items()
+        }
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
