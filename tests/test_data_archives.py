@@ -139,15 +139,24 @@ def test_an_unpacked_archive_with_missing_images_is_refused(tmp_path, tiny_image
         build("tiny_imagenet", tmp_path)
 
 
+@pytest.mark.parametrize("name", [name for name in TINY_FILES if name.endswith(("wnids.txt", "words.txt", "ons.txt"))])  # fmt: skip # noqa: E501
+def test_an_unpacked_archive_without_its_texts_is_refused(tmp_path, tiny_imagenet, name):
+    unpacked(tmp_path, "tiny-imagenet-200", {key: data for key, data in TINY_FILES.items() if key != name})
+    with pytest.raises(BadInput, match=r"tiny-imagenet-200 is damaged: expected .*--root"):
+        build("tiny_imagenet", tmp_path)
+
+
 def test_cinic10_has_the_classes_of_cifar10(tmp_path, monkeypatch, server):
     files = {f"./{part}/{name}/{k}-{i}.png": image(10 * k + i, 32, "png")
              for part in ("valid", "train", "test") for k, name in enumerate(CIFAR10.classes) for i in (1, 0)}  # fmt: skip # noqa: E501
     archive = serve(image_archives.CINIC, tar({"./README.md": b"cinic", **files}), server)
-    layout = replace(image_archives.CINIC_LAYOUT, archive=archive, parts={"train": 20, "test": 20})
+    layout = replace(
+        image_archives.CINIC_LAYOUT, archive=archive, parts={"train": 20, "test": 20, "valid": 20}
+    )
     monkeypatch.setattr(image_archives, "CINIC_LAYOUT", layout)
     data = build("cinic10", tmp_path)
     assert data.classes == CIFAR10.classes
-    for split in (data.train, data.test):
+    for split in (data.train, data.test, data.val):
         assert split.y.tolist() == [k for k in range(10) for _ in range(2)]
         assert split.x[:, 1, 5, 7].tolist() == [10 * k + i for k in range(10) for i in range(2)]
 
@@ -178,6 +187,12 @@ def test_stl10_with_a_changed_file_is_refused(tmp_path, monkeypatch):
     files = dict.fromkeys(stl10.FILES, b"changed")
     unpacked(tmp_path, "stl10_binary", files)
     with pytest.raises(BadInput, match=r"_[Xy].bin is damaged: expected md5"):
+        build("stl10", tmp_path)
+
+
+def test_stl10_without_a_file_is_refused(tmp_path):
+    unpacked(tmp_path, "stl10_binary", {"fold_indices.txt": b"1 2\n"})
+    with pytest.raises(BadInput, match=r"expected all files of STL-10, found no test_X.bin"):
         build("stl10", tmp_path)
 
 

@@ -58,6 +58,11 @@ def test_images_classes_and_splits_are_those_of_the_files(tmp_path, test):
         assert data.train.x.dtype == torch.uint8
 
 
+def test_a_validation_split_beside_a_test_split_is_for_validation(tmp_path):
+    data = build(parquet(tmp_path, {"train": 6, "validation": 3, "test": 2}), tmp_path)
+    assert (len(data.train), len(data.val), len(data.test)) == (6, 3, 2)
+
+
 def test_the_column_of_classes_can_be_named_where_there_are_several(tmp_path):
     coarse = hub.ClassLabel(names=["small", "large"])
     path = parquet(tmp_path, {"train": 6, "test": 2}, coarse=coarse)

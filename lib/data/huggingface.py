@@ -20,7 +20,7 @@ from .base import Dataset, Split, channel_statistics
 from .cache import cached
 from .decoding import VERSION, CenterCrop, decode
 
-TESTS = ("test", "validation", "valid", "val")  # splits to test on: the first that there is
+VALIDATION = ("validation", "valid", "val")  # names of the split; it is the test set where there is no test
 
 
 @datasets.register("hf:<path>", augment=("crop", "flip"))
@@ -39,28 +39,32 @@ def huggingface(
         BadInput: it cannot be had, or has no splits to train and to test on, no images or no classes.
     """
     found = _download(path, subset, offline)
-    test = next((found[name] for name in TESTS if name in found), None)
+    val = next((found[name] for name in VALIDATION if name in found), None)
+    test, val = (found["test"], val) if "test" in found else (val, None)
     if "train" not in found or test is None:
-        raise BadInput(f"hf:{path} has splits {', '.join(found)}; it needs train, and {' or '.join(TESTS)}")
-    train, features = found["train"], found["train"].features
+        raise BadInput(f"hf:{path} has splits {', '.join(found)}; it needs train, and test or validation")
+    splits = {"train": found["train"], "test": test} | ({} if val is None else {"val": val})
+    features = found["train"].features
     image = _column(path, features, [name for name in features if _is_image(features[name])], "image")
     classes = [name for name in features if type(features[name]).__name__ == "ClassLabel"]
     label = _column(path, features, classes, "label", label)
-    crops = CenterCrop(image_size), CenterCrop(image_size, test_crop)
+    crops = {"train": CenterCrop(image_size)} | dict.fromkeys(
+        ("test", "val"), CenterCrop(image_size, test_crop)
+    )
 
     def compute() -> dict[str, Tensor]:
-        return {
-            key: tensor
-            for name, split, crop in zip(("train", "test"), (train, test), crops, strict=True)
-            for key, tensor in _decode(f"hf:{path}", split, image, label, crop, name).items()
-        }
+        tensors = {}
+        for part, split in splits.items():
+            tensors |= _decode(f"hf:{path}", split, image, label, crops[part], part)
+        return tensors
 
-    key = f"decoder {VERSION}: {train._fingerprint} {test._fingerprint} {image} {label} {crops}"
+    key = f"decoder {VERSION}: {[split._fingerprint for split in splits.values()]} {image} {label} {crops}"
     cache = f"decoded-hf-{re.sub(r'[^A-Za-z0-9.-]+', '-', path)}-{image_size}px"
     tensors = cached(root, root, cache, key, compute)
-    parts = [Split(tensors[f"{part}_x"], tensors[f"{part}_y"]) for part in ("train", "test")]
-    names = getattr(features[label], "names", None) or map(str, range(int(parts[0].y.max()) + 1))
-    return Dataset(*parts, tuple(names), *channel_statistics(parts[0].x), test_crop=test_crop)
+    parts = {part: Split(tensors[f"{part}_x"], tensors[f"{part}_y"]) for part in splits}
+    mean, std = channel_statistics(parts["train"].x)
+    names = getattr(features[label], "names", None) or map(str, range(int(parts["train"].y.max()) + 1))
+    return Dataset(**parts, classes=tuple(names), mean=mean, std=std, test_crop=test_crop)
 
 
 def _download(path: str, subset: str | None, offline: bool) -> dict[str, Any]:

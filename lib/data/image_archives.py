@@ -79,8 +79,11 @@ class Layout:
                     bar.update()
         members: dict[str, list[tuple[str, int]]] = {part: [] for part in self.parts}
         for name in sorted(images):
-            part, label = self.label(name, annotations)
-            members[part].append((name, classes.index(label)))
+            try:
+                part, label = self.label(name, annotations)
+                members[part].append((name, classes.index(label)))
+            except (LookupError, ValueError) as error:
+                raise damaged(place, "a class of every image", f"none of {name}") from error
         found = {}
         for part, count in self.parts.items():
             if len(members[part]) != count:
@@ -105,8 +108,11 @@ def _wnids_of_validation(annotations: str) -> dict[str, str]:
 def _tiny_classes(place: Path) -> dict[str, str]:
     """WordNet ids in order, each with the first of its words; with the id where two classes share that."""
     texts = dict(TINY.files(place, ("wnids.txt", "words.txt").__contains__))
-    words = dict(line.split("\t") for line in texts["words.txt"].decode().splitlines())
-    first = {wnid: words[wnid].partition(",")[0] for wnid in sorted(texts["wnids.txt"].decode().split())}
+    try:
+        words = dict(line.split("\t") for line in texts["words.txt"].decode().splitlines())
+        first = {wnid: words[wnid].partition(",")[0] for wnid in sorted(texts["wnids.txt"].decode().split())}
+    except (LookupError, ValueError) as error:
+        raise damaged(place, "names of the classes in wnids.txt and words.txt", "others") from error
     names = list(first.values())
     return {wnid: f"{name} {wnid}" if names.count(name) > 1 else name for wnid, name in first.items()}
 
@@ -121,7 +127,7 @@ TINY_LAYOUT = Layout(
 CINIC_LAYOUT = Layout(
     archive=CINIC,
     size=32,
-    parts={"train": 90_000, "test": 90_000},  # another 90,000 are for validation
+    parts={"train": 90_000, "test": 90_000, "valid": 90_000},
     label=lambda name, annotations: tuple(name.split("/")[:2]),
 )
 
@@ -148,6 +154,6 @@ def tiny_imagenet(root: Path, offline: bool) -> Dataset:
     **CINIC_STATISTICS,
 )
 def cinic10(root: Path, offline: bool) -> Dataset:
-    """180,000 images of CIFAR-10 and ImageNet in CIFAR-10's classes; 90,000 for validation are left out."""
-    parts = CINIC_LAYOUT.load(list(CIFAR10.classes), root, offline)
-    return Dataset(*parts, classes=CIFAR10.classes, **CINIC_STATISTICS)
+    """270,000 images of CIFAR-10 and ImageNet in CIFAR-10's classes; a third is for validation."""
+    train, test, val = CINIC_LAYOUT.load(list(CIFAR10.classes), root, offline)
+    return Dataset(train, test, CIFAR10.classes, **CINIC_STATISTICS, val=val)

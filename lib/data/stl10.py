@@ -13,7 +13,7 @@ from ..core.registry import datasets
 from .archives import Archive
 from .base import Dataset, Split
 from .cache import cached
-from .download import verify
+from .download import damaged, verify
 
 # MD5: torchvision.datasets.stl10.
 ARCHIVE = Archive(
@@ -73,4 +73,6 @@ def _read(place: Path) -> dict[str, Tensor]:
         # Classes count from 1, and images are stored column by column.
         images = name.endswith("_X.bin")
         found[name] = values.view(-1, 3, 96, 96).mT.contiguous() if images else values.long() - 1
+    if missing := {*FILES, FOLDS} - found.keys():
+        raise damaged(place, "all files of STL-10", f"no {min(missing)}")
     return found
