@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.stats import rankdata
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.errors import BadInput, where
 from ..core.registry import Entry, datasets
@@ -53,11 +53,12 @@ def _on(run: TrainedRun, entry: Entry, own: dict[str, Evaluation]) -> dict[str, 
     known = set(dataset.classes) & set(run.classes)
     if known == set(dataset.classes):
         order = torch.tensor([run.classes.index(name) for name in dataset.classes])
-        images = _images(run, replace(dataset.test, y=order[dataset.test.y]))
-        results = {
-            name: _accuracy(evaluate(model, images, run.precision), dataset.test)
-            for name, model in run.models.items()
-        }
+        test = replace(dataset.test, y=order[dataset.test.y])
+        soft = test.soft if isinstance(test, Split) else None
+        if soft is not None:
+            test = replace(test, soft=torch.zeros(len(test), len(run.classes)).index_copy(1, order, soft))
+        images = _images(run, test)
+        results = {name: _accuracy(run, model, images) for name, model in run.models.items()}
         return {"images": len(images), "networks": results}
     images = _images(run, replace(dataset.test, y=torch.zeros_like(dataset.test.y)))
     results = {
@@ -110,10 +111,12 @@ def _resized(x: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     return x.round().clamp(0, 255).to(torch.uint8)
 
 
-def _accuracy(found: Evaluation, test: Split) -> dict[str, float]:
+def _accuracy(run: TrainedRun, model: nn.Module, images: Images) -> dict[str, float]:
+    found = evaluate(model, images, run.precision)
     results = {"accuracy": found.accuracy, "loss": found.loss, **beyond_accuracy(found.logits, found.y)}
-    if isinstance(test, Split) and test.soft is not None:  # cross-entropy with the labels of many people
-        results["soft_loss"] = F.cross_entropy(found.logits, test.soft).item()
+    split = images.split
+    if isinstance(split, Split) and split.soft is not None:  # cross-entropy with the labels of many people
+        results["soft_loss"] = F.cross_entropy(found.logits, split.soft.cpu()).item()
     return results
 
 
