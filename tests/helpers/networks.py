@@ -9,10 +9,15 @@ from lib.config.help import MACS
 from lib.core.registry import models
 
 
+def macs() -> dict[str, int]:
+    """The multiply-accumulates of the models that have been counted, for a 3x32x32 image."""
+    return json.loads(MACS.read_text())
+
+
 def families() -> list[str]:
     """The cheapest model of each module of lib/models."""
-    macs = json.loads(MACS.read_text())
-    by_cost = sorted(models.names(), key=lambda name: macs.get(name, 0), reverse=True)
+    counted = macs()
+    by_cost = sorted(models.names(), key=lambda name: counted.get(name, 0), reverse=True)
     return sorted({models[name].module: name for name in by_cost}.values())
 
 
