@@ -17,6 +17,7 @@ from lib.core.registry import REGISTRIES
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = dict.fromkeys(registry.package for registry in REGISTRIES.values())
+CODE = re.compile(r"(^```.*?^```|`[^`\n]*`)", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"(!?\[[^\]]*\])\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -59,4 +60,5 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return f"{text}({config.repo_url.rstrip('/')}/blob/main/{path.relative_to(ROOT)}{anchor})"
         return text.removeprefix("[").removesuffix("]")
 
-    return LINK.sub(moved, markdown)
+    parts = CODE.split(markdown)  # text and code by turns
+    return "".join(part if i % 2 else LINK.sub(moved, part) for i, part in enumerate(parts))
