@@ -83,7 +83,7 @@ def endings(request) -> Iterator[Counter]:
     counted = Counter()
     yield counted
     record = request.config.getoption("--trials-record")
-    if record and request.node.get_closest_marker("slow"):
+    if record and counted and request.node.get_closest_marker("slow"):
         with open(record, "a") as file:
             file.write(json.dumps({"test": request.node.nodeid, "endings": counted}) + "\n")
 

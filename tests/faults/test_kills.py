@@ -62,7 +62,9 @@ def place(place) -> Path:
 
 
 def names(folder: str) -> set[str]:
-    return {path.name for path in Path(folder).iterdir()}
+    """The files of a run, without those of locks: a killed launcher leaves its name, which counts no more."""
+    locks = {".lock", ".claim", ".claim.json", "console.txt"}
+    return {path.name for path in Path(folder).iterdir()} - locks
 
 
 def assert_same(folder: str, expected: str) -> None:
