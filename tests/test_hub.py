@@ -15,10 +15,8 @@ CHECKOUT = str(Path(__file__).parents[1])
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lib.run.record.draw_curves", lambda rows, title: b"")
-        return train_ten_classes(tmp_path_factory.mktemp("trained"))
+def trained(undrawn, tmp_path_factory):
+    return train_ten_classes(tmp_path_factory.mktemp("trained"))
 
 
 def hub_load(name: str, **options) -> torch.nn.Module:
