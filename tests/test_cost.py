@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lib.core.registry import models
-from lib.graph.cost import Cost, count_macs, count_training
+from lib.graph.cost import IMAGES, Cost, count_macs, count_training
 
 CONV = 8 * 8 * 4 * 3 * 9  # multiplications of the 3x3 convolution from 3 to 4 channels on 8x8 pixels
 DENSE = 4 * 5
@@ -30,6 +30,23 @@ def test_frozen_weights_cost_no_gradient():
     frozen[0].requires_grad_(False)
     frozen[1].requires_grad_(False)
     assert count_training(frozen, (3, 8, 8)) == 2 * (CONV + 2 * DENSE)
+
+
+class TokenNetwork(nn.Module):
+    """It calls a layer with a parameter, as CaiT and TNT do with their class tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.token, self.mix, self.dense = nn.Parameter(torch.zeros(1, 4)), nn.Linear(4, 4), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.dense(self.mix(self.token).expand(len(x), -1))
+
+
+def test_a_layer_that_is_called_with_a_parameter_is_counted():
+    mixed = 4 * 4 // IMAGES  # once a batch, of IMAGES images
+    assert count_macs(TokenNetwork(), (3, 8, 8)) == mixed + DENSE
+    assert count_training(TokenNetwork(), (3, 8, 8)) == 2 * 3 * (mixed + DENSE)
 
 
 def test_counting_does_not_change_the_network():

@@ -27,7 +27,12 @@ FLOORS = (
 
 # What is allowed in few places: a pattern, and the places.
 POWERS = {
-    r"\.backward\(": ("lib/engine/step.py", "lib/core/precision.py", "lib/factory/checks.py"),
+    r"\.backward\(": (
+        "lib/engine/step.py",
+        "lib/core/precision.py",
+        "lib/factory/checks.py",
+        "lib/graph/cost.py",
+    ),
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/core/rng.py",),
     r"torch\.distributed": ("lib/core/dist.py",),
     r"\bsys\.argv|import argparse": (

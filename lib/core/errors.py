@@ -36,15 +36,14 @@ def where(place: str) -> Iterator[None]:
 
 
 def located(error: BaseException, folder: Path) -> str:
-    """`file, line n: Error: message` of an error that comes from a source file in `folder`."""
+    """`file, line n: Error: message`, with the innermost place in the source files of `folder`, if any."""
     if isinstance(error, SyntaxError):
-        place = error.filename, error.lineno
+        frames, message = [(error.filename, error.lineno)], error.msg
     else:
-        frames = traceback.extract_tb(error.__traceback__)
-        inside = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
-        place = (inside or frames)[-1].filename, (inside or frames)[-1].lineno
-    message = error.msg if isinstance(error, SyntaxError) else error
-    return f"{place[0]}, line {place[1]}: {type(error).__name__}: {message}"
+        frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        message = error
+    inside = [f"{file}, line {line}: " for file, line in frames if Path(file).is_relative_to(folder)]
+    return f"{inside[-1] if inside else ''}{type(error).__name__}: {message}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

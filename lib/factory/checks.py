@@ -13,10 +13,10 @@ from ..augment.pipeline import BatchMap, Step, pipeline
 from ..config.schema import Config
 from ..config.settings import TrainSettings
 from ..core.batch import Batch
-from ..core.errors import BadInput, out_of_memory
+from ..core.errors import BadInput, located, out_of_memory
 from ..core.facts import Stage
 from ..core.precision import Precision, autocast
-from ..core.registry import augmentations
+from ..core.registry import SOURCES, augmentations
 from ..core.rng import Rng
 from ..engine.step import Batches
 from .selections import images_kept
@@ -109,7 +109,7 @@ def try_out(
     # BatchNorm refuses a single image where its map is 1x1; two of them show all else.
     images = min(2, min(map(len, batch.split(accumulate))))
     batch = batch.take(slice(images))
-    _try_forward(model, batch.x, f"images of {shape}", name)
+    _try_forward(model, batch, f"images of {shape}", name)
     return batch
 
 
@@ -120,21 +120,30 @@ def try_sizes(
     """Refuse a model that cannot take a size that its images have in some epoch."""
     steps, resize, tried = " and ".join(step.name for step in resizing), pipeline(resizing), {batch.x.shape}
     for epoch in range(math.ceil(epochs) if resizing else 0):
-        x = resize(batch.replace(epoch=epoch), Rng(0)).x
-        if x.shape not in tried:
-            tried.add(x.shape)
-            images = f"images of {tuple(x.shape[1:])} that {steps} makes in epoch {epoch}"
-            _try_forward(model, x, images, name)
+        resized = resize(batch.replace(epoch=epoch), Rng(0))
+        if resized.x.shape not in tried:
+            tried.add(resized.x.shape)
+            images = f"images of {tuple(resized.x.shape[1:])} that {steps} makes in epoch {epoch}"
+            _try_forward(model, resized, images, name)
 
 
-def _try_forward(model: nn.Module, x: Tensor, images: str, name: str) -> None:
+def _try_forward(model: nn.Module, batch: Batch, images: str, name: str) -> None:
     trial = copy.deepcopy(model)  # a forward in train mode changes BatchNorm's statistics
     try:
-        trial(x)
-    except (ValueError, RuntimeError, AssertionError) as error:
+        logits = trial(batch.x)
+    except Exception as error:
         if isinstance(error, BadInput) or out_of_memory(error):
             raise
-        raise BadInput(f"{name} cannot take {images}, {len(x)} at once: {error}") from error
+        reason = located(error, SOURCES / "models")
+        raise BadInput(f"{name} cannot take {images}, {len(batch)} at once: {reason}") from error
+    wanted, got = (
+        tuple(batch.y.shape),
+        tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__,
+    )
+    if got != wanted:
+        raise BadInput(
+            f"{name} must map {images} to logits of {wanted}, got {got}; see num_classes in its file"
+        )
 
 
 @torch.no_grad()

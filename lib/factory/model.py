@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..config.schema import Choice, Config
 from ..core.dist import World
-from ..core.errors import BadInput, located
+from ..core.errors import BadInput, located, out_of_memory
 from ..core.registry import SOURCES
 from ..core.rng import Rng
 from ..data.base import DataSpec
@@ -66,9 +66,9 @@ def _create(choice: Choice, **given: int) -> nn.Module:
         model = choice.build(**given)
         if not isinstance(model, nn.Module):
             raise TypeError(f"must return a torch.nn.Module, got {type(model).__name__}")
-    except (BadInput, torch.OutOfMemoryError):
-        raise
     except Exception as error:
+        if isinstance(error, BadInput) or out_of_memory(error):
+            raise
         raise BadInput(f"model {choice.entry.name}: {located(error, SOURCES / 'models')}") from error
     return model
 

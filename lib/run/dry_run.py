@@ -9,6 +9,8 @@ from torch import nn
 
 from ..augment.pipeline import describe, ordered
 from ..config.schema import Config, to_yaml
+from ..core.errors import BadInput, located
+from ..core.registry import SOURCES
 from ..factory import (
     build,
     build_device,
@@ -51,8 +53,13 @@ def _table(model: nn.Module, shape: tuple[int, int, int]) -> str:
 def _size(model: nn.Module, shape: tuple[int, int, int]) -> str:
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    macs = f"MACs: {count_macs(model, shape):,} for one image of {shape}"
-    return f"parameters: {total:,} ({trainable:,} trainable)\n{macs}"
+    try:
+        macs = count_macs(model, shape)
+    except Exception as error:
+        raise BadInput(
+            f"the model cannot take images of {shape}: {located(error, SOURCES / 'models')}"
+        ) from error
+    return f"parameters: {total:,} ({trainable:,} trainable)\nMACs: {macs:,} for one image of {shape}"
 
 
 def dry_run(config: Config) -> str:
