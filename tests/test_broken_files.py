@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_imported_is_named_once_and_stops_nothing_else(don
         "augment/unimportable.py, line 1",
         "models/needy.py, line 5",
         "models/unparsable.py, line 2",
-        "optim/half.py, line 3",
+        "optim/half.py, line 4",
     ]
     for reason in ("SyntaxError", "a_package_that_nobody_has", "half way", "option 'width'"):
         assert err.count(reason) == 1
