@@ -10,6 +10,7 @@ import scripts.grid
 from lib.config.cli import parse
 from lib.config.help import help_text
 from lib.config.schema import SECTIONS
+from lib.core.budget import in_epochs
 from lib.core.contracts import unit_of
 from lib.core.registry import REGISTRIES
 from lib.grid.catalogue import find_grid
@@ -39,6 +40,14 @@ def test_scaling_moves_all_points_in_time(line):
     epochs = config.train.epochs / 2
     budget = {"train.epochs": epochs, "data.fraction": 0.5, "run.evaluate_every": epochs}
     assert found == budget | MOVED[line]
+
+
+@pytest.mark.parametrize(("epochs", "scale"), [(4, 0.05), (10, 0.099), (10, 0.5)])
+def test_a_time_at_the_end_of_the_budget_stays_there_in_every_trial(epochs, scale):
+    line = f"--epochs {epochs} --schedule sgdr --first {epochs} --dataset digits --batch-size 8"
+    settings = scaled(parse(line.split()).config(), scale)
+    first, budget = settings["schedule.first"], settings["train.epochs"]
+    assert in_epochs(first, budget) == pytest.approx(budget, rel=1e-5)
 
 
 def test_a_scaled_run_has_images_for_one_batch():

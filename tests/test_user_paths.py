@@ -10,7 +10,7 @@ import train
 from tests.helpers.refusals import exit_code_of, one_line
 
 
-@pytest.fixture(params=["long", "nul", "loop", "dangling", "below a file", "pipe", "unreadable"])
+@pytest.fixture(params=["long", "nul", "loop", "dangling", "below a file", "pipe", "unreadable", "/dev/zero"])
 def bad_path(request, tmp_path, monkeypatch) -> str:
     """A path at which nothing can be read and nothing written."""
     monkeypatch.chdir(tmp_path)
@@ -29,6 +29,8 @@ def bad_path(request, tmp_path, monkeypatch) -> str:
             pytest.skip("everything is readable to root")
         place.mkdir(mode=0)
         return f"{place}/there"
+    elif request.param == "/dev/zero":  # it has no end
+        place.symlink_to(request.param)
     return {"long": "x" * 400, "nul": "x\0"}.get(request.param, str(place))
 
 

@@ -16,17 +16,20 @@ def expanded(text: str) -> str:
     """A path as a user writes it, with `~` and $VARIABLES replaced by what they stand for.
 
     Raises:
-        ValueError: no file can be of that name, or it is a pipe, which nobody may ever write to.
+        ValueError: no file can be of that name; or it is a pipe, which nobody may ever write to, or a device,
+            which may have no end.
     """
     path = os.path.expanduser(os.path.expandvars(text))
     try:
-        is_pipe = stat.S_ISFIFO(os.stat(path).st_mode)
+        mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return path
     except (OSError, ValueError) as error:  # too long, a loop of links, a NUL character
         raise ValueError(f"{path!r} is not a path: {getattr(error, 'strerror', error)}") from error
-    if is_pipe and not path.startswith("/dev/"):  # /dev/fd/63 is the shell's <(command)
+    if stat.S_ISFIFO(mode) and not path.startswith("/dev/"):  # /dev/fd/63 is the shell's <(command)
         raise ValueError(f"{path} is a named pipe; give a file")
+    if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and not os.path.samefile(path, os.devnull):
+        raise ValueError(f"{path} is a device; give a file")
     return path
 
 

@@ -60,5 +60,9 @@ def _move(value: Any, unit: Unit | None, before: float, after: float) -> Any:
         return math.floor(value * after / before)
     if isinstance(value, tuple | list):
         return [_move(item, unit, before, after) for item in value]
-    # A time below 1 is a fraction of the budget already; a later one becomes such a fraction.
-    return value if value < 1 else float(f"{value / before:.6g}") if value < before else after
+    if value < 1:  # a fraction of the budget already
+        return value
+    if value >= before and after >= 1:
+        return after
+    # The end of a budget below one epoch has no number of its own: 1 is an epoch, and less is a fraction.
+    return min(float(f"{value / before:.6g}"), 0.999999)
