@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lib.engine.metrics import (
+    TrainAccuracy,
     best_temperature,
     beyond_accuracy,
     calibration_error,
@@ -22,6 +23,13 @@ def sure(*confidences: float, K: int = 2) -> Tensor:
     """Logits of class 0 with these probabilities; the other classes have equal probabilities."""
     p = torch.tensor(confidences, dtype=torch.float64)[:, None]
     return torch.cat((p, ((1 - p) / (K - 1)).expand(-1, K - 1)), 1).log()
+
+
+def test_a_prediction_in_training_is_right_if_no_class_of_its_target_is_likelier():
+    accuracy, logits = TrainAccuracy(), torch.tensor([[2.0, 1, 0]] * 5)  # class 0
+    targets = [[1.0, 0, 0], [0.0, 1, 0], [0.6, 0.4, 0], [0.4, 0.6, 0], [0.5, 0.5, 0]]  # the last is a tie
+    accuracy.add(logits, torch.tensor(targets))
+    assert accuracy.read() == (3, 5)
 
 
 def noise(*shape: int) -> Tensor:

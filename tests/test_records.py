@@ -40,6 +40,14 @@ def test_every_key_of_a_record_is_documented(runs):
     assert [key for key in keys if not documented(key)] == []
 
 
+def test_a_record_has_the_accuracy_in_training_of_its_last_epoch(runs):
+    result = json.loads((runs / "tiny/seed0/result.json").read_text())
+    rows = [json.loads(row) for row in (runs / "tiny/seed0/metrics.jsonl").read_text().splitlines()]
+    assert result["train_accuracy"] == rows[-1]["train_accuracy"]
+    for row in rows:  # of 52 images that are not held out, 48 fill three batches of 16
+        assert (row["train_accuracy"] * 48 / 100).is_integer() and 0 <= row["train_accuracy"] <= 100
+
+
 def test_runs_of_one_setting_have_the_same_hash_and_different_seeds(runs):
     first, second = read_records([runs]).runs
     assert first.setting == second.setting and (first.seed, second.seed) == (0, 1)

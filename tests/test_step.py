@@ -131,6 +131,24 @@ def test_images_of_the_batch_carry_no_gradient_and_the_model_stays_in_train_mode
     assert seen == [(False, torch.float32, True)]
 
 
+# Accuracy in training
+
+
+@pytest.mark.parametrize("wrapper", [None, *wrappers.names()])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_accuracy_in_training_is_counted_once_a_step_with_the_weights_before_it(wrapper, accumulate):
+    model, right, samples = dense(), 0, 0
+    run = run_of(model, "mixup", "label_smoothing", wrapper=wrapper, accumulate=accumulate)
+    for step in range(6):
+        batch = run.prepare(run.data.at(step), Rng(0, step, 0))
+        for x, y in zip(batch.x, batch.y, strict=True):  # a mixed image has its dominant class
+            right += y[model(x[None])[0].argmax()].item() == max(y.tolist())
+            samples += 1
+        train_step(run, step)
+    assert run.learning.accuracy.read() == (right, samples) and 0 < right < samples == 48
+    assert run.learning.accuracy.read() == (0, 0)
+
+
 # Time
 
 

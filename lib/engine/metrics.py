@@ -1,4 +1,4 @@
-"""Metrics other than accuracy: top-5, calibration error and temperature, confusion matrix.
+"""Metrics: accuracy in training; top-5, calibration error and temperature, confusion matrix.
 
 Functions of (N, K) logits and (N,) classes on one device; fractions of images are in percent. Calibration and
 temperature scaling: Guo et al. 2017, arXiv:1706.04599, sections 2 and 4.2.
@@ -9,6 +9,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BINS = 15  # as in the paper's tables
+
+
+class TrainAccuracy:
+    """Counts the samples that a network in training gets right, without synchronizing with the device.
+
+    Right is a prediction of the likeliest class of the target, or of one of them: after mixing, the class with
+    the largest weight.
+    """
+
+    def __init__(self):
+        self._right: Tensor | int = 0
+        self._samples = 0
+
+    def add(self, logits: Tensor, y: Tensor) -> None:  # (B, K), (B, K)
+        guess = logits.detach().argmax(1, keepdim=True)
+        self._right += (y.gather(1, guess) == y.amax(1, keepdim=True)).sum()
+        self._samples += len(y)
+
+    def read(self) -> tuple[int, int]:
+        """The samples that were right since the last call, and all samples; synchronizes."""
+        counts = int(self._right), self._samples
+        self._right = self._samples = 0
+        return counts
 
 
 def top_k(logits: Tensor, y: Tensor, k: int) -> float:

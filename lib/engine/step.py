@@ -26,6 +26,7 @@ from ..graph.cost import Cost
 from ..optim.average import WeightAverage
 from .log import Clock
 from .lr import set_progress
+from .metrics import TrainAccuracy
 
 
 class Batches(Protocol):
@@ -58,6 +59,7 @@ class Learning:
     cost: Cost
     accumulate: int = 1  # micro-batches of a step
     world: World = SINGLE  # the processes that share a batch
+    accuracy: TrainAccuracy = field(default_factory=TrainAccuracy)
 
     @property
     def params(self) -> list[Tensor]:
@@ -170,9 +172,12 @@ def optimizer_step(run: Run, learning: Learning, batch: Batch, images: int, step
         loss = torch.zeros((), device=batch.x.device)
         for part in batch.split(learning.accumulate):
             with torch.enable_grad(), autocast(part.x.device, run.precision):
-                fraction = learning.loss(model(part.x), part).sum() / images
+                logits = model(part.x)
+                fraction = learning.loss(logits, part).sum() / images
             scaler.backward(fraction)
             learning.cost.count_backward(part.x)
+            if not losses:
+                learning.accuracy.add(logits, part.y)
             loss += fraction.detach()
         _reduce(learning, loss)
         losses.append(loss)

@@ -68,6 +68,7 @@ def fit(
                 raise Diverged(step, lr, math.nan)
             epoch = math.ceil((step + 1) / run.data.steps_per_epoch)
             row = {"epoch": epoch, "step": step + 1, "lr": lr, "train_loss": train_loss}
+            row |= {"train_accuracy": _accuracy(run)}
             row |= once | _timing(run, device, count, time.perf_counter() - began)
             once = {}
             if last or epoch % config.run.evaluate_every == 0:
@@ -139,6 +140,12 @@ def _finite(run: Run) -> bool:
     tensors = [t for learning in run.learners for t in learning.model.state_dict().values()]
     real = [t for t in tensors if t.is_floating_point()]
     return bool(torch.stack([t.isfinite().all() for t in real]).all())
+
+
+def _accuracy(run: Run) -> float:
+    """The accuracy in training since the last call, of all processes, in percent."""
+    right, samples = zip(*run.world.gather_objects(run.learning.accuracy.read()), strict=True)
+    return 100 * sum(right) / sum(samples)
 
 
 def _timing(run: Run, device: torch.device, steps: int, seconds: float) -> dict[str, float]:

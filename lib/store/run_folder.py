@@ -26,7 +26,7 @@ from ..config.schema import NOT_HASHED, Config, to_yaml, under
 from ..core.errors import BadInput
 from ..core.files import write_atomic
 
-RESULT_FORMAT = 2
+RESULT_FORMAT = 3
 COMPLETE = ("ok", "diverged")  # after other outcomes the same command resumes from the newest checkpoint
 
 
