@@ -14,7 +14,7 @@ def main(argv: list[str]) -> int:
         return exit_code(dist.main_process_only(run), argv)
     except KeyboardInterrupt as stopped:
         if dist.world().is_main:
-            print(f"interrupted; {stopped or 'the same command goes on'}", file=sys.stderr)
+            print(f"interrupted; {str(stopped) or 'the same command resumes'}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `--list models | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -68,11 +68,11 @@ def fit(
                 raise Diverged(step, lr, math.nan)
             epoch = math.ceil((step + 1) / run.data.steps_per_epoch)
             row = {"epoch": epoch, "step": step + 1, "lr": lr, "train_loss": train_loss}
-            row |= {"train_accuracy": _accuracy(run)}
             row |= once | _timing(run, device, count, time.perf_counter() - began)
             once = {}
             if last or epoch % config.run.evaluate_every == 0:
                 row |= record.evaluate(epoch, last)
+            row["train_accuracy"] = _accuracy(run)  # after the test accuracy, which is the headline
             record.add(row)
             if last or epoch % config.run.save_every == 0:
                 record.save(step + 1)
