@@ -14,8 +14,8 @@ BINS = 15  # as in the paper's tables
 class TrainAccuracy:
     """Counts the samples that a network in training gets right, without synchronizing with the device.
 
-    Right is a prediction of the likeliest class of the target, or of one of them: after mixing, the class with
-    the largest weight.
+    Right is a prediction of the likeliest class of the target, or of one of them: after mixing, the class
+    with the largest weight.
     """
 
     def __init__(self):
