@@ -70,7 +70,7 @@ def test_the_run_folder_differs_and_its_name_has_only_the_users_choices(data):
     line = f"--dataset {data} --model resnet20 --cutout"
     old, new = config(f"{line} {OLD}"), config(line)
     assert old.folder() != new.folder()
-    assert old.folder().parent.name == f"resnet20-cutout-{old.digest()}"
+    assert old.folder().parent.name == f"resnet20-cutout-compat_pprp-2021-{old.digest()}"
 
 
 @pytest.mark.parametrize(

@@ -286,17 +286,6 @@ def test_the_saved_configurations_give_the_same_configuration_again(tmp_path):
         assert again.digest() == first.digest()
 
 
-def test_the_run_folder_follows_what_is_learned_and_nothing_else():
-    base = config("--model resnet20")
-    same = config("--model resnet20 --device cpu --root /x --offline --save-every 5")
-    assert same.folder() == base.folder()
-    assert config("--model resnet20 --seed 3").folder().parent == base.folder().parent
-    assert config("--model resnet20 --lr 0.2").digest() != base.digest()
-    assert config("--model resnet20 --cutout --sam").folder().parent.name.startswith("resnet20-cutout-sam-")
-    assert config("--model resnet20 --name mine").folder().parent.name == f"mine-{base.digest()}"
-    assert str(config("train.output_dir runs/x").folder()) == "runs/x"
-
-
 def test_what_is_learned_is_named_by_what_differs_from_the_defaults():
     # So a setting that is added later, at its default, leaves the names of all runs as they were.
     line = "--model resnet20 --lr 0.1 --flip --cutout 8 --seed 3 --device cpu --root /x"

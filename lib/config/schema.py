@@ -7,7 +7,9 @@ to those that the section always has.
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,8 @@ SECTIONS = {
     "evaluate": Section("extra measurements after training", settings=EvaluateSettings),
     "run": Section("where and how the run is carried out", settings=RunSettings),
 }
+
+LABELS = 80  # characters of the labels of a run in its folder's name; the hash tells the rest
 
 # Where the data are and how they are read, which changes no image.
 ACCESS = tuple(("data", name) for name in ("root", "offline", "workers", "stream"))
@@ -163,16 +167,55 @@ class Config:
         return hashlib.sha256(json.dumps(self.learned(), sort_keys=True).encode()).hexdigest()[:8]
 
     def folder(self) -> Path:
-        """The run folder."""
+        """The run folder. One that an earlier version named by its model and tricks alone is used again."""
         if self.run.output_dir:
             return Path(self.run.output_dir)
+
+        def named(*parts: str) -> Path:
+            data, name = (
+                text.replace("/", "_").replace(":", "_")
+                for text in (self.chosen["data"].entry.name, "-".join(parts))
+            )
+            return Path("runs", data, f"{name}-{self.digest()}", f"seed{self.train.seed}")
+
+        if self.run.name:
+            return named(self.run.name)
         usual = self.chosen["data"].entry.facts.augment
         tricks = [name for section in self.tricks.values() for name in section if name not in usual]
-        name = self.run.name or "-".join([self.chosen["model"].entry.name, *tricks])
-        data, name = (
-            text.replace("/", "_").replace(":", "_") for text in (self.chosen["data"].entry.name, name)
-        )
-        return Path("runs", data, f"{name}-{self.digest()}", f"seed{self.train.seed}")
+        former = named(self.chosen["model"].entry.name, *tricks)
+        return former if former.parent.exists() else named(*self._labels())
+
+    def _labels(self) -> list[str]:
+        """The model and what differs from the defaults, `cutout8` or `lr0.05`, as far as there is room."""
+        names, values = [self.chosen["model"].entry.name], []
+        for name, part in self.learned().items():
+            section = SECTIONS[name]
+            for key, value in part.items():
+                if section.is_tricks:
+                    names.append(_trick_label(key, value, next(iter(section.registry[key].fields), "")))
+                elif key != "name":
+                    values.append(_label(key, value))
+                elif name not in ("model", "data"):
+                    names.append(value)
+        labels = [re.sub(r"[^\w.+-]", "_", label) for label in (*names, *values)]
+        lengths = accumulate(len(label) + 1 for label in labels)
+        return [label for label, length in zip(labels, lengths, strict=True) if length <= LABELS]
+
+
+def _trick_label(name: str, value: Any, first: str) -> str:
+    """`cutout`, `cutout8` for its `first` option, `cutout_prob0.5` for another one, `no_cutout`."""
+    if not isinstance(value, dict):
+        return _label(name, value)
+    return name + "".join(_label("" if key == first else f"_{key}", of) for key, of in value.items())
+
+
+def _label(key: str, value: Any) -> str:
+    """A setting and its value: `lr0.05`, `precision_bf16`, `nesterov`, `no_flip`."""
+    if isinstance(value, bool):
+        return key if value else f"no_{key}"
+    items = value if isinstance(value, list) else [value]
+    text = "_".join(f"{item:g}" if isinstance(item, float) else str(item) for item in items)
+    return f"{key}_{text}" if text[:1].isalpha() else f"{key}{text}"
 
 
 def to_yaml(tree: dict[str, Any]) -> str:

@@ -82,7 +82,7 @@ class EvaluateSettings:
 class RunSettings:
     """Where and how a run is carried out. None of this changes the training or the run's hash."""
 
-    name: str | None = None  # first part of the run folder's name; default: model and tricks
+    name: str | None = None  # first part of the run folder's name; default: what is changed
     output_dir: FilePath | None = None  # run folder; default runs/<dataset>/<name>-<hash>/seed<k>
     device: str = "auto"  # auto, cpu, cuda, cuda:<number> or mps
     evaluate_every: Count = 1  # epochs between evaluations; the last epoch is always evaluated
