@@ -42,7 +42,7 @@ def create_model(
 
     Args:
         name: as `list_models` and `python train.py --list models` show it, or `timm/<name>`.
-        options: the model's own, as `python train.py --help --model <name>` shows them.
+        options: the model's own, as `python train.py --help <name>` shows them.
     Raises:
         BadInput: there is no such model; the message holds the nearest names.
         ValueError: an option has a value out of its bounds.

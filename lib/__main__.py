@@ -23,14 +23,17 @@ def main(argv: list[str]) -> int:
 
 def run(argv: list[str]) -> int:
     """Parse a command line and carry it out. Imports are late: --help and --list do without torch."""
-    from .config import help
     from .config.cli import parse
 
     command = parse(argv)
     if command.action == "help":
-        print(help.help_text(command.config()))
+        from .config.help import help_text
+
+        print(help_text(command.words, command.config()))
     elif command.action == "list":
-        print(help.listing(*command.listing))
+        from .config.listing import listing
+
+        print(listing(*command.words))
     elif command.action == "train":
         from .run.launch import launch
 

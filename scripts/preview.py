@@ -14,7 +14,7 @@ import torch
 
 from lib.augment.pipeline import Augmentation, Normalize, OneOf, Step, applied, describe, ordered
 from lib.config.cli import parse
-from lib.config.help import value_text
+from lib.config.flags import value_text
 from lib.config.schema import Config
 from lib.core.batch import Batch
 from lib.core.errors import BadInput, exit_code

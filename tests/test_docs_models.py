@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lib.config.help import MACS
+from lib.config.listing import MACS
 from lib.core.registry import models
 from scripts.docs import models as generator
 

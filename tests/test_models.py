@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.config.help import MACS
+from lib.config.listing import MACS
 from lib.core.contracts import alternatives, split
 from lib.core.errors import BadInput
 from lib.core.fields import REQUIRED

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.config.help import MACS
+from lib.config.listing import MACS
 from lib.models import nasnet, regnet, shufflenet, shufflenet_v2
 from lib.models.layers import DropPath, SqueezeExcite
 from scripts.bench.counterparts import COUNTERPARTS

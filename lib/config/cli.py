@@ -41,7 +41,7 @@ class Command:
     jobs: str | None = None  # of --jobs: number of runs at a time
     files: list[Path] = field(default_factory=list)  # YAML files, in order
     pairs: list[tuple[str, Any, str]] = field(default_factory=list)  # key, value, and the key as spelled
-    listing: list[str] = field(default_factory=list)  # the words after --list: a kind, then filters
+    words: list[str] = field(default_factory=list)  # after --list a kind and filters, after --help topics
 
     def config(self) -> Config:
         """The configuration of the files and the pairs, or, with --evaluate, of the run and the pairs."""
@@ -110,9 +110,9 @@ def parse(argv: list[str]) -> Command:
             command.on += [name.strip() for name in _value(word, words).split(",") if name.strip()]
         elif flag == "--config":
             command.files += [_path(flag, part) for part in _value(word, words).split(",")]
-        elif flag == "--list":
+        elif action in ("list", "help"):
             while words and not words[0].startswith("-"):
-                command.listing.append(words.popleft())
+                command.words.append(words.popleft())
         elif action:
             if flag != word:
                 raise BadInput(f"{flag} takes no value, got {word}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 # The modules of the packages that pyproject.toml requires.
 MODULES = (
-    "torch", "torchvision", "timm", "einops", "numpy", "annotated_types", "filelock", "tqdm", "yaml",
+    "torch", "torchvision", "timm", "einops", "numpy", "annotated_types", "filelock", "tqdm", "rich", "yaml",
     "torchsummary", "tensorboard", "matplotlib", "PIL", "scipy",
 )  # fmt: skip
 

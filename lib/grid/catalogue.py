@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config.help import MACS
+from ..config.listing import MACS
 from ..core.errors import BadInput, nearest
 from ..report.published import PublishedResult, PublishedTable, read_published
 from ..report.text import aligned

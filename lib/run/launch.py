@@ -2,12 +2,12 @@
 
 import time
 
-from ..config.help import outcome
 from ..config.schema import Config
 from ..core import dist
 from ..core.errors import BadInput, out_of_memory
 from ..core.registry import PROGRAM
 from ..store.run_folder import NullRunFolder, RunFolder
+from .screen import outcome
 from .trackers import check_installed
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from lib.augment.pipeline import Augmentation, Mix
-from lib.config.help import value_text
+from lib.config.flags import value_text
 from lib.core.facts import Stage
 from lib.core.fields import Field, fields_of
 from lib.core.registry import REGISTRIES, Entry, Registry, augmentations, tta

@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from lib.config.help import MACS, count_text, macs_text
+from lib.config.listing import MACS, count_text, macs_text
 from lib.core.registry import Entry, models
 from lib.graph.cost import count_macs
 from scripts.docs.page import ROOT, Files

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from lib.config.help import value_text
+from lib.config.flags import value_text
 from lib.config.schema import NOT_HASHED, SECTIONS, Section
 from lib.config.spelling import path_of
 from lib.core.errors import BadInput

@@ -5,7 +5,7 @@ import json
 import torch
 from torch import nn
 
-from lib.config.help import MACS
+from lib.config.listing import MACS
 from lib.core.registry import models
 
 
