@@ -13,12 +13,14 @@ import pytest
 import torch
 
 import lib.run.fit
+import lib.run.launch
 import lib.store.checkpoint
 import train
 from lib.core.errors import BadInput
 from lib.data.cache import cached
 from lib.report.records import RunRecord
 from lib.report.run_metrics import predictions
+from lib.store.run_folder import RunFolder
 from tests.helpers.bits import bits
 from tests.helpers.runs import TINY
 
@@ -173,6 +175,20 @@ def test_a_folder_is_locked_while_a_run_trains_in_it(refused, tiny, capfd, monke
 def test_the_corrected_command_may_use_the_folder_of_a_refused_one(refused, tiny):
     refused("--output-dir run --cutout-size 0", "size must be at least 1")
     assert train.main(["--config", tiny, "--output-dir", "run", "--cutout-size", "4"]) == 0
+
+
+def test_a_process_that_was_refused_may_train_in_the_folder_again(tiny, monkeypatch):
+    kept = []  # as the traceback of a notebook keeps what it shows
+
+    def stop(run, number):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lib.run.fit, "train_step", stop)
+        patch.setattr(lib.run.launch, "RunFolder", lambda config: kept.append(RunFolder(config)) or kept[-1])
+        assert train.main(["--config", tiny, "--output-dir", "run"]) == 130
+    assert kept
+    assert train.main(["--config", tiny, "--output-dir", "run"]) == 0
 
 
 def test_the_lock_of_a_dead_process_is_released(tiny):

@@ -70,15 +70,16 @@ def require_packages() -> None:
 def out_of_memory(error: BaseException) -> bool:
     """Whether the memory of a device or of this process is used up.
 
-    For that of the process, torch has no type of its own, so its words have to tell.
+    For that of the process, torch and oneDNN have no type of their own, so their words have to tell.
     """
     match error:
         case OSError():
             return error.errno == errno.ENOMEM
         case RuntimeError():
             words = ("out of memory", "can't allocate memory", "bad_alloc", "can't start new thread")
-            # By its name, because commands that do without torch do not import it.
-            return type(error).__name__ == "OutOfMemoryError" or any(word in str(error) for word in words)
+            # torch's type by its name, because commands that do without torch do not import it.
+            kinds = (type(error).__name__ == "OutOfMemoryError", str(error) == "could not create a primitive")
+            return any(kinds) or any(word in str(error) for word in words)
     return isinstance(error, MemoryError)
 
 

@@ -51,6 +51,8 @@ def launch(config: Config) -> int:
             f"{device} is out of memory; give a larger --accumulate (micro-batches of a batch, now "
             f"{config.train.accumulate}), or a smaller --batch-size (now {config.train.batch_size})"
         ) from error
+    finally:
+        folder.release()
     log(outcome(result, folder.path))
     return 0 if result["status"] == "ok" else 1
 

@@ -39,17 +39,17 @@ class RunFolder:
 
     def __init__(self, config: Config):
         self.config, self.path = config, config.folder()
+        self._lock = FileLock(self.path / ".lock", timeout=0)
         self._check()
 
     def claim(self) -> None:
-        """Create and lock the folder, and write the configuration. The lock ends with the process.
+        """Create and lock the folder until `release` or the end of the process; write the configuration.
 
         Raises:
             BadInput: it cannot be written, or another process has the lock.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / ".lock", timeout=0)
             self._lock.acquire()
         except Timeout:
             raise BadInput(
@@ -62,6 +62,10 @@ class RunFolder:
         self._check()  # again, because another process may have written there meanwhile
         write_atomic(self.path / "config.yaml", to_yaml(self.config.tree()))
         write_atomic(self.path / "config_diff.yaml", to_yaml(self.config.changed))
+
+    def release(self) -> None:
+        """Give the lock back, if this run has it: this process may go on and run the same command again."""
+        self._lock.release()
 
     def _check(self) -> None:
         """Raise BadInput if the folder holds another configuration."""
@@ -125,7 +129,7 @@ class NullRunFolder:
 
     def ignore(self, *content: Any) -> None: ...
 
-    claim = write_metrics = write_predictions = write_curves = write_json = ignore
+    claim = release = write_metrics = write_predictions = write_curves = write_json = ignore
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
