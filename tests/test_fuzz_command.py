@@ -142,7 +142,7 @@ def test_any_words_on_the_command_line_end_in_one_line(tried, place, action):
         shutil.rmtree("new", ignore_errors=True)
         return ending(train.main, [*base, action, *rest])
 
-    tried(words(), check, short=50, long=2500)
+    tried(words(), check, short=50, long=800)
 
 
 @pytest.mark.parametrize(
@@ -153,4 +153,4 @@ def test_any_words_after_a_script_end_in_one_line(tried, place, main):
         main(["--help"])
     known = sorted(set(re.findall(r"--?[a-z][\w-]*|\b[a-z_]+\b", shown.getvalue())))
     word = st.sampled_from(known) | st.sampled_from(PATHS) | value()
-    tried(st.lists(word, max_size=6), lambda words: ending(main, words), short=15, long=500)
+    tried(st.lists(word, max_size=6), lambda words: ending(main, words), short=15, long=150)

@@ -38,4 +38,4 @@ def test_a_damaged_image_is_decoded_or_refused_in_one_line(tried, tmp_path, kind
         path.write_bytes(content)
         return refusal(lambda: decode(path, CenterCrop(8)))
 
-    tried(damaged(originals), check, short=15, long=500)
+    tried(damaged(originals), check, short=15, long=200)

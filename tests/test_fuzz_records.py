@@ -58,7 +58,7 @@ def test_commands_end_in_one_line_on_damaged_files_of_a_run(tried, whole, tmp_pa
 
     contents = {file: damaged([originals[file], *originals.values()]) for file in FILES}
     one = st.sampled_from(FILES).flatmap(lambda file: st.tuples(st.just(file), contents[file]))
-    tried(one, check, short=5, long=120)
+    tried(one, check, short=5, long=60)
 
 
 def test_a_damaged_checkpoint_is_refused_or_read_without_a_changed_bit(tried, whole, tmp_path):
@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_refused_or_read_without_a_changed_bit(tried, wh
         path.write_bytes(content)
         return refusal(read)
 
-    tried(damaged([original]), check, short=20, long=1000)
+    tried(damaged([original]), check, short=20, long=500)
 
 
 def test_a_damaged_cache_of_decoded_images_is_read_without_a_changed_bit_or_computed_again(tried, tmp_path):
@@ -90,4 +90,4 @@ def test_a_damaged_cache_of_decoded_images_is_read_without_a_changed_bit_or_comp
         assert bits(read("mine")) == bits(images)
         return "computed again" if calls else "read"
 
-    tried(damaged(originals), check, short=20, long=1000)
+    tried(damaged(originals), check, short=20, long=500)

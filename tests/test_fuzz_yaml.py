@@ -63,7 +63,7 @@ def test_a_file_of_settings_with_any_content_ends_in_one_line(tried, place):
         Path("any.yaml").write_bytes(content)
         return ending(train.main, ["--config", "any.yaml,tiny.yaml", "--offline=true", "--dry-run"])
 
-    tried(texts(tuple(SECTIONS), CONFIGS), check, short=100, long=3000)
+    tried(texts(tuple(SECTIONS), CONFIGS), check, short=100, long=1500)
 
 
 def test_a_grid_with_any_content_ends_in_one_line(tried, place):
@@ -71,4 +71,4 @@ def test_a_grid_with_any_content_ends_in_one_line(tried, place):
         Path("any.yaml").write_bytes(content)
         return ending(scripts.grid.main, ["any.yaml", "--dry-run"])
 
-    tried(texts(GRID_KEYS, CONFIGS / "grids"), check, short=40, long=1500)
+    tried(texts(GRID_KEYS, CONFIGS / "grids"), check, short=40, long=600)
