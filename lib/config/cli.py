@@ -4,6 +4,7 @@ argparse is not used: it cannot tell `--cutout`, `--cutout True`, `--cutout 16` 
 apart, and its help has no place for the registries.
 """
 
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 
 from ..core.errors import BadInput, where
 from ..core.files import user_path
-from . import legacy
+from . import habits
 from .compose import compose
 from .schema import EVALUATION, SECTIONS, Config
-from .sources import layer_of, read_yaml
+from .sources import layer_of, layers_of, read_yaml
 from .spelling import is_switch
 
 # The flags that ask for something other than one training run.
@@ -72,13 +73,8 @@ class Command:
     def _composed(self, files: list[Path]) -> Config:
         sources = [([(key, value, key) for key, value in read_yaml(file)], str(file)) for file in files]
         sources.append((self.pairs, "command line"))
-        notes = [
-            f"{spelled} ({source}) has no effect: {legacy.RETIRED[key]}"
-            for pairs, source in sources
-            for key, _, spelled in pairs
-            if key in legacy.RETIRED
-        ]
-        return compose([layer_of(pairs, source) for pairs, source in sources], notes)
+        notes: list[str] = []
+        return compose(layers_of(sources, notes), notes)
 
 
 def parse(argv: list[str]) -> Command:
@@ -127,16 +123,19 @@ def parse(argv: list[str]) -> Command:
 
 def _pair(word: str, words: deque[str]) -> tuple[str, Any, str]:
     """The setting that starts with `word`; takes its value from the words that follow."""
-    key, equals, value = word.removeprefix("--").partition("=")
-    if not word.startswith("--") and not equals:
-        if "." not in key or not words:
-            raise BadInput(
-                f"{word!r} is neither a flag nor a key: write --key value, key=value or section.key value"
-            )
-        return key, words.popleft(), key
+    spelled, equals, value = word.partition("=")
+    key = re.sub("^--?", "", spelled)
     if equals:
-        return key, value, word.partition("=")[0]
-    if key.startswith(("no-", "no_")):
+        return key, value, spelled
+    if not _is_flag(word):
+        if "." not in key or not words:
+            kind = "neither a flag nor a key: write --key value, key=value or section.key value"
+            if Path(word).is_dir():
+                kind = "a folder: write --root for that of the data, or --dataset folder:PATH for images"
+            raise BadInput(f"{word!r} is {kind}")
+        return key, _value(key, words), key
+    negative = key.startswith(("no-", "no_")) and not habits.is_known(key)
+    if negative:
         if not is_switch(key[3:]):
             raise BadInput(f"{word}: {key[3:]} is not a boolean option; it needs a value")
         return key[3:], False, word
@@ -145,11 +144,16 @@ def _pair(word: str, words: deque[str]) -> tuple[str, Any, str]:
     return key, _value(word, words), word
 
 
+def _is_flag(word: str) -> bool:
+    """Whether a word is a flag: with two dashes, or with one, as some projects write theirs."""
+    return word.startswith("--") or (word[:1] == "-" and word[1:2].isalpha())
+
+
 def _is_value(word: str) -> bool:
     """Whether the word after a switch is its value, rather than the next setting."""
-    section, dot, _ = legacy.normal(word).partition(".")
+    section, dot, _ = habits.normal(word).partition(".")
     is_key = dot and section in SECTIONS
-    return not (word.startswith("--") or "=" in word or is_key)
+    return not (_is_flag(word) or "=" in word or is_key)
 
 
 def _path(flag: str, text: str) -> Path:
@@ -158,9 +162,20 @@ def _path(flag: str, text: str) -> Path:
 
 
 def _value(word: str, words: deque[str]) -> str:
+    """The value of a flag: after `=`, or the next word, with the numbers that follow it."""
     flag, equals, value = word.partition("=")
     if equals:
         return value
-    if not words or words[0].startswith("--"):
+    if not words or _is_flag(words[0]):
         raise BadInput(f"{flag} needs a value")
-    return words.popleft()
+    values = [words.popleft()]
+    while _is_number(values[0]) and words and _is_number(words[0]):
+        values.append(words.popleft())
+    return ",".join(values)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return bool(float(word)) or True
+    except ValueError:
+        return False

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
 from ..core.errors import BadInput, nearest
-from . import legacy
+from . import habits
 from .compose import Layer, Setting, compose
 from .schema import SECTIONS, Config
 from .spelling import path_of
@@ -18,16 +18,57 @@ def config_of(tree: dict[str, Any], source: str) -> Config:
     return compose([layer_of([(key, value, key) for key, value in flatten(tree)], source)])
 
 
-def layer_of(pairs: list[tuple[str, Any, str]], source: str) -> Layer:
-    """The settings of one source: keys, values, and the keys as spelled."""
-    layer: Layer = []
-    for key, value, spelled in pairs:
-        try:
-            settings = [(path_of(new), setting) for new, setting in legacy.rewrite(key, value)]
-        except ValueError as error:
-            raise BadInput(f"{spelled} ({source}): {error}") from error
-        layer += [(path, Setting(setting, spelled, source)) for path, setting in settings]
-    return layer
+Pair = tuple[str, Any, str]  # a key, its value, and the key as spelled
+
+
+def layer_of(pairs: list[Pair], source: str, given: habits.Given | None = None) -> Layer:
+    """The settings of one source.
+
+    Args:
+        given: all settings, of which a spelling of another project may depend; default: those of the source.
+    """
+    given = habits.given_by(pairs) if given is None else given
+    return [
+        (path, Setting(value, spelled, source))
+        for pair in pairs
+        for path, value in _rewritten(pair, source, given).settings
+        for spelled in [pair[2]]
+    ]
+
+
+def layers_of(sources: list[tuple[list[Pair], str]], notes: list[str]) -> list[Layer]:
+    """The settings of several sources; `notes` receives how spellings of other projects were read."""
+    given = habits.given_by(pair for pairs, _ in sources for pair in pairs)
+    for pairs, source in sources:
+        notes += _notes(pairs, source, given)
+    return [layer_of(pairs, source, given) for pairs, source in sources]
+
+
+class _Rewritten(NamedTuple):
+    settings: list[tuple[tuple[str, ...], Any]]
+    reason: str  # why there is none
+
+
+def _rewritten(pair: Pair, source: str, given: habits.Given) -> _Rewritten:
+    key, value, spelled = pair
+    try:
+        ours, reason = habits.rewrite(key, value, given)
+        return _Rewritten([(path_of(name), setting) for name, setting in ours], reason)
+    except ValueError as error:
+        raise BadInput(f"{spelled} ({source}): {error}") from error
+
+
+def _notes(pairs: list[Pair], source: str, given: habits.Given) -> list[str]:
+    read, idle = [], []
+    for pair in pairs:
+        key, value, spelled = pair
+        found = _rewritten(pair, source, given)
+        if not found.settings:
+            idle.append(f"{spelled} ({source}) has no effect: {found.reason}")
+        elif habits.is_known(key) or [str(setting) for _, setting in found.settings] != [str(value)]:
+            ours = ", ".join(f"{'.'.join(path)} {setting}" for path, setting in found.settings)
+            read.append(f"{spelled if value is True else f'{spelled} {value}'} is {ours}")
+    return [*([f"settings of other projects ({source}): {'; '.join(read)}"] if read else []), *idle]
 
 
 class _TextLoader(yaml.SafeLoader):

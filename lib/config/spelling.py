@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ..core.errors import BadInput, nearest
 from ..core.fields import Field
 from ..core.registry import PROGRAM
-from . import legacy
+from . import habits
 from .compose import Path
 from .schema import SECTIONS
 
@@ -16,22 +16,33 @@ def path_of(key: str) -> Path:
     Raises:
         BadInput: no setting or more than one is spelled so; the message holds the candidates.
     """
-    key = legacy.normal(key)
+    key = habits.normal(key)
     paths = list(dict.fromkeys(_dotted(key) if "." in key else _bare(key)))
     if len(paths) > 1:
         full = ", ".join(".".join(path) for path in paths)
         raise BadInput(f"{key!r} may mean {full}; write it in full")
     if not paths:
+        if any(key in entry.fields for entry in SECTIONS["model"].registry.entries()):
+            raise BadInput(f"unknown setting {key!r}: did you mean model.{key}?")
         known = full_spellings() if "." in key else spellings()
-        raise BadInput(f"unknown setting {key!r}: {nearest(key, known) or f'see {PROGRAM} --help'}")
+        hint = nearest(key, known) or nearest(key, habits.SPELLINGS) or f"see {PROGRAM} --help"
+        raise BadInput(f"unknown setting {key!r}: {hint}")
     return paths[0]
+
+
+def is_written(key: str, path: Path) -> bool:
+    """Whether a key is our own spelling of a path, and so of no other project."""
+    try:
+        return path_of(key)[: len(path)] == path[: len(path_of(key))]
+    except BadInput:
+        return False
 
 
 def is_switch(key: str) -> bool:
     """Whether the setting may be given without a value: a trick, or a boolean option."""
-    if (known := legacy.is_switch(key)) is not None:
+    if (known := habits.is_switch(key)) is not None:
         return known
-    ((key, _),) = legacy.rewrite(key, True)
+    key = habits.ours(key)
     section, *names = path_of(key)
     registry = SECTIONS[section].registry
     if SECTIONS[section].is_tricks:
@@ -62,7 +73,7 @@ def _dotted(key: str) -> Iterator[Path]:
 
 def _bare(key: str) -> Iterator[Path]:
     """`model`, `cutout`, `cutout_size`, `epochs`, `lr`."""
-    section = legacy.SECTIONS.get(key, key)
+    section = habits.SECTIONS.get(key, key)
     if section in SECTIONS and SECTIONS[section].is_choice:
         yield (section, "name")
         return
@@ -87,17 +98,17 @@ def _tricks() -> Iterator[tuple[str, Path]]:
 
 
 def spellings() -> list[str]:
-    """The spellings to suggest: sections that choose, tricks with their fields, settings, older names."""
+    """The spellings to suggest: sections that choose, tricks with their fields, settings."""
     choices = [name for name, section in SECTIONS.items() if section.is_choice]
     settings = [key for section in SECTIONS.values() for key in section.fields]
     options = [
         field
-        for section in SECTIONS.values()
-        for entry in (section.registry.entries() if section.is_choice else ())
+        for name, section in SECTIONS.items()
+        for entry in (section.registry.entries() if section.is_choice and name != "model" else ())
         for field in entry.fields
     ]
     tricks = [spelling for spelling, _ in _tricks()]
-    return [*choices, *tricks, *settings, *options, *legacy.SPELLINGS]
+    return [*choices, *tricks, *settings, *options]
 
 
 def full_spellings() -> list[str]:

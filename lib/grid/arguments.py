@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config.compose import Path, Setting, as_switch, merge
-from ..config.legacy import RETIRED, TRANSLATED
-from ..config.sources import layer_of
-from ..config.spelling import is_switch
+from ..config.sources import layers_of
+from ..config.spelling import is_switch, is_written
 from ..core.errors import BadInput
 
 Part = tuple[str, Mapping[str, Any]]  # the place of settings in the file, and dotted keys and values
@@ -26,10 +25,8 @@ def arguments(parts: Sequence[Part], notes: list[str]) -> tuple[str, ...]:
         BadInput: a setting is unknown, conflicts with another of its part, or is reserved for the grid.
     """
     files = [str(file) for _, part in parts for file in _listed(part.get(FILES, []))]
-    layers = [layer_of([(k, v, k) for k, v in part.items() if k != FILES], source) for source, part in parts]
-    keys = [(key, source) for source, part in parts for key in part if key in RETIRED]
-    notes += [f"{key} ({source}) has no effect: {RETIRED[key]}" for key, source in keys]
-    settings = merge(layers, notes)
+    sources = [([(k, v, k) for k, v in part.items() if k != FILES], source) for source, part in parts]
+    settings = merge(layers_of(sources, notes), notes)
     for path, setting in settings.items():
         if path in RESERVED:
             raise BadInput(f"{setting} cannot be set by a row: use {RESERVED[path]}")
@@ -42,8 +39,8 @@ def _listed(value: Any) -> list:
 
 
 def _words(path: Path, setting: Setting) -> list[str]:
-    """One setting as the user spelled it, or by its path where the spelling is that of an older project."""
-    key = ".".join(path) if setting.spelled.replace("-", "_") in TRANSLATED else setting.spelled
+    """One setting as the user spelled it, or by its path where the spelling is that of another project."""
+    key = setting.spelled if is_written(setting.spelled, path) else ".".join(path)
     if is_switch(key) and (on := as_switch(setting.value)) is not None:
         return [f"--{key}" if on else f"--no-{key}"]
     value = text(setting.value)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import legacy
+from ..config import habits
 from ..config.compose import as_switch
 from ..config.schema import SECTIONS
 from ..core.errors import BadInput, nearest
@@ -73,7 +73,7 @@ def _part(axis: Axis, point: Any) -> str:
     if is_none(point) or (on := as_switch(point)) is False:
         return NONE
     head, _, rest = axis.name.partition(".")
-    key = (rest if legacy.SECTIONS.get(head, head) in SECTIONS and rest else axis.name).replace(".", "_")
+    key = (rest if habits.SECTIONS.get(head, head) in SECTIONS and rest else axis.name).replace(".", "_")
     if on:
         return key
     if axis.name == FILES:

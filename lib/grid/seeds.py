@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config.cli import Command
+from ..config.habits import given_by
 from ..config.sources import layer_of
 from ..core.errors import BadInput, where
 from ..core.fields import coerce
@@ -51,9 +52,9 @@ def _parse(command: Command) -> tuple[tuple[int, ...], int | None]:
 
 def single_run(command: Command, seed: int) -> Command:
     """The command that trains one of the seeds alone."""
-    pairs = []
+    pairs, given = [], given_by(command.pairs)
     for pair in command.pairs:
-        settings = dict(layer_of([pair], "command line"))
+        settings = dict(layer_of([pair], "command line", given))
         if setting := settings.get(("train", "seed")):
             raise BadInput(f"{setting} conflicts with --seeds; remove one of them")
         if ("run", "output_dir") not in settings:

@@ -77,9 +77,9 @@ class ShuffleNetV2(nn.Module):
 register = partial(models.register, paper="Ma et al. 2018, arXiv:1807.11164")
 
 for name, widths, last, params, aliases in (
-    ("shufflenetv2_0_5", (48, 96, 192), 1024, 352_042, ("shufflenetv2",)),
-    ("shufflenetv2_1_0", (116, 232, 464), 1024, 1_263_854, ()),
-    ("shufflenetv2_1_5", (176, 352, 704), 1024, 2_488_874, ()),
-    ("shufflenetv2_2_0", (244, 488, 976), 2048, 5_365_486, ()),
+    ("shufflenetv2_0_5", (48, 96, 192), 1024, 352_042, ("shufflenetv2", "shufflenetv2_x0_5")),
+    ("shufflenetv2_1_0", (116, 232, 464), 1024, 1_263_854, ("shufflenetv2_x1_0",)),
+    ("shufflenetv2_1_5", (176, 352, 704), 1024, 2_488_874, ("shufflenetv2_x1_5",)),
+    ("shufflenetv2_2_0", (244, 488, 976), 2048, 5_365_486, ("shufflenetv2_x2_0",)),
 ):
     register(name, partial(ShuffleNetV2, widths=widths, last=last), aliases=aliases, params=params)
