@@ -125,21 +125,36 @@ def timm_optimizer(
     name: str,
     lr: LearningRate = 1e-3,
     weight_decay: NonNegative = 0.0,  # as that optimizer defines it
-    momentum: float | None = None,  # for optimizers that have it; none: timm's default
+    momentum: float | None = None,  # for optimizers that have it; none: 0.9, timm's default
     betas: tuple[float, float] | None = None,  # likewise
     eps: float | None = None,  # likewise
 ) -> Optimizer:
     """Any optimizer of timm, by timm's name."""
-    import timm.optim  # imported late: timm takes seconds
+    import timm.optim
 
-    names = [n for n in timm.optim.list_optimizers() if not n.startswith("lookahead")]
-    if name not in names:
-        hint = nearest(name, names) or f"it has {', '.join(names)}"
+    name = name.lower()
+    if name.startswith("lookahead_"):
+        base = name.removeprefix("lookahead_")
+        raise BadInput(f"Lookahead is a wrapper here, for any optimizer: --optim timm/{base} --lookahead")
+    if name not in (names := timm_names()):
+        hint = nearest(name, names) or "see timm.optim.list_optimizers()"
         raise BadInput(f"timm has no optimizer {name!r}: {hint}")
+    info = timm.optim.get_optimizer_info(name)
+    if info.second_order:
+        raise BadInput(f"timm/{name} needs second derivatives of the loss, which no training step computes")
     given = {"momentum": momentum, "betas": betas, "eps": eps}
     options = {key: value for key, value in given.items() if value is not None}
-    optimizer_class = timm.optim.get_optimizer_class(name, bind_defaults=True)
+    if info.has_momentum:
+        options.setdefault("momentum", 0.9)  # as in timm's create_optimizer: most classes have 0
     try:
-        return optimizer_class(params, lr=lr, weight_decay=weight_decay, **options)
+        optimizer_class = timm.optim.get_optimizer_class(name, bind_defaults=True)
+        optimizer = optimizer_class(params, lr=lr, weight_decay=weight_decay, **options)
     except TypeError as error:  # an option that this optimizer does not have
         raise ValueError(f"timm/{name} does not accept these options: {error}") from error
+    except (AssertionError, ImportError, RuntimeError) as error:  # a package or a device is missing
+        raise BadInput(f"timm/{name} cannot run here: {error}") from error
+    # Kron compiles functions for every shape of a parameter, which takes minutes.
+    for attribute, function in vars(optimizer).items():
+        if plain := getattr(function, "_torchdynamo_orig_callable", None):
+            setattr(optimizer, attribute, plain)
+    return optimizer

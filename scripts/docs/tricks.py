@@ -4,6 +4,7 @@ The cost of a step is read from docs/benchmarks.md, where `scripts.bench.tricks`
 """
 
 import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from lib.config.spelling import path_of
 from lib.core.errors import BadInput
 from lib.core.fields import Field
 from lib.core.registry import Entry, schedules
+from lib.optim.optimizers import timm_names
 from scripts.bench import tricks as bench_tricks
 from scripts.docs import pairs as trick_pairs
 from scripts.docs.augmentations import DOC as AUGMENTATIONS
@@ -141,7 +143,22 @@ def described(name: str, entry: Entry, costs: Costs) -> list[str]:
         if key in entry.facts.defaults
     ]
     rows = table(owner, [*fields, *own])
-    return [f"### {plain(entry.name)}", "", entry.about, "", " · ".join(facts), *rows]
+    limits = ["", refused_of_timm()] if entry.form == "timm/<name>" else []
+    return [f"### {plain(entry.name)}", "", entry.about, "", " · ".join(facts), *limits, *rows]
+
+
+def refused_of_timm() -> str:
+    """The optimizers of timm that do not run, or not everywhere."""
+    from timm.optim import get_optimizer_info  # imported late: timm takes seconds
+
+    infos = [get_optimizer_info(name) for name in timm_names()]
+    second = ", ".join(f"`{info.name}`" for info in infos if info.second_order)
+    packaged = ", ".join(f"`{info.name}`" for info in infos if isinstance(info.opt_class, str))
+    text = (
+        f"Refused: {second}, which needs second derivatives, and `lookahead_...`, which is the wrapper "
+        f"`--lookahead` here. Only with a GPU and the package bitsandbytes or APEX: {packaged}."
+    )
+    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def cost(trick: str, costs: Costs) -> str:
