@@ -7,17 +7,18 @@ of the file. `python -m scripts.grid --list` lists the grids in configs/grids wi
 import argparse
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.core.errors import BadInput, exit_code, where
+from lib.core.errors import BadInput, complain, exit_code, where
 from lib.grid.catalogue import listing
 from lib.grid.estimate import estimate
-from lib.grid.job import Options, backends, done, make_jobs, outcome
+from lib.grid.job import Job, Options, backends, done, make_jobs, outcome
 from lib.grid.progress import Progress, summary
 from lib.grid.scale import scaled
 from lib.grid.spec import read_grid, read_seeds, select_rows
+from lib.grid.states import changed, delete, select_runs, status
 from lib.report.text import count
 
 from .arguments import Parser, file_path
@@ -51,14 +52,24 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
         folder = folder.with_name(f"{folder.name}-scale{args.scale:g}")
         print(f"a trial, not a result: {args.scale:g} of the epochs on {args.scale:g} of the images")
     jobs = make_jobs(rows, seeds, folder)
-    left = [job for job in jobs if not done(job)]
+    if args.status:
+        print(status(jobs))
+        return 0
+    again = _delete(jobs, args) if args.redo or args.delete else []
+    if args.delete:
+        return 0
+    stale = [job for job in jobs if job.conflict and job not in again]
+    if stale:
+        complain(changed(stale))
+    left = [job for job in jobs if job not in stale and (job in again or not done(job))]
     shape = f"{count(len(rows), 'row')} x {count(len(seeds), 'seed')}"
     print(f"{shape}: {count(len(jobs), 'run')}, {len(left)} to do, in {folder}")
     for note in dict.fromkeys(note for row in rows for note in row.notes):
         print(f"note: {note}")
+    refused = 2 if stale else 0
     if args.dry_run:
         print("\n".join(job.command for job in left))
-        return 0
+        return refused
     if left and args.backend == "local":  # other machines differ in speed
         slots = len(options.gpus) or options.jobs or 1
         print(estimate(left, rows, folder, slots, options.gpus[0] if options.gpus else None), flush=True)
@@ -68,9 +79,20 @@ def run(argv: list[str], train: tuple[str, ...]) -> int:
         if progress.left:  # a back end that does not wait
             queued = count(len(progress.left), "run")
             print(f"still queued or running: {queued}; rerun this command to monitor them")
-            return 0
-    print(summary(jobs, grid, folder, trial=args.scale is not None))
-    return 0 if all(outcome(job) == "ok" for job in jobs) else 1
+            return refused
+    print(summary(jobs, grid, folder, trial=args.scale is not None, stale=stale))
+    return refused or (0 if all(outcome(job) == "ok" for job in jobs) else 1)
+
+
+def _delete(jobs: Sequence[Job], args: argparse.Namespace) -> list[Job]:
+    """Delete the runs that --redo or --delete names, or with --dry-run only name them; returns them."""
+    flag, text = ("--redo", args.redo) if args.redo else ("--delete", args.delete)
+    chosen = select_runs(jobs, flag, text)
+    if not args.dry_run:
+        delete(chosen)
+    names = ", ".join(job.name for job in chosen) or "no run"
+    print(f"{'would delete' if args.dry_run else 'deleted'}: {names}")
+    return chosen
 
 
 def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], dict[str, Any]]:
@@ -96,6 +118,14 @@ def _parse(argv: list[str]) -> tuple[argparse.Namespace, Callable[..., None], di
     parser.add_argument(
         "--only", metavar="PATTERN", help="only rows with a matching name: 'cutout*' or none,sam"
     )
+    states = parser.add_mutually_exclusive_group()
+    states.add_argument("--status", action="store_true", help="list the state of every run, and run none")
+    states.add_argument(
+        "--redo",
+        metavar="RUNS",
+        help="delete these runs and run them again: failed, changed, or names of rows",
+    )
+    states.add_argument("--delete", metavar="RUNS", help="delete these runs, and run none")
     parser.add_argument("--seeds", help="seeds instead of those of the grid: 0..4, or 0,2")
     parser.add_argument("--scale", type=float, help="a trial on this fraction of the epochs and images")
     parser.add_argument("--jobs", type=int, help="runs at once (1 here; on a cluster as many as fit)")

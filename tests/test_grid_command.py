@@ -57,16 +57,6 @@ def test_a_dry_run_prints_commands_and_writes_nothing(capsys):
     assert config.train.seed == 3 and config.folder() == Path("runs/grids/g/cutout/seed3")
 
 
-def test_runs_of_another_configuration_are_not_taken_for_those_of_a_changed_grid(capsys):
-    write_grid("rows: {a: {lr: 0.1}}")
-    folder = Path("runs/grids/g/a/seed0")
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(json.dumps(parse(["--lr", "0.3"]).config().tree()))
-    assert scripts.grid.main(["g.yaml"], train=("false",)) == 2
-    message = capsys.readouterr().err
-    assert "holds another configuration" in message and "optim.lr: 0.3 there, 0.1 here" in message
-
-
 def test_published_numbers_are_shown_for_results_and_not_for_trials(tmp_path):
     whole = write_grid("rows: {plain: {published: pprp_step_cutout_mixup/001}, cutout: {cutout: on}}")
     write_runs(tmp_path / "runs", "plain", [20.0, 21.0])

@@ -180,7 +180,7 @@ class Registry:
 
     def _elsewhere(self, name: str) -> str:
         """A suggestion of `timm/<name>` where timm has a model of this name, or an empty string."""
-        listings = _index().listings[self.kind]
+        listings = _index().listings.get(self.kind, {})  # back ends have no index
         found = [
             form.replace("<name>", known)
             for form, names in listings.items()

@@ -54,7 +54,7 @@ def claim(job: Job) -> Claim | None:
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-        if not _held_elsewhere(job.folder / HOLDER) and not _in_training(job.folder / ".lock"):
+        if not _held_elsewhere(job.folder / HOLDER) and not _is_locked(job.folder / ".lock"):
             return Claim(job.folder, lock)
     except Timeout:
         return None
@@ -66,6 +66,12 @@ def claim(job: Job) -> Claim | None:
     return None
 
 
+def is_running(job: Job) -> bool:
+    """Whether any process runs the job."""
+    locked = any(_is_locked(job.folder / name) for name in (LOCK, ".lock"))
+    return locked or _held_elsewhere(job.folder / HOLDER)
+
+
 def _held_elsewhere(path: Path) -> bool:
     """Whether the file names a live holder on another machine."""
     holder = _read(path)
@@ -75,8 +81,8 @@ def _held_elsewhere(path: Path) -> bool:
     return abs(time.time() - path.stat().st_mtime) < STALE_SECONDS
 
 
-def _in_training(path: Path) -> bool:
-    """Whether a train.py that was started by other means is training in the folder."""
+def _is_locked(path: Path) -> bool:
+    """Whether a process of this machine has the lock: a launcher, or a train.py started by other means."""
     if not path.exists():
         return False
     lock = FileLock(path)

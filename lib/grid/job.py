@@ -46,6 +46,7 @@ class Job:
     seed: int
     arguments: tuple[str, ...]  # after train.py
     folder: Path
+    conflict: str = ""  # why the run in its folder cannot go on: it has another configuration, or is damaged
 
     @property
     def name(self) -> str:
@@ -80,20 +81,20 @@ Report = Callable[[Job, str], None]  # called with a job and its new state
 
 
 def make_jobs(rows: Sequence[Row], seeds: Sequence[int], folder: Path) -> list[Job]:
-    """The jobs of a grid, ordered by seed, so that an interrupted grid has results for all rows.
-
-    BadInput if the folder of a run holds another configuration.
-    """
+    """The jobs of a grid, ordered by seed, so that an interrupted grid has results for all rows."""
     return [_make_job(row, seed, folder / row.name / f"seed{seed}") for seed in seeds for row in rows]
 
 
 def _make_job(row: Row, seed: int, folder: Path) -> Job:
-    words = (*row.arguments, "--seed", str(seed), "--output-dir", str(folder))
-    result = read_result(folder)
-    # The quick check first: the other one reads a whole configuration for each of hundreds of runs.
-    if not result or (result.get("config"), result.get("seed")) != (row.config.digest(), seed):
-        RunFolder(parse(list(words)).config())
-    return Job(row.name, seed, words, folder)
+    words, conflict = (*row.arguments, "--seed", str(seed), "--output-dir", str(folder)), ""
+    try:
+        result = read_result(folder)
+        # The quick check first: the other one reads a whole configuration for each of hundreds of runs.
+        if not result or (result.get("config"), result.get("seed")) != (row.config.digest(), seed):
+            RunFolder(parse(list(words)).config())
+    except BadInput as error:
+        conflict = str(error)
+    return Job(row.name, seed, words, folder, conflict)
 
 
 def outcome(job: Job) -> str | None:

@@ -59,16 +59,22 @@ def describe(job: Job) -> str:
     return f"{result['test_accuracy']:.2f} % in {duration(seconds)}"
 
 
-def summary(jobs: Sequence[Job], grid: Grid, folder: Path, trial: bool = False) -> str:
-    """The table of all records below the folder, then the failures. A trial has no published numbers to
-    compare.
+def summary(
+    jobs: Sequence[Job], grid: Grid, folder: Path, trial: bool = False, stale: Sequence[Job] = ()
+) -> str:
+    """The table of the records below the folder, then the failures.
+
+    Args:
+        trial: it has no published numbers to compare.
+        stale: jobs with a folder that holds a run of an earlier version of their row, which is left out.
     """
     try:
         published = {} if trial else accuracies((row.name, row.published) for row in grid.rows)
-        lines = [render(summarise(read_records([folder]), grid.baseline, published=published), "md")]
+        records = read_records([folder]).without([job.folder for job in stale], "the row has changed since")
+        lines = [render(summarise(records, grid.baseline, published=published), "md")]
     except BadInput as error:
         lines = [f"no table: {error}"]
-    return "\n".join([*lines, *failures(jobs)])
+    return "\n".join([*lines, *failures([job for job in jobs if job not in stale])])
 
 
 def failures(jobs: Sequence[Job]) -> list[str]:

@@ -4,7 +4,7 @@ A record that cannot be used is left out and named; the others are still read.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +53,14 @@ class RunRecord:
 class Records:
     runs: list[RunRecord]
     left_out: list[tuple[Path, str]]  # paths of unusable records, and the reasons
+
+    def without(self, folders: Sequence[Path], reason: str) -> "Records":
+        """The records but for those in these folders, which are left out for this reason."""
+        kept = [run for run in self.runs if run.folder not in folders]
+        if not kept:
+            raise BadInput(f"no record is left, as of each {reason}")
+        gone = [(run.folder / "result.json", reason) for run in self.runs if run.folder in folders]
+        return Records(kept, self.left_out + gone)
 
 
 def read_records(folders: Iterable[Path]) -> Records:
