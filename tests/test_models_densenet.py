@@ -21,7 +21,7 @@ def densenet(network: nn.Module, x: Tensor, layers: int) -> Tensor:
     return w.classify(w.norm(x).relu())
 
 
-@pytest.mark.parametrize("name", ["densenet_bc_100_12", "densenet_cifar"])
+@pytest.mark.parametrize("name", ["densenet_bc_100_12", "densenet_cifar", "densenet121"])
 def test_densenet_bc_equals_the_model_of_another_library(name):
     model, reference = scramble(build(name)), COUNTERPARTS[name]().eval()
     copy_by_shape(model, reference)

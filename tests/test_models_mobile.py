@@ -17,7 +17,15 @@ from tests.helpers.model_references import Weights, build, close, copy_by_shape,
 
 
 OTHERS = (
-    *("mobilenet", "mobilenetv2", "efficientnet_b0", "regnetx_200mf", "regnetx_400mf", "regnety_400mf"),
+    *(
+        "mobilenet",
+        "mobilenetv2",
+        "mobilenetv2_x0_5",
+        "efficientnet_b0",
+        "regnetx_200mf",
+        "regnetx_400mf",
+        "regnety_400mf",
+    ),
     *("shufflenetv2_0_5", "shufflenetv2_1_0", "shufflenetv2_2_0"),
 )
 

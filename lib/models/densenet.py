@@ -154,6 +154,18 @@ def densenet(
     return DenseNet(num_classes, in_channels, (layers,) * 3, growth, bottleneck, dropout, checkpointing)
 
 
+def imagenet(
+    num_classes: int = 10,
+    in_channels: int = 3,
+    layers: tuple[Count, ...] = (6, 12, 24, 16),  # of each block
+    growth: Count = 32,  # channels that each layer adds
+    dropout: DropRate = 0.0,  # drop probability after each convolution
+    checkpointing: bool = False,  # memory linear in the layers; recomputes most of them
+) -> DenseNet:
+    """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993) with the four blocks of the networks for ImageNet."""
+    return DenseNet(num_classes, in_channels, layers, growth, True, dropout, checkpointing)
+
+
 register = partial(models.register, paper="Huang et al. 2016, arXiv:1608.06993")
 with_bottlenecks = partial(densenet, bottleneck=True)
 without = partial(densenet, bottleneck=False)
@@ -170,12 +182,17 @@ register("densenet_bc_<depth>_<growth>", with_bottlenecks)
 register("densenet_<depth>_<growth>", without)
 
 
-@register("densenet_cifar", aliases=("densenet",), params=1_000_618)
-def densenet_cifar(
-    num_classes: int = 10,
-    in_channels: int = 3,
-    dropout: DropRate = 0.0,  # drop probability after each convolution
-    checkpointing: bool = False,  # memory linear in the layers; recomputes most of them
-) -> DenseNet:
-    """DenseNet-BC (Huang et al. 2016, arXiv:1608.06993) with growth 12 and the blocks of DenseNet-121."""
-    return DenseNet(num_classes, in_channels, (6, 12, 24, 16), 12, True, dropout, checkpointing)
+# Table 1, without the stem for large images: 3x3 instead of 7x7 and pooling.
+for name, layers, growth, params in (
+    ("densenet121", (6, 12, 24, 16), 32, 6_956_298),
+    ("densenet161", (6, 12, 36, 24), 48, 26_482_378),
+    ("densenet169", (6, 12, 32, 32), 32, 12_493_322),
+    ("densenet201", (6, 12, 48, 32), 32, 18_104_330),
+):
+    register(name, partial(imagenet, layers=layers, growth=growth), params=params)
+register(
+    "densenet_cifar",
+    partial(imagenet, layers=(6, 12, 24, 16), growth=12),
+    aliases=("densenet",),
+    params=1_000_618,
+)

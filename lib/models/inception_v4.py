@@ -177,7 +177,12 @@ def residual_reduction_b() -> Branches:
     )
 
 
-@models.register("inception_resnet_v2", params=54_321_834, paper="Szegedy et al. 2016, arXiv:1602.07261")
+@models.register(
+    "inception_resnet_v2",
+    aliases=("inceptionresnetv2",),
+    params=54_321_834,
+    paper="Szegedy et al. 2016, arXiv:1602.07261",
+)
 def inception_resnet_v2(
     num_classes: int = 10,
     in_channels: int = 3,

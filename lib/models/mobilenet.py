@@ -4,8 +4,11 @@ The networks of table 1 in the first paper and of table 2 in the second, for sma
 stage with 24 channels of MobileNetV2 have stride 1, so that 32 px give features of 2x2 and 4x4.
 """
 
+from functools import partial
+
 from torch import Tensor, nn
 
+from ..core.contracts import Positive
 from ..core.registry import models
 from .layers import conv, depthwise, init_he
 
@@ -70,23 +73,45 @@ class InvertedResidual(nn.Module):
         return x + self.residual(x) if self.adds else self.residual(x)
 
 
-@models.register("mobilenetv2", params=2_236_682, paper="Sandler et al. 2018, arXiv:1801.04381")
+def eighths(width: float) -> int:
+    """The nearest multiple of 8 that is at least 0.9 times the width, as in the authors' code."""
+    near = max(8, int(width + 4) // 8 * 8)
+    return near + 8 if near < 0.9 * width else near
+
+
 class MobileNetV2(nn.Module):
     """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381): inverted residuals with linear bottlenecks."""
 
-    def __init__(self, num_classes: int = 10, in_channels: int = 3):
+    def __init__(
+        self,
+        num_classes: int = 10,
+        in_channels: int = 3,
+        multiplier: Positive = 1.0,  # of all widths; above 1 of the last one too
+    ):
         super().__init__()
-        self.stem = nn.Sequential(conv(in_channels, 32, 3), nn.BatchNorm2d(32), nn.ReLU6(inplace=True))
-        units, width = [], 32
-        for expansion, channels, count, first_stride in STAGES:
+        width, last = eighths(32 * multiplier), eighths(1280 * max(1.0, multiplier))
+        self.stem = nn.Sequential(conv(in_channels, width, 3), nn.BatchNorm2d(width), nn.ReLU6(inplace=True))
+        units = []
+        for expansion, base, count, first_stride in STAGES:
+            channels = eighths(base * multiplier)
             for i in range(count):
                 units.append(InvertedResidual(width, channels, first_stride if i == 0 else 1, expansion))
                 width = channels
         self.stages = nn.Sequential(*units)
-        self.last = nn.Sequential(conv(width, 1280, 1), nn.BatchNorm2d(1280), nn.ReLU6(inplace=True))
-        self.head = nn.Linear(1280, num_classes)
+        self.last = nn.Sequential(conv(width, last, 1), nn.BatchNorm2d(last), nn.ReLU6(inplace=True))
+        self.head = nn.Linear(last, num_classes)
         init_he(self)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, K)
         x = self.stages(self.stem(x))  # (B, 320, H/8, W/8)
         return self.head(self.last(x).mean((2, 3)))
+
+
+register = partial(models.register, paper="Sandler et al. 2018, arXiv:1801.04381")
+for name, multiplier, params, aliases in (
+    ("mobilenetv2_x0_5", 0.5, 700_490, ()),
+    ("mobilenetv2_x0_75", 0.75, 1_368_234, ()),
+    ("mobilenetv2", 1.0, 2_236_682, ("mobilenetv2_x1_0",)),
+    ("mobilenetv2_x1_4", 1.4, 4_333_706, ()),
+):
+    register(name, partial(MobileNetV2, multiplier=multiplier), aliases=aliases, params=params)

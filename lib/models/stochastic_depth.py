@@ -48,8 +48,12 @@ def cifar(
     return with_survival(ResNet(num_classes, in_channels, depth=110), survival)
 
 
-register("stochastic_depth_resnet18", partial(imagenet, depth=18), params=11_173_962)
-register("stochastic_depth_resnet34", partial(imagenet, depth=34), params=21_282_122)
-register("stochastic_depth_resnet50", partial(imagenet, depth=50), params=23_520_842)
-register("stochastic_depth_resnet101", partial(imagenet, depth=101), params=42_512_970)
-register("stochastic_depth_resnet152", partial(imagenet, depth=152), params=58_156_618)
+for depth, params in (
+    (18, 11_173_962),
+    (34, 21_282_122),
+    (50, 23_520_842),
+    (101, 42_512_970),
+    (152, 58_156_618),
+):
+    name, aliases = f"stochastic_depth_resnet{depth}", (f"stochasticdepth{depth}",)
+    register(name, partial(imagenet, depth=depth), aliases=aliases, params=params)

@@ -154,8 +154,8 @@ def timm_dpn(units: tuple[int, ...]) -> nn.Module:
     return network
 
 
-def torchvision_mobilenetv2() -> nn.Module:
-    network = torchvision.models.mobilenet_v2(num_classes=10)
+def torchvision_mobilenetv2(multiplier: float = 1.0) -> nn.Module:
+    network = torchvision.models.mobilenet_v2(num_classes=10, width_mult=multiplier)
     network.features[0][0].stride = (1, 1)
     network.features[2].conv[1][0].stride = (1, 1)
     return network
@@ -232,6 +232,7 @@ COUNTERPARTS: dict[str, Callable[[], nn.Module]] = {
     "convit_tiny": partial(timm_model, "convit_tiny", img_size=32, patch_size=4),
     "densenet_bc_100_12": partial(torchvision_densenet, (16, 16, 16), 12),
     "densenet_cifar": partial(torchvision_densenet, (6, 12, 24, 16), 12),
+    "densenet121": partial(torchvision_densenet, (6, 12, 24, 16), 32),
     "dla34": timm_dla34,
     "dpn26": partial(timm_dpn, (2, 2, 2, 2)),
     "dpn92": partial(timm_dpn, (3, 4, 20, 3)),
@@ -242,6 +243,7 @@ COUNTERPARTS: dict[str, Callable[[], nn.Module]] = {
     "inceptionv4": timm_inception_v4,
     "mobilenet": timm_mobilenet,
     "mobilenetv2": torchvision_mobilenetv2,
+    "mobilenetv2_x0_5": partial(torchvision_mobilenetv2, 0.5),
     "mobilevit_xxs": partial(timm_mobilevit, "mobilevit_xxs"),
     "mobilevit_xs": partial(timm_mobilevit, "mobilevit_xs"),
     "mobilevit_s": partial(timm_mobilevit, "mobilevit_s"),
