@@ -31,6 +31,8 @@ def keep(runs: Path, folder: Path) -> None:
     complete = [run for run in records.runs if run.status in COMPLETE]
     for run in complete:
         target = folder / run.folder.relative_to(runs)
+        if target.resolve() == run.folder.resolve():
+            raise BadInput(f"{target} is the run itself; give another folder")
         existing = target / "result.json"
         if existing.exists() and existing.read_bytes() != (run.folder / "result.json").read_bytes():
             raise BadInput(f"{target} contains another run; give another folder or move it away")

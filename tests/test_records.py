@@ -89,5 +89,6 @@ def test_kept_records_are_unchanged_and_contain_no_large_files(runs, tmp_path, c
     assert not list(tmp_path.glob("**/*.pt")) and not list(tmp_path.glob("**/*.npz"))
     assert keep.main([str(runs), str(tmp_path)]) == 0  # again changes nothing
     (tmp_path / "tiny/seed0/result.json").write_text("{}")
-    assert keep.main([str(runs), str(tmp_path)]) == 2
-    assert "another run" in capsys.readouterr().err
+    for folder, reason in ((tmp_path, "another run"), (runs, "is the run itself")):
+        assert keep.main([str(runs), str(folder)]) == 2
+        assert reason in capsys.readouterr().err
