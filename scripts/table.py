@@ -20,6 +20,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--baseline", metavar="ROW", help="the row that the others are compared with")
     parser.add_argument("--rows", default="", metavar="A,B", help="describe rows by ticks for these settings")
     parser.add_argument("--columns", default="", metavar="A,B", help="more columns: best, ema, tta_flip...")
+    parser.add_argument(
+        "--drop", default="", metavar="A,B", help="leave out columns: interval, p, seconds..."
+    )
     parser.add_argument("--format", default="md", help="md, csv, json, latex or html")
     parser.add_argument("--paired", action="store_true", help="take differences seed by seed")
     parser.add_argument("--two-level", action="store_true", help="add intervals over seeds and test images")
@@ -46,7 +49,7 @@ def _table(options: argparse.Namespace) -> None:
         two_level=options.two_level,
         match_compute=options.match_compute,
     )
-    print(render(table, options.format), end="")
+    print(render(table, options.format, _names(options.drop)), end="")
     if options.format == "csv":
         print("\n".join(remarks(table)), file=sys.stderr)
 

@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
+from lib.core.errors import BadInput
 from lib.report.records import read_records
-from lib.report.render import FORMATS, cells, render
+from lib.report.render import FOR_PROGRAMS, FORMATS, cells, render
 from lib.report.summarise import summarise
 from scripts.table import main
 from tests.helpers.run_records import write_run, write_runs
@@ -98,6 +99,28 @@ def test_ticks_replace_names_if_they_distinguish_the_rows(tmp_path):
     write_runs(tmp_path, "mixup", [80.0, 81.0])
     header = cells(summarise(read_records([tmp_path]), ticks=["cutout"]))[0]
     assert header[:3] == ["setting", "cutout", "n"]
+
+
+def test_every_column_can_be_dropped_alone_and_the_others_stay(table):
+    header, *rows = cells(table)
+    with pytest.raises(BadInput, match="there is no such column; there are ") as refused:
+        cells(table, ["qqq"])
+    names = str(refused.value).partition("there are ")[2].split(", ")
+    assert len(names) == len(header) and "best" in names
+    for place, name in enumerate(names):
+        expected = [line[:place] + line[place + 1 :] for line in (header, *rows)]
+        assert cells(table, [name]) == expected
+    with pytest.raises(BadInput, match="leaves no column"):
+        cells(table, names)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_columns_are_dropped_for_readers_and_left_to_programs(tmp_path, capsys, form):
+    write_runs(tmp_path, "none", [80.0, 81.0])
+    code = main([str(tmp_path), "--format", form, "--drop", "flops,runs"])
+    said = capsys.readouterr()
+    assert code == (2 if form in FOR_PROGRAMS else 0)
+    assert "PFLOP" not in said.out and ("--drop" in said.err) == (form in FOR_PROGRAMS)
 
 
 @pytest.mark.parametrize("form", FORMATS)

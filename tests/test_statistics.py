@@ -149,9 +149,21 @@ def test_welchs_test_finds_the_minimal_detectable_effect_in_80_percent_of_tables
     assert found.mean() == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.parametrize(("n", "alpha"), [(3, 0.05), (5, 0.05 / 6), (2, 0.05)])
+def test_the_paired_test_finds_the_minimal_detectable_effect_in_80_percent_of_tables(n, alpha):
+    effect = minimal_effect(0.3, n, None, alpha)
+    found = paired(0.3 * noise(7, 20_000, n) + effect, np.zeros((20_000, n))).p < alpha
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
 def test_single_runs_and_runs_without_spread_have_no_minimal_effect():
     assert np.isnan(
-        [minimal_effect(1.0, 1, 3), minimal_effect(0.0, 3, 3), minimal_effect(np.nan, 3, 3)]
+        [
+            minimal_effect(1.0, 1, 3),
+            minimal_effect(0.0, 3, 3),
+            minimal_effect(1.0, 1, None),
+            minimal_effect(np.nan, 3, 3),
+        ]
     ).all()
 
 

@@ -95,6 +95,16 @@ def test_the_minimal_detectable_effect_is_printed_below_the_table(runs, capsys):
     assert f"80 % power for a true difference of {found.alone:.2f}" in capsys.readouterr().out
 
 
+def test_the_minimal_effect_of_paired_differences_is_that_of_the_paired_test(runs, capsys):
+    found = table(runs, "none", paired=True).detectable
+    pairs = [np.subtract(values, NONE) for values in (CUTOUT, MIXUP)]
+    assert (found.n, found.rows) == (3, 2)
+    assert found.sd == pytest.approx(np.mean([np.var(of, ddof=1) for of in pairs]) ** 0.5)
+    main([str(runs), "--baseline", "none", "--paired"])
+    out = capsys.readouterr().out
+    assert "with 3 pairs of runs" in out and "the paired test has 80 % power" in out and "Welch" not in out
+
+
 def test_runs_that_did_not_end_well_are_counted_but_not_averaged(runs, capsys):
     write_run(runs, "cutout", 3, None, status="diverged")
     write_run(runs, "cutout", 4, None, status="interrupted")

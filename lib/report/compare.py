@@ -26,9 +26,14 @@ def _test(row: TableRow, home: TableRow, paired: bool) -> statistics.DifferenceT
         return None
     if not paired:
         return statistics.welch(row.values, home.values)
-    mine, theirs = (dict(zip(r.seeds, r.values, strict=True)) for r in (row, home))
-    common = [seed for seed in mine if seed in theirs]
-    return statistics.paired([mine[s] for s in common], [theirs[s] for s in common]) if common else None
+    differences = _paired(row, home)
+    return statistics.paired(differences, np.zeros(len(differences))) if differences else None
+
+
+def _paired(row: TableRow, home: TableRow) -> list[float]:
+    """The differences of runs with the seeds that both rows have."""
+    theirs = dict(zip(home.seeds, home.values, strict=True))
+    return [value - theirs[seed] for seed, value in zip(row.seeds, row.values, strict=True) if seed in theirs]
 
 
 def _verdict(difference: statistics.DifferenceTest, p_holm: float | None) -> str:
@@ -40,14 +45,15 @@ def _verdict(difference: statistics.DifferenceTest, p_holm: float | None) -> str
     return better if p_holm < 1 - statistics.CONFIDENCE else f"{better}, but not after Holm"
 
 
-def detectable(rows: Sequence[TableRow]) -> Detectable | None:
-    """The minimal detectable effect, at the number of runs that most rows have."""
+def detectable(rows: Sequence[TableRow], paired: bool) -> Detectable | None:
+    """The minimal detectable effect, at the number of runs, or of pairs, that most rows have."""
     home = next((row for row in rows if row.baseline), None)
     others = [row for row in rows if row.difference and row.difference.p is not None]
     if home is None or len(home.values) < 2 or not others:
         return None
-    n, m = Counter(len(row.values) for row in others).most_common(1)[0][0], len(home.values)
-    sd = statistics.pooled_sd([row.values for row in (home, *others)])
+    groups = [_paired(row, home) if paired else row.values for row in others]
+    n, m = Counter(map(len, groups)).most_common(1)[0][0], None if paired else len(home.values)
+    sd = statistics.pooled_sd(groups if paired else [*groups, home.values])
     level = 1 - statistics.CONFIDENCE
     alone, among = (plain(statistics.minimal_effect(sd, n, m, level / k)) for k in (1, len(others)))
     return Detectable(n, m, len(others), sd, alone, among) if alone and among else None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple
 from typing import Any
 
+from ..core.errors import BadInput, nearest
 from .table import Difference, Estimate, Table, TableRow
 from .table_notes import status_text
 from .text import NONE, count, number, p_value, petaflop
@@ -19,15 +20,32 @@ LATEX = str.maketrans(
 )
 
 
-def render(table: Table, form: str) -> str:
-    """The table in one of FORMATS."""
-    return FORMATS[form](table)
+def render(table: Table, form: str, drop: Sequence[str] = ()) -> str:
+    """The table in one of FORMATS.
+
+    Args:
+        drop: names of columns that readers do without.
+    Raises:
+        BadInput: there is no such column, or the form is one for programs, which choose themselves.
+    """
+    if form in FOR_READERS:
+        return FOR_READERS[form](cells(table, drop), remarks(table))
+    if drop:
+        raise BadInput(f"--format {form} is for programs, which choose its columns themselves; remove --drop")
+    return FOR_PROGRAMS[form](table)
 
 
-def cells(table: Table) -> list[list[str]]:
+def cells(table: Table, drop: Sequence[str] = ()) -> list[list[str]]:
     """The header and the rows, as text."""
     columns = _columns(table)
-    return [list(columns), *([text(row) for text in columns.values()] for row in table.rows)]
+    for name in drop:
+        if name not in columns:
+            hint = nearest(name, columns) or f"there are {', '.join(columns)}"
+            raise BadInput(f"--drop {name}: there is no such column; {hint}")
+    shown = [column for name, column in columns.items() if name not in drop]
+    if not shown:
+        raise BadInput("--drop leaves no column; name fewer")
+    return [[header for header, _ in shown], *([text(row) for _, text in shown] for row in table.rows)]
 
 
 def remarks(table: Table) -> list[str]:
@@ -37,33 +55,37 @@ def remarks(table: Table) -> list[str]:
     return [*table.notes, *([f"{counted} left out of the means. {'; '.join(left_out)}."] if left_out else [])]
 
 
-def _columns(table: Table) -> dict[str, Callable[[TableRow], str]]:
-    """The text of a row below each header; columns that are empty in all rows are omitted."""
+def _columns(table: Table) -> dict[str, tuple[str, Callable[[TableRow], str]]]:
+    """By name, the header of a column and its text in a row; one that is empty in all rows is omitted."""
     ticks = list(table.rows[0].ticks)
     described = {tuple(row.ticks.values()) for row in table.rows}
-    found: dict[str, Callable[[TableRow], str]] = {}
+    found: dict[str, tuple[str, Callable[[TableRow], str]]] = {}
     if len(described) < len(table.rows) or not ticks:  # ticks alone would not distinguish the rows
-        found["setting"] = lambda row: row.name
+        found["setting"] = "setting", lambda row: row.name
     for tick in ticks:
-        found[tick] = lambda row, tick=tick: row.ticks[tick]
-    found["n"] = lambda row: str(len(row.values))
-    found[table.headline] = lambda row: spread(row.accuracy)
-    found["95 % interval"] = lambda row: interval(row.accuracy)
+        found[tick] = tick, lambda row, tick=tick: row.ticks[tick]
+    found["n"] = "n", lambda row: str(len(row.values))
+    found["accuracy"] = table.headline, lambda row: spread(row.accuracy)
+    found["interval"] = "95 % interval", lambda row: interval(row.accuracy)
     if table.baseline is not None:
-        found[f"difference to {table.baseline}"] = _to_baseline
-        found["p (Holm)"] = lambda row: p_value(row.difference and row.difference.p_holm)
-        found["verdict"] = lambda row: row.difference.verdict if row.difference else NONE
+        found["difference"] = f"difference to {table.baseline}", _to_baseline
+        found["p"] = "p (Holm)", lambda row: p_value(row.difference and row.difference.p_holm)
+        found["verdict"] = "verdict", lambda row: row.difference.verdict if row.difference else NONE
     if any(row.two_level for row in table.rows):
-        found["over seeds and images"] = lambda row: interval(row.two_level)
+        found["two_level"] = "over seeds and images", lambda row: interval(row.two_level)
         if table.baseline is not None:
-            found["difference over both"] = lambda row: difference(row.two_level_difference)
+            found["two_level_difference"] = (
+                "difference over both",
+                lambda row: difference(row.two_level_difference),
+            )
     for name, label in table.columns.items():
-        found[label] = lambda row, name=name: spread(row.columns.get(name))
-    found["training, s"] = lambda row: number(row.seconds, ",.0f")
-    found["PFLOP"] = lambda row: petaflop(row.flops)
+        found[name] = label, lambda row, name=name: spread(row.columns.get(name))
+    found["seconds"] = "training, s", lambda row: number(row.seconds, ",.0f")
+    found["flops"] = "PFLOP", lambda row: petaflop(row.flops)
     if any(row.published is not None for row in table.rows):
-        found |= {"published, %": lambda row: number(row.published), "less published": _less_published}
-    return found | {"runs": status_text}
+        found["published"] = "published, %", lambda row: number(row.published)
+        found["less_published"] = "less published", _less_published
+    return found | {"runs": ("runs", status_text)}
 
 
 def spread(estimate: Estimate | None) -> str:
@@ -98,33 +120,33 @@ def _less_published(row: TableRow) -> str:
     return NONE if missing else f"{row.accuracy.mean - row.published:+.2f}"
 
 
-def _markdown(table: Table) -> str:
-    header, *rows = [[cell.replace("|", "\\|") for cell in line] for line in cells(table)]
+def _markdown(lines: Sequence[Sequence[str]], remarks: Sequence[str]) -> str:
+    header, *rows = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     lines = [header, ["---"] * len(header), *rows]
-    notes = "".join(f"\n- {note}" for note in remarks(table))
+    notes = "".join(f"\n- {note}" for note in remarks)
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + (f"{notes}\n" if notes else "")
 
 
-def _latex(table: Table) -> str:
+def _latex(lines: Sequence[Sequence[str]], remarks: Sequence[str]) -> str:
     """A tabular with the notes below; needs booktabs and amssymb."""
-    header, *rows = [[cell.translate(LATEX) for cell in line] for line in cells(table)]
+    header, *rows = [[cell.translate(LATEX) for cell in line] for line in lines]
     body = "".join(f"{' & '.join(row)} \\\\\n" for row in rows)
-    notes = "".join(f"\\par {note.translate(LATEX)}\n" for note in remarks(table))
+    notes = "".join(f"\\par {note.translate(LATEX)}\n" for note in remarks)
     return (
         f"\\begin{{tabular}}{{{'l' * len(header)}}}\n\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n{body}"
         f"\\bottomrule\n\\end{{tabular}}\n{{\\footnotesize\n{notes}}}\n"
     )
 
 
-def _html(table: Table) -> str:
+def _html(lines: Sequence[Sequence[str]], remarks: Sequence[str]) -> str:
     """A table and a list of notes, for use in a page."""
 
     def line(tag: str, content: Sequence[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in content) + "</tr>\n"
 
-    header, *rows = cells(table)
+    header, *rows = lines
     body = "".join(line("td", row) for row in rows)
-    notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in remarks(table))
+    notes = "".join(f"<li>{html.escape(note)}</li>\n" for note in remarks)
     head = line("th", header)
     return f"<table>\n<thead>\n{head}</thead>\n<tbody>\n{body}</tbody>\n</table>\n<ul>\n{notes}</ul>\n"
 
@@ -160,4 +182,6 @@ def flat(row: TableRow, table: Table) -> dict[str, Any]:
     return line | {"runs": status_text(row), "values": " ".join(map(repr, row.values))}
 
 
-FORMATS = {"md": _markdown, "csv": _csv, "json": _json, "latex": _latex, "html": _html}
+FOR_READERS = {"md": _markdown, "latex": _latex, "html": _html}
+FOR_PROGRAMS = {"csv": _csv, "json": _json}
+FORMATS = (*FOR_READERS, *FOR_PROGRAMS)

@@ -136,16 +136,27 @@ def power(effect: float, sd: float, n: int, m: int, alpha: float = 1 - CONFIDENC
     return float(np.mean(found.sf(limit) + np.nan_to_num(found.cdf(-limit))))
 
 
-def minimal_effect(sd: float, n: int, m: int, alpha: float = 1 - CONFIDENCE) -> float:
-    """Smallest true difference that Welch's test of n runs against m finds in 80 % of cases.
+def paired_power(effect: float, sd: float, n: int, alpha: float = 1 - CONFIDENCE) -> float:
+    """Probability that Student's test of n paired differences with this spread finds an effect."""
+    from scipy import stats
 
-    nan for a single run or without spread.
+    limit, found = stats.t.isf(alpha / 2, n - 1), stats.nct(n - 1, effect * n**0.5 / sd)
+    return float(found.sf(limit) + np.nan_to_num(found.cdf(-limit)))
+
+
+def minimal_effect(sd: float, n: int, m: int | None, alpha: float = 1 - CONFIDENCE) -> float:
+    """Smallest true difference that is found in 80 % of cases; nan for a single run or without spread.
+
+    By Welch's test of n runs against m, or without m by the test of n paired differences.
     """
     from scipy import optimize
 
-    if min(n, m) < 2 or not sd > 0:
+    def found(effect: float) -> float:
+        return paired_power(effect, 1.0, n, alpha) if m is None else power(effect, 1.0, n, m, alpha)
+
+    if min(n, m or n) < 2 or not sd > 0:
         return float("nan")
     high = 1.0
-    while power(high, 1.0, n, m, alpha) < POWER:
+    while found(high) < POWER:
         high *= 2
-    return sd * optimize.brentq(lambda x: power(x, 1.0, n, m, alpha) - POWER, 0, high, rtol=1e-4)
+    return sd * optimize.brentq(lambda x: found(x) - POWER, 0, high, rtol=1e-4)

@@ -85,7 +85,7 @@ def summarise(
         paired=paired,
         rows=tuple(rows),
         columns={c.name: c.label for c in wanted},
-        detectable=detectable(rows),
+        detectable=detectable(rows, paired),
         left_out=tuple(left_out),
     )
     return replace(table, notes=(*notes(table, ended_well, published), *two_level_notes))

@@ -33,12 +33,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Detectable:
-    """The smallest true difference that Welch's test finds in 80 % of such tables."""
+    """The smallest true difference that the test finds in 80 % of such tables."""
 
-    n: int  # runs of a row
-    baseline_n: int
+    n: int  # runs of a row, or pairs of runs
+    baseline_n: int | None  # None if the differences are taken seed by seed
     rows: int  # number of tested rows
-    sd: float  # standard deviation of runs, pooled over the rows
+    sd: float  # standard deviation of runs, or of the differences of pairs, pooled over the rows
     alone: float  # for a single test, in points
     among: float  # for one of the rows, if it has the smallest p-value, with Holm's correction
 

@@ -38,10 +38,14 @@ def _differences(table: Table) -> list[str]:
     ]
     if effect := table.detectable:
         one_of = f" alone, or {effect.among:.2f} as one of {effect.rows} rows" if effect.rows > 1 else ""
+        runs, of, test = (
+            (f"{effect.n} pairs of runs", " of their differences", "the paired test")
+            if table.paired
+            else (f"{effect.n} runs against {effect.baseline_n}", "", "Welch's test")
+        )
         found.append(
-            f"Minimal detectable effect: with {effect.n} runs against {effect.baseline_n} and a pooled "
-            f"standard deviation of {effect.sd:.2f}, Welch's test has 80 % power for a true difference of "
-            f"{effect.alone:.2f} points{one_of}."
+            f"Minimal detectable effect: with {runs} and a pooled standard deviation{of} of {effect.sd:.2f}, "
+            f"{test} has 80 % power for a true difference of {effect.alone:.2f} points{one_of}."
         )
     return found
 
