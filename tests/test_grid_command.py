@@ -1,18 +1,21 @@
 """`python -m scripts.grid`: its options, its output, and the estimate of its time."""
 
+import io
 import json
 import shlex
+import time
 from pathlib import Path
 
 import pytest
 
+import lib.engine.evaluate
 import scripts.grid
 from lib.config.cli import parse
 from lib.core.errors import BadInput
+from lib.grid import timing
 from lib.grid.estimate import recorded_times
 from lib.grid.job import Job, backends, done, last_line, outcome, worth_retrying
 from lib.grid.progress import summary
-from lib.grid.timing import time_row
 from tests.helpers.grids import write_grid
 from tests.helpers.run_records import write_runs
 from tests.helpers.runs import TINY
@@ -126,11 +129,28 @@ def test_time_is_estimated_from_records_of_the_same_configuration(tmp_path):
 
 def test_a_few_steps_estimate_the_time_of_a_run_without_downloads(tmp_path):
     Path("tiny.yaml").write_text(TINY)
-    timing = time_row("a", ["--config", "tiny.yaml", "--epochs", "1000", "--milestones", "0.5"])
+    found = timing.time_row("a", ["--config", "tiny.yaml", "--epochs", "1000", "--milestones", "0.5"])
     # 4,000 steps of at least a tenth of a millisecond, and 1,000 evaluations; none of them was done.
-    assert timing.row == "a" and timing.device == "cpu"
-    assert timing.train > 0.4 and timing.evaluate > 0.1 and timing.start > 0
-    assert timing.seconds == timing.start + timing.train + timing.evaluate
+    assert found.row == "a" and found.device == "cpu"
+    assert found.train > 0.4 and found.evaluate > 0.1 and found.start > 0
+    assert found.seconds == found.start + found.train + found.evaluate
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.yaml"]
     with pytest.raises(BadInput, match="offline"):
-        time_row("b", ["--dataset", "cifar10", "--root", str(tmp_path / "empty")])
+        timing.time_row("b", ["--dataset", "cifar10", "--root", str(tmp_path / "empty")])
+
+
+def test_the_estimate_counts_the_start_of_a_process_and_the_end_of_a_run(monkeypatch, capsys):
+    Path("tiny.yaml").write_text(TINY)
+    drawn = []
+    monkeypatch.setattr("lib.report.plots.curves.draw_curves", lambda rows, title: drawn.append(rows))
+    rows = {"a": ["--config", "tiny.yaml"], "last": ["--config", "tiny.yaml", "--tta-flip", "--val", "0.5"]}
+    request = json.dumps({"started": time.time() - 100, "rows": rows})  # it took 100 s to get here
+    monkeypatch.setattr("sys.stdin", io.StringIO(request))
+    evaluated = []
+    evaluate = lib.engine.evaluate.evaluate
+    monkeypatch.setattr(lib.engine.evaluate, "evaluate", lambda *of: evaluated.append(of) or evaluate(*of))
+    timing.main()
+    first, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["start"] > 100 and last["start"] > 100 and len(drawn) == 1
+    # Each is done twice, as the first is slower. Of `last`: val, then val and test, each with its view.
+    assert len(evaluated) == 2 * (1 + 1) + 2 * (1 + 2 * 2)

@@ -6,6 +6,7 @@ From complete records of the same row and any seed where there are some; else fr
 import json
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,12 +70,12 @@ def recorded_times(folder: Path, rows: Sequence[Row]) -> Times:
 
 def time_rows(rows: Sequence[Row], slots: int, gpu: str | None) -> tuple[dict[str, Timing], str]:
     """Timings by row, and the reason if some are missing."""
-    request = json.dumps({row.name: row.arguments for row in rows})
+    request = {"started": time.time(), "rows": {row.name: row.arguments for row in rows}}
     command = guarded([sys.executable, "-m", f"{__package__}.timing"])
     try:
         done = subprocess.run(
             command,
-            input=request,
+            input=json.dumps(request),
             capture_output=True,
             text=True,
             timeout=4 * BUDGET,

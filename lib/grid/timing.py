@@ -1,7 +1,8 @@
 """Estimate the time of runs from a few training steps of each row of a grid.
 
 A program, `python -m lib.grid.timing`, because torch and its memory on the device are then gone before the
-runs start. Reads command lines by row as JSON from stdin, and prints one line of JSON for each row.
+runs start. Reads the time of its start, and command lines by row, as JSON from stdin, and prints one line of
+JSON for each row.
 """
 
 import json
@@ -20,7 +21,7 @@ class Timing:
     """Estimated seconds of a run of a row."""
 
     row: str
-    start: float  # before the first step
+    start: float  # before the first step, and after the last evaluation
     train: float
     evaluate: float
     device: str
@@ -47,8 +48,8 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
         run = build(replace(config, settings=settings), device, note=lambda line: None)
         start = time.perf_counter() - began
         step = _seconds_per_step(run, device)
-    evaluations = math.ceil(math.ceil(config.train.epochs) / config.run.evaluate_every)
-    evaluate = _seconds_per_evaluation(run) * evaluations * (1 + len(run.averages))
+        evaluations = math.ceil(math.ceil(config.train.epochs) / config.run.evaluate_every)
+        evaluate = (evaluations - 1) * _seconds_of_evaluation(run) + _seconds_of_evaluation(run, last=True)
     return Timing(row, start, step * run.total, evaluate, device.type)
 
 
@@ -66,15 +67,20 @@ def _seconds_per_step(run, device) -> float:
     return (time.perf_counter() - began) / taken
 
 
-def _seconds_per_evaluation(run) -> float:
-    from ..engine.evaluate import BATCH, evaluate
+def _seconds_of_evaluation(run, last: bool = False) -> float:
+    """Of the split that is watched; the last one takes all splits, test-time views and averages."""
+    from ..engine.evaluate import BATCH, evaluate, networks
 
-    split = next(iter(run.splits.values()))
-    part = split.take(slice(0, BATCH))
-    evaluate(run.model, part, run.normalize, run.precision)
-    began = time.perf_counter()
-    evaluate(run.model, part, run.normalize, run.precision)
-    return (time.perf_counter() - began) * len(split) / len(part)
+    averages = {name: a.model for name, a in run.averages.items() if last or not a.needs_statistics}
+    seconds = 0.0
+    for split in list(run.splits.values())[: None if last else 1]:
+        part = split.take(slice(0, BATCH))
+        for model in networks(run.model, averages, run.views if last else {}).values():
+            evaluate(model, part, run.normalize, run.precision)  # warm-up
+            began = time.perf_counter()
+            evaluate(model, part, run.normalize, run.precision)
+            seconds += (time.perf_counter() - began) * len(split) / len(part)
+    return seconds
 
 
 def _synchronize(device) -> None:
@@ -84,17 +90,30 @@ def _synchronize(device) -> None:
         torch.cuda.synchronize(device)
 
 
+def _overhead(started: float) -> float:
+    """Seconds of a run besides its build, steps and evaluations: the interpreter's start, imports, curves.
+
+    Args:
+        started: when this process was started, by time.time.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # noqa: F401  (imported at the start of a run)
+
+    from .. import factory  # noqa: F401
+    from ..report.plots.curves import draw_curves
+
+    draw_curves([{"epoch": 1, "lr": 0.1, "train_loss": 1.0, "test_accuracy": 50.0}], "at the end of a run")
+    return time.time() - started
+
+
 def main() -> None:
     from ..core.errors import BadInput
 
-    began = time.perf_counter()
-    from .. import factory  # noqa: F401  (imports torch, as every run does)
-
-    started = time.perf_counter() - began
-    for row, arguments in json.load(sys.stdin).items():
+    began, request = time.perf_counter(), json.load(sys.stdin)
+    overhead = _overhead(request["started"])
+    for row, arguments in request["rows"].items():
         try:
             timing = time_row(row, arguments)
-            line = asdict(replace(timing, start=timing.start + started))
+            line = asdict(replace(timing, start=timing.start + overhead))
         except (BadInput, RuntimeError) as error:  # RuntimeError: out of memory
             line = {"row": row, "error": str(error)}
         print(json.dumps(line), flush=True)
