@@ -30,7 +30,7 @@ POWERS = {
     r"\.backward\(": (
         "lib/engine/step.py",
         "lib/core/precision.py",
-        "lib/factory/checks.py",
+        "lib/factory/compiling.py",
         "lib/graph/cost.py",
     ),
     r"manual_seed|torch\.Generator|random\.Random\(|np\.random": ("lib/core/rng.py",),

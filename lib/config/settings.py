@@ -1,6 +1,6 @@
 """Settings that do not depend on what is chosen. Their fields are flags, YAML keys and help, as a trick's."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
@@ -57,9 +57,6 @@ class TrainSettings:
         require(self.accumulate <= self.batch_size, "accumulate", "from 1 to batch_size", self.accumulate)
         used = self.compile or self.compile_mode == "default"
         require(used, "compile_mode", "left out without compile", self.compile_mode)
-
-    def uncompiled(self) -> "TrainSettings":
-        return replace(self, compile=False, compile_mode="default")
 
 
 @dataclass(frozen=True)

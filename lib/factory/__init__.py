@@ -1,6 +1,7 @@
 """From a configuration to a run: the one place where names become objects."""
 
 from .checks import augmenting
+from .compiling import compile_networks
 from .data import (
     build_data,
     build_dataset,
@@ -29,6 +30,7 @@ __all__ = [
     "build_splits",
     "build_stand_in",
     "build_steps",
+    "compile_networks",
     "data_notes",
     "images_kept",
     "process_of",

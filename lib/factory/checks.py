@@ -11,17 +11,13 @@ from torch import Tensor, nn
 
 from ..augment.pipeline import BatchMap, Step, pipeline
 from ..config.schema import Config
-from ..config.settings import TrainSettings
 from ..core.batch import Batch
 from ..core.errors import BadInput, located, out_of_memory
 from ..core.facts import Stage
-from ..core.precision import Precision, autocast
 from ..core.registry import SOURCES, augmentations
 from ..core.rng import Rng
 from ..engine.step import Batches
 from .selections import images_kept
-
-RECORDED = 3  # forwards until a CUDA graph is replayed: one warms up, one is recorded
 
 
 @contextlib.contextmanager
@@ -37,33 +33,29 @@ def augmenting(shape: tuple[int, ...]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class NetworkCheck:
-    """Tries networks on the images of a run, and compiles them where that is on.
+    """Tries networks on the images of a run.
 
     Args:
         steps: the augmentations of the run.
-        note: called with a line that the user should see.
     """
 
     data: Batches
     steps: list[Step]
-    train: TrainSettings
-    note: Callable[[str], None]
+    epochs: float
 
     def __call__(
         self,
         model: nn.Module,
         images: int,
         accumulate: int = 1,
-        processes: int = 1,
         finalize: BatchMap | None = None,
         name: str = "the model",
-    ) -> nn.Module:
-        """The model, compiled if that is on.
+    ) -> None:
+        """Try a model.
 
         Args:
             images: of a batch that the model learns from; the first ones stand in for those selected later.
             accumulate: micro-batches of a step.
-            processes: that share a batch.
             finalize: what is done to these images after augmentation.
         Raises:
             BadInput: the model cannot take the images, or one of the sizes that they have in some epoch.
@@ -77,13 +69,7 @@ class NetworkCheck:
             return finalize(batch, rng) if finalize else batch
 
         batch = try_out(model, prepare, self.data, accumulate, name)
-        try_sizes(model, resizing, batch, self.train.epochs, name)
-        if not self.train.compile:
-            return model
-        per_process = math.ceil(images / processes)
-        count = math.ceil(per_process * batch.views / accumulate)
-        x = batch.x[:1].repeat(count, 1, 1, 1)
-        return compiled(model, x, self.train.compile_mode, self.train.precision, self.note)
+        try_sizes(model, resizing, batch, self.epochs, name)
 
 
 @torch.no_grad()
@@ -161,32 +147,6 @@ def try_views(
             if isinstance(error, BadInput) or out_of_memory(error):
                 raise
             raise BadInput(f"view {name}: images of {shape} have no such views: {error}") from error
-
-
-def compiled(
-    model: nn.Module, x: Tensor, mode: str, precision: Precision, note: Callable[[str], None]
-) -> nn.Module:
-    """The model, compiled for batches like `x` (B, C, H, W); or unchanged, with the reason in a note.
-
-    It is compiled here and not in the first step, so that the time does not count as training time.
-    """
-    before = copy.deepcopy(model)
-    model.compile(mode=mode)
-    try:
-        for _ in range(RECORDED):
-            with autocast(x.device, precision):
-                model(x).sum().backward()
-    except Exception as error:  # Inductor fails in many ways: no compiler, an unknown operator...
-        if out_of_memory(error):
-            raise
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        note(f"compile: not used, {type(error).__name__}: {' '.join(lines[:2])}")  # where, and why
-        return before
-    model.zero_grad(set_to_none=True)
-    with torch.no_grad():  # a forward in train mode has changed BatchNorm's statistics
-        for buffer, original in zip(model.buffers(), before.buffers(), strict=True):
-            buffer.copy_(original)
-    return model
 
 
 def ineffective_splits(config: Config) -> list[str]:

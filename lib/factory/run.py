@@ -83,8 +83,8 @@ def _build(
 
     for line in (*data_notes(config, dataset), *ineffective_splits(config)):
         note(line)
-    check = NetworkCheck(data, steps, train, note)
-    model = check(model, images_kept(config), train.accumulate, world.size, finalize)
+    check = NetworkCheck(data, steps, train.epochs)
+    check(model, images_kept(config), train.accumulate, finalize)
 
     cost = Cost(model, teachers)
     return Run(

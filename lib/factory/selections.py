@@ -27,7 +27,7 @@ def images_kept(config: Config) -> int:
 def build_selections(
     config: Config,
     network: Callable[[Config], nn.Module],
-    check: Callable[..., nn.Module],
+    check: Callable[..., None],
     steps: list[Step],
     total: int,
 ) -> dict[str, NetworkSelection]:
@@ -44,7 +44,8 @@ def build_selections(
         selector = choice.build()
         try:
             its = network_config(config, selector.model)
-            model = check(network(its), config.train.batch_size, name=selector.model)
+            model = network(its)
+            check(model, config.train.batch_size, name=selector.model)
             found[name] = NetworkSelection(selector, build_learning(its, model, steps, total, Cost(model)))
         except BadInput as error:
             raise BadInput(f"selection {name}: {error}") from error

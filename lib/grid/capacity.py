@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ..config.cli import parse
 from ..config.schema import Config
@@ -41,7 +40,6 @@ def capacity(config: Config) -> int:
     from ..engine.step import train_step
     from ..factory import build, build_device, process_of
 
-    config = replace(config, settings=config.settings | {"train": config.train.uncompiled()})
     device = build_device(config.run.device)
     if device.type != "cuda":
         build(config, device, note=lambda line: None)

@@ -42,7 +42,6 @@ def time_row(row: str, arguments: Sequence[str]) -> Timing:
     began = time.perf_counter()
     config = parse(list(arguments)).config()
     settings = config.settings | {"data": replace(config.data, offline=True)}
-    settings["train"] = config.train.uncompiled()  # compilation takes minutes
     device = build_device(config.run.device)
     with process_of(config):
         run = build(replace(config, settings=settings), device, note=lambda line: None)

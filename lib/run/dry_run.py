@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import io
-from dataclasses import replace
 
 from torch import nn
 
@@ -71,9 +70,8 @@ def dry_run(config: Config) -> str:
     check_installed(config)
     RunFolder(config)  # refused if it holds another configuration
     notes = [*config.notes]
-    settings = config.settings | {"train": config.train.uncompiled()}  # compilation takes minutes
     device = build_device(config.run.device)
-    run = build(replace(config, settings=settings), device, notes.append, get_dataset=build_stand_in)
+    run = build(config, device, notes.append, get_dataset=build_stand_in)
     epochs, lr, images = config.train.epochs, config.chosen["optim"].options["lr"], len(run.data.split)
     steps = ordered(build_steps(config, build_normalize(run.spec, device)))
     picks = f" > {' > '.join(config.tricks['select'])} ({run.images} of {run.data.batch_size} images)"

@@ -18,7 +18,7 @@ from lib.config.schema import Config
 from lib.core.errors import BadInput, exit_code
 from lib.engine.evaluate import evaluate, networks
 from lib.engine.step import train_step
-from lib.factory import build, build_dataset, build_device
+from lib.factory import build, build_dataset, build_device, compile_networks
 from lib.factory.data import build_splits
 from scripts.bench import harness, plain_airbench
 
@@ -101,6 +101,7 @@ Work = Iterator[torch.Tensor | float | None]
 
 def ours(config: Config, device: torch.device, test: int | None) -> Work:
     run = build(config, device, note=harness.progress)
+    compile_networks(run, config.train, note=harness.progress)
     yield None
     for step in range(run.total):
         yield train_step(run, step)
