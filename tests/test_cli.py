@@ -27,18 +27,19 @@ def shown(capsys):
 def test_the_summary_counts_every_parameter(shown):
     # torchsummary alone misses the class token and the positions, which belong to no leaf module.
     text = shown("--summary --model vit")
-    assert f"parameters: {models['vit'].facts.params:,}" in text
+    assert f"{models['vit'].facts.params:,} parameters, " in text
     assert "Conv2d" in text
 
 
 def test_the_dry_run_shows_the_plan_and_trains_nothing(shown, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = shown("--dry-run --model resnet20 --epochs 10 --schedule cosine --lr 0.2")
-    assert "parameters: 269,722" in text
+    assert "269,722 parameters" in text
     # 3x3 convolutions on 32, 16 and 8 pixels a side, and a linear layer: the paper's section 4.2.
     stages = 6 * 16 * 16 * 32**2 + sum((c // 2 + 5 * c) * c * s**2 for c, s in ((32, 16), (64, 8)))
-    assert f"MACs: {9 * (3 * 16 * 32**2 + stages) + 640:,}" in text
-    assert "steps: 3,900 (390 an epoch, 50,000 images)" in text
+    assert f"{9 * (3 * 16 * 32**2 + stages) + 640:,} MACs for 3x32x32" in text
+    assert "3,900: 10 epochs of 390 batches of 128 images" in text
+    assert "50,000 training, 10,000 test images, 10 classes" in text
     assert "0.2 0.19511" in text  # 0.1 * (1 + cos(pi / 10))
     assert list(tmp_path.iterdir()) == []
 

@@ -167,7 +167,8 @@ def test_the_dry_run_counts_the_images_that_are_left(line, images, steps, capsys
     if images is None:  # from 2,250 images in each class
         images = sum(int(2_250 * 0.1 ** (k / 9) + 1e-9) for k in range(10))
         steps = images // 128
-    assert f"({steps:,} an epoch, {images:,} images)" in text
+    assert f"epochs of {steps:,} batches" in text
+    assert f"{images:,} training" in text
 
 
 def test_the_dry_run_and_the_run_have_the_same_part():

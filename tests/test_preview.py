@@ -23,7 +23,7 @@ from scripts import preview as script
 from scripts.preview import preview
 from tests.helpers.refusals import exit_code_of
 
-BASE = "--dataset synthetic --data.size 64 --data.classes 4 --data.image-size 16 --bs 16 --model resnet20"
+BASE = "--dataset synthetic --data.size 64 --data.classes 4 --data.image-size 16 --batch-size 16 --model resnet20"
 ENTRIES = [augmentations[name] for name in augmentations.names()]
 MIXES = [entry.name for entry in ENTRIES if entry.facts.stage is Stage.MIX]
 ON = " ".join(f"--{name}" for name in augmentations.names())
@@ -191,21 +191,22 @@ def test_user_errors_end_in_one_line(line, part, tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def planned(line: str, capsys) -> list[str]:
+def planned(line: str, capsys, monkeypatch) -> list[str]:
+    monkeypatch.setenv("COLUMNS", "1000")
     assert train.main(["--dry-run", *BASE.split(), *line.split()]) == 0
-    (order,) = [text for text in capsys.readouterr().out.splitlines() if text.startswith("batch: ")]
-    return order.removeprefix("batch: ").split(" > ")
+    (order,) = [text for text in capsys.readouterr().out.splitlines() if text.startswith("batch ")]
+    return order.removeprefix("batch ").strip().split(" > ")
 
 
-def test_the_dry_run_shows_the_order_of_all_steps(capsys):
-    order = planned(ON, capsys)
+def test_the_dry_run_shows_the_order_of_all_steps(capsys, monkeypatch):
+    order = planned(ON, capsys, monkeypatch)
     rank = {entry.name: (entry.facts.stage, entry.name) for entry in ENTRIES if entry.name not in MIXES}
     rank |= {
         "normalize": (Stage.NORMALIZE, ""),
         f"one of ({', '.join(f'{m} 1' for m in MIXES)})": (Stage.MIX,),
     }
     assert order == sorted(rank, key=rank.get)
-    assert planned("--cutout --no-crop --no-flip", capsys) == ["normalize", "cutout"]
+    assert planned("--cutout --no-crop --no-flip", capsys, monkeypatch) == ["normalize", "cutout"]
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,6 @@ def type_name(kind: Any) -> str:
 
 def value_text(value: Any) -> str:
     """A value as it is written on the command line."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ",".join(map(value_text, value))
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

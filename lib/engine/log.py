@@ -1,5 +1,6 @@
 """The log of a run: lines on the console and in log.txt, and times."""
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ class Log:
 
     def __call__(self, line: str) -> None:
         tqdm.write(line)
+        sys.stdout.flush()  # a pipe holds lines back
         try:
             # Opened for each line: an open file would try to write again, and fail, when the program ends.
             with open(self.path, "a", encoding="utf-8", errors="backslashreplace") as file:

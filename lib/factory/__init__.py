@@ -13,7 +13,7 @@ from .data import (
     training_part,
 )
 from .device import build_device, process_of
-from .model import build_model
+from .model import build_model, in_order
 from .run import build, build_schedule, build_steps
 from .selections import images_kept
 
@@ -33,6 +33,7 @@ __all__ = [
     "compile_networks",
     "data_notes",
     "images_kept",
+    "in_order",
     "process_of",
     "training_part",
 ]

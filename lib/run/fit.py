@@ -3,12 +3,10 @@
 import math
 import sys
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..config.schema import Config
 from ..core.dist import ProcessLost
@@ -18,6 +16,7 @@ from ..engine.lr import current_lr
 from ..engine.step import Run, train_step
 from ..store.run_folder import RunFolder
 from .profile import traced
+from .progress import Progress
 from .record import Record
 
 
@@ -48,7 +47,8 @@ def fit(
     """
     record = Record(run, config, folder, device, log, notes)
     start = record.resume()
-    steps, losses = _progress(start, run), Losses()
+    progress, losses = Progress(start, run, log), Losses()
+    steps = iter(progress)
     if config.run.profile and run.world.is_main:
         steps = traced(steps, folder.path, device, log)
     # Imports, data, initial weights and compilation of this process: in its first row only.
@@ -59,6 +59,7 @@ def fit(
             loss = train_step(run, step)
             lr = current_lr(run.optimizer)
             losses.add(step, lr, loss)
+            progress.after(step, losses.so_far)
             last = step + 1 == run.total
             if (step + 1) % run.data.steps_per_epoch and not last:
                 continue
@@ -107,11 +108,14 @@ class Losses:
         if len(self._pending) == self.at_once:
             self._fetch()
 
+    def so_far(self) -> float:
+        """The mean of the losses of the epoch until now."""
+        self._fetch()
+        return sum(self._read) / len(self._read)
+
     def mean(self) -> tuple[float, int]:
         """The mean of the losses since the last call, and their number."""
-        self._fetch()
-        count = len(self._read)
-        mean = sum(self._read) / count
+        mean, count = self.so_far(), len(self._read)
         self._read.clear()
         return mean, count
 
@@ -125,14 +129,6 @@ class Losses:
                 raise Diverged(step, lr, value)
         self._pending.clear()
         self._read += values
-
-
-def _progress(start: int, run: Run) -> Iterable[int]:
-    """The remaining steps, with a progress bar on a terminal and none in a pipe."""
-    off = None if run.world.is_main else True
-    return tqdm(
-        range(start, run.total), initial=start, total=run.total, unit="step", disable=off, leave=False
-    )
 
 
 def _finite(run: Run) -> bool:

@@ -7,7 +7,7 @@ from ..core import dist
 from ..core.errors import BadInput, out_of_memory
 from ..core.registry import PROGRAM
 from ..store.run_folder import NullRunFolder, RunFolder
-from .screen import outcome
+from .outcome import outcome
 from .trackers import check_installed
 
 
@@ -25,20 +25,28 @@ def launch(config: Config) -> int:
 
     # Imported late, because torch is slow to import and the checks above do not need it.
     from ..engine.log import Log
-    from ..factory import build, build_device, process_of
+    from ..factory import build, build_device, compile_networks, process_of
     from .fit import fit
+    from .screen import first_screen
 
     folder = RunFolder(config) if world.is_main else NullRunFolder()
     device = build_device(config.run.device, world)
-    notes = [f"note: {note}" for note in config.notes]
+    notes = [*config.notes]
     try:
         with process_of(config):
             # Before the folder is claimed: a run that cannot be built creates no folder.
             run = build(config, device, notes.append, world)
             world.on_main(folder.claim)
             log = Log(folder.path / "log.txt") if world.is_main else lambda line: None
-            for note in notes:
-                log(note)
+
+            def note(line: str) -> None:
+                notes.append(line)
+                log(f"note: {line}")
+
+            if world.is_main:
+                for line in (*first_screen(run, config, device).splitlines(), *map("note: {}".format, notes)):
+                    log(line)
+            compile_networks(run, config.train, note)
             result = fit(run, config, folder, device, log, began, notes)
     except KeyboardInterrupt as stopped:
         saved = folder.checkpoint.exists()
