@@ -23,7 +23,8 @@ from scripts import preview as script
 from scripts.preview import preview
 from tests.helpers.refusals import exit_code_of
 
-BASE = "--dataset synthetic --data.size 64 --data.classes 4 --data.image-size 16 --batch-size 16 --model resnet20"
+DATA = "--dataset synthetic --data.size 64 --data.classes 4 --data.image-size 16"
+BASE = f"{DATA} --batch-size 16 --model resnet20"
 ENTRIES = [augmentations[name] for name in augmentations.names()]
 MIXES = [entry.name for entry in ENTRIES if entry.facts.stage is Stage.MIX]
 ON = " ".join(f"--{name}" for name in augmentations.names())
