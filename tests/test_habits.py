@@ -126,6 +126,7 @@ SAME = {
     "--sched step --decay-epochs 30 --decay-rate 0.1": "--schedule step --period 30 --schedule.gamma 0.1",
     "--sched multistep --decay-milestones 30 60": "--milestones 30,60",
     "--milestones 30 60": "--milestones 30,60",
+    "--sched cosine --decay-epochs 30 --decay-rate 0.1": "--schedule cosine",  # of step alone, as in timm
     "--sched cosine --lr 0.5 --min-lr 1e-3": "--schedule cosine --lr 0.5 --schedule.end 0.002",
     "--sched cosine --lr-base 0.1 -b 512 --min-lr 0.02": (
         "--schedule cosine --lr .2 --batch-size 512 --schedule.end .1"
@@ -182,6 +183,8 @@ SAME = {
     "-net vgg16 -gpu -b 64 -warm 1 -lr 0.2 -resume": (
         "--model vgg16 --device cuda --batch-size 64 --warmup 1 --lr .2"
     ),
+    "scheduler.warmup.type none scheduler.warmup.epochs 5": "",
+    "--model resnet18 --drop 0. --drop-path 0": "--model resnet18",
     "--gpu 1 --bs 64 --sched warmup": "--device cuda:1 --batch-size 64 --schedule multistep --warmup 0.1",
     "--max_epochs 9 --precision 16-mixed --accelerator gpu": "--epochs 9 --precision fp16 --device cuda",
     "--model cifar100_resnet20": "--dataset cifar100 --model resnet20 --model.shortcut B",
@@ -190,7 +193,7 @@ SAME = {
 
 # A setting without counterpart, and what the line must say.
 REFUSED = {
-    "--min-lr 1e-5": "give --lr too",
+    "--sched cosine --min-lr 1e-5": "give --lr too",
     "--lr-base 0.1": "give --batch-size too",
     "-b 128 --grad-accum-steps 4": "--batch-size 512 --accumulate 4",
     "--aa rand-m9-mstd0.5-inc1": "--randaugment-magnitude 9 --randaugment-num-ops 2",
@@ -273,13 +276,21 @@ def test_how_a_setting_was_read_is_noted():
     (note,) = config("--reprob 0.25 --opt adamw --lr 1e-3").notes
     assert "--reprob 0.25 is augment.random_erasing.prob 0.25" in note and "optim.name adamw" in note
     (note,) = config("--pin-mem --lr 0.1").notes
-    assert note.startswith("--pin-mem (command line) has no effect")
+    assert note.startswith("no effect of --pin-mem (command line): images stay on the device")
     assert config("--lr 0.1 --cutout 8").notes == []
 
 
 def test_a_conversion_reads_all_sources(tmp_path):
     (tmp_path / "a.yaml").write_text("lr: 0.5\nsched: cosine\n")
     assert config(f"--config {tmp_path / 'a.yaml'} --min-lr 0.05").chosen["schedule"].options["end"] == 0.1
+
+
+def test_empty_values_of_a_file_set_nothing(tmp_path):
+    (tmp_path / "args.yaml").write_text(
+        "aa: null\nclip_grad: null\ncrop_pct: null\naug_splits: 0\ndrop_path: null\n"
+    )
+    assert config(f"--config {tmp_path / 'args.yaml'}").changed == {}
+    assert config(f"-c {tmp_path / 'args.yaml'}").changed == {}
 
 
 def test_a_folder_alone_is_a_hint_at_the_root(tmp_path):

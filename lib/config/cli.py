@@ -4,6 +4,7 @@ argparse is not used: it cannot tell `--cutout`, `--cutout True`, `--cutout 16` 
 apart, and its help has no place for the registries.
 """
 
+import os
 import re
 from collections import deque
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ def parse(argv: list[str]) -> Command:
             command.jobs = _value(word, words)
         elif flag == "--on":
             command.on += [name.strip() for name in _value(word, words).split(",") if name.strip()]
-        elif flag == "--config":
+        elif flag in ("--config", "-c"):
             command.files += [_path(flag, part) for part in _value(word, words).split(",")]
         elif action in ("list", "help"):
             while words and not words[0].startswith("-"):
@@ -130,12 +131,11 @@ def _pair(word: str, words: deque[str]) -> tuple[str, Any, str]:
     if not _is_flag(word):
         if "." not in key or not words:
             kind = "neither a flag nor a key: write --key value, key=value or section.key value"
-            if Path(word).is_dir():
+            if os.path.isdir(word):  # False for what cannot be a path
                 kind = "a folder: write --root for that of the data, or --dataset folder:PATH for images"
             raise BadInput(f"{word!r} is {kind}")
         return key, _value(key, words), key
-    negative = key.startswith(("no-", "no_")) and not habits.is_known(key)
-    if negative:
+    if key.startswith(("no-", "no_")) and not habits.is_known(key):
         if not is_switch(key[3:]):
             raise BadInput(f"{word}: {key[3:]} is not a boolean option; it needs a value")
         return key[3:], False, word
@@ -176,6 +176,7 @@ def _value(word: str, words: deque[str]) -> str:
 
 def _is_number(word: str) -> bool:
     try:
-        return bool(float(word)) or True
+        float(word)
     except ValueError:
         return False
+    return True

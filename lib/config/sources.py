@@ -59,16 +59,21 @@ def _rewritten(pair: Pair, source: str, given: habits.Given) -> _Rewritten:
 
 
 def _notes(pairs: list[Pair], source: str, given: habits.Given) -> list[str]:
-    read, idle = [], []
+    """One note on the settings of other projects, and one for each reason why some set nothing."""
+    read: list[str] = []
+    idle: dict[str, list[str]] = {}
     for pair in pairs:
         key, value, spelled = pair
         found = _rewritten(pair, source, given)
         if not found.settings:
-            idle.append(f"{spelled} ({source}) has no effect: {found.reason}")
+            idle.setdefault(found.reason, []).append(spelled)
         elif habits.is_known(key) or [str(setting) for _, setting in found.settings] != [str(value)]:
             ours = ", ".join(f"{'.'.join(path)} {setting}" for path, setting in found.settings)
             read.append(f"{spelled if value is True else f'{spelled} {value}'} is {ours}")
-    return [*([f"settings of other projects ({source}): {'; '.join(read)}"] if read else []), *idle]
+    return [
+        *([f"settings of other projects ({source}): {'; '.join(read)}"] if read else []),
+        *(f"no effect of {', '.join(keys)} ({source}): {reason}" for reason, keys in idle.items()),
+    ]
 
 
 class _TextLoader(yaml.SafeLoader):

@@ -24,6 +24,8 @@ VALUES: Mapping[str, Conversion] = {
 }
 SHORT = {key.removesuffix(".name").rpartition(".")[2]: key for key in VALUES} | {"dataset": "data.name"}
 
+OFF = "off, as here"  # the reason why such a value sets nothing
+
 
 def normal(key: str) -> str:
     """A key with today's name of its section, in lower case, and with `_` for `-`."""
@@ -58,12 +60,11 @@ def rewrite(key: str, value: Any, given: Given) -> tuple[Pairs, str]:
         case Idle(reason):
             return [], reason
         case Refused(instead):
-            if is_none(value) or str(value).lower() in ("false", "0", "0.0"):
-                return [], "it is off, as here"
-            raise ValueError(f"it has no counterpart here; {instead}")
-    if is_none(value):
-        return [], "it has no value"
-    return meaning(coerce(value, _kind(meaning)), given), meaning.__doc__.splitlines()[0]
+            if not _is_off(value):
+                raise ValueError(f"it has no counterpart here; {instead}")
+            return [], OFF
+    pairs = [] if is_none(value) else meaning(coerce(value, _kind(meaning)), given)
+    return pairs, OFF if _is_off(value) else meaning.__doc__.splitlines()[0]
 
 
 def ours(key: str) -> str:
@@ -85,6 +86,10 @@ def is_switch(key: str) -> bool | None:
         case Idle() | Refused():
             return True
     return bool in (kind := _kind(meaning), *typing.get_args(kind))
+
+
+def _is_off(value: Any) -> bool:
+    return is_none(value) or str(value).lower() in ("false", "0", "0.0")
 
 
 @cache

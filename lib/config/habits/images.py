@@ -43,6 +43,11 @@ def workers(value: int, given: Given) -> Pairs:
     return [("data.workers", value)] if "workers" in _entry(given).fields else []
 
 
+def test_crop(value: float, given: Given) -> Pairs:
+    """`--test-crop` of a folder."""
+    return [("data.test_crop", value)]
+
+
 def channels(value: int, given: Given) -> Pairs:
     """The data set decides the number of channels."""
     shape = _entry(given).facts.shape

@@ -1,10 +1,10 @@
 """Conversions of optimizers, schedules, losses and the computation of the gradient."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from ...core.fields import coerce
-from ...core.registry import optimizers
-from .meaning import Given, Pairs, given_as
+from ...core.registry import optimizers, schedules
+from .meaning import Conversion, Given, Pairs, given_as
 
 
 def optimizer(value: str, given: Given) -> Pairs:
@@ -58,8 +58,27 @@ def _fraction(value: float, given: Given, what: str) -> float:
     return float(f"{value / base:.12g}")  # 1e-3 of 0.1 is 0.01
 
 
+def _has(given: Given, option: str) -> bool:
+    """Whether the schedule that was given, or the default one, has an option."""
+    name = given_as(given, "schedule.name", "schedule", "sched") or "multistep"
+    found = str(dict(schedule(str(name), given))["schedule.name"])
+    return found in schedules and option in schedules[found].fields
+
+
+def schedule_option(name: str, kind: Any = float) -> Conversion:
+    """An option of the schedules that have it."""
+
+    def convert(value: kind, given: Given) -> Pairs:
+        return [(f"schedule.{name}", value)] if _has(given, name) else []
+
+    convert.__doc__ = f"`--schedule.{name}`, of the schedules that have it."
+    return convert
+
+
 def min_lr(value: float, given: Given) -> Pairs:
-    """`--schedule.end` is that fraction of `--lr`."""
+    """`--schedule.end` is that fraction of `--lr`, of the schedules that have it."""
+    if not _has(given, "end"):
+        return []
     return [("schedule.end", _fraction(value, given, "--schedule.end"))]
 
 
@@ -91,6 +110,11 @@ def warmup_type(value: Literal["none", "linear", "exponential"], given: Given) -
     if value == "exponential":
         raise ValueError("that rise is a power of the time; here --warmup-shape exponential has equal ratios")
     return [] if value == "none" else [("schedule.warmup_shape", value)]
+
+
+def warmup_after_type(value: float, given: Given) -> Pairs:
+    """`--warmup`, unless the type of the warm-up is none."""
+    return [] if given.get("schedule.warmup.type") == "none" else [("schedule.warmup", value)]
 
 
 def clip(value: float | None, given: Given) -> Pairs:

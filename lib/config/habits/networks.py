@@ -50,6 +50,8 @@ def model_option(*names: str, otherwise: str) -> Conversion:
         for name in names:
             if name in named.fields:
                 return [(f"model.{name}", value)]
+        if not value:
+            return []
         raise ValueError(f"{named.name} has no such option; {otherwise}")
 
     convert.__doc__ = (

@@ -11,6 +11,8 @@ from .timm import TIMM
 TORCHRUN = "start the command by torchrun --nproc-per-node N"
 EVALUATED = "a trained run is evaluated by --evaluate RUN"
 
+BLOCKS = "choose a model that has these blocks: --list models"
+
 PROJECTS = (
     Project(
         "PyTorch-CIFAR-Model-Hub",
@@ -70,7 +72,6 @@ PROJECTS = (
             "schedule.end": "scheduler.lr_min_factor",
             "schedule.first": "scheduler.T0",
             "schedule.growth": "scheduler.T_mul",
-            "schedule.warmup": "scheduler.warmup.epochs",
             "schedule.warmup_start": "scheduler.warmup.start_factor",
             "augment.random_erasing.ratio_min": "augmentation.random_erasing.min_aspect_ratio",
             "augment.cutout.size": "augmentation.cutout.mask_size",
@@ -83,6 +84,7 @@ PROJECTS = (
             learning.clip: "train.gradient_clip",
             learning.undecayed: "train.no_weight_decay_on_bn",
             learning.warmup_type: "scheduler.warmup.type",
+            learning.warmup_after_type: "scheduler.warmup.epochs",
             networks.init_mode: "model.init_mode",
             images.channels: "dataset.n_channels",
             images.classes: "dataset.n_classes",
@@ -100,6 +102,21 @@ PROJECTS = (
             only(0, instead="write --crop-mode zero or reflect"): "augmentation.random_crop.fill",
             only(0, instead="write --cutout-fill mean, black or noise"): "augmentation.cutout.mask_color",
             only("false", instead=TORCHRUN): "train.distributed",
+            only(16, instead=BLOCKS): (
+                "model.resnet.initial_channels model.wrn.initial_channels model.pyramidnet.initial_channels "
+                "model.se_resnet_preact.initial_channels model.se_resnet_preact.se_reduction"
+            ),
+            only(64, instead=BLOCKS): "model.resnext.initial_channels",
+            only(0.5, instead=BLOCKS): "model.densenet.compression_rate",
+            only("basic", instead=BLOCKS): "model.resnet.block_type model.se_resnet_preact.block_type",
+            only("bottleneck", instead=BLOCKS): "model.densenet.block_type model.pyramidnet.block_type",
+            only("false", instead=BLOCKS): (
+                "model.se_resnet_preact.remove_first_relu model.se_resnet_preact.add_last_bn"
+            ),
+            only("true", instead="write --model.forward, --model.backward or --model.level"): (
+                "model.shake_shake.shake_forward model.shake_shake.shake_backward "
+                "model.shake_shake.shake_image"
+            ),
         },
         idle={
             RESIDENT: (
@@ -115,6 +132,13 @@ PROJECTS = (
                 "train.use_test_as_val train.val_first"
             ),
             "a rectangle that does not fit is drawn again": "augmentation.random_erasing.max_attempt",
+            "it belongs to the exponential warm-up, which has another formula here": (
+                "scheduler.warmup.exponent"
+            ),
+            "it belongs to models for large images, which are timm/<name> here": (
+                "model.resnet.n_blocks model.resnet_preact.n_blocks model.densenet.n_blocks "
+                "model.pyramidnet.n_blocks model.resnext.n_blocks"
+            ),
         },
         refused={
             TORCHRUN: (
@@ -125,24 +149,12 @@ PROJECTS = (
             "a repeated command resumes its run at the epoch it reached": "train.start_epoch",
             "python -m scripts.preview shows a batch": "tensorboard.train_images tensorboard.val_images",
             "last.pt holds the weights": "tensorboard.model_params",
-            "write --warmup-shape exponential for equal ratios": "scheduler.warmup.exponent",
             "write --optim larc or lars, with --optim.trust": "optim.lars.threshold",
             "the evaluation of a folder crops by --test-crop": (
                 "tta.use_resize tta.use_center_crop tta.resize"
             ),
-            "choose a model that has these blocks: --list models": (
-                "model.resnet.n_blocks model.resnet.block_type model.resnet.initial_channels "
-                "model.resnet_preact.n_blocks model.wrn.initial_channels model.densenet.n_blocks "
-                "model.densenet.block_type model.densenet.compression_rate model.pyramidnet.n_blocks "
-                "model.pyramidnet.block_type model.pyramidnet.initial_channels model.resnext.n_blocks "
-                "model.resnext.initial_channels model.vgg.n_channels model.vgg.n_layers model.vgg.use_bn "
-                "model.se_resnet_preact.initial_channels model.se_resnet_preact.se_reduction "
-                "model.se_resnet_preact.block_type model.se_resnet_preact.remove_first_relu "
-                "model.se_resnet_preact.add_last_bn model.se_resnet_preact.preact_stage"
-            ),
-            "write --model.forward, --model.backward and --model.level": (
-                "model.shake_shake.shake_forward model.shake_shake.shake_backward "
-                "model.shake_shake.shake_image"
+            BLOCKS: (
+                "model.vgg.n_channels model.vgg.n_layers model.vgg.use_bn model.se_resnet_preact.preact_stage"
             ),
         },
     ),
