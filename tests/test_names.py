@@ -54,7 +54,7 @@ def test_a_command_line_in_any_case_means_the_same():
     [
         (models, "resnet26d", ["timm/resnet26d"]),
         (models, "EfficientNet_B3", ["timm/efficientnet_b3", "torchvision/efficientnet_b3"]),
-        (models, "densenet121", ["timm/densenet121", "torchvision/densenet121"]),
+        (models, "wide_resnet50_2", ["timm/wide_resnet50_2", "torchvision/wide_resnet50_2"]),
         (optimizers, "Adafactor", ["timm/adafactor"]),
     ],
 )

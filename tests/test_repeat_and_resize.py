@@ -96,7 +96,7 @@ def test_a_size_that_the_model_cannot_take_is_rejected_before_the_run_with_its_e
         def forward(self, x: Tensor) -> Tensor:
             if x.shape[-1] == 24:
                 raise RuntimeError("not 24")
-            return x
+            return x.new_zeros(len(x), 5)
 
     step = Step("progressive_resizing", Stage.RESIZE, build("progressive_resizing", epochs=8))
     with pytest.raises(

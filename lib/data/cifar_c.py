@@ -96,7 +96,7 @@ SHARED = {
 }
 
 
-@datasets.register("cifar10_c", aliases=("cifar10-c",), **TEN, **SHARED)
+@datasets.register("cifar10_c", **TEN, **SHARED)
 def cifar10_c(
     root: Path,
     offline: bool,
@@ -106,7 +106,7 @@ def cifar10_c(
     return CIFAR10_C.load(corruption, root, offline)
 
 
-@datasets.register("cifar100_c", aliases=("cifar100-c",), **HUNDRED, **SHARED)
+@datasets.register("cifar100_c", **HUNDRED, **SHARED)
 def cifar100_c(
     root: Path,
     offline: bool,
