@@ -3,6 +3,7 @@
 The flags with a value each are those of the programs named; what they mean here was worked out by hand.
 """
 
+import contextlib
 import shlex
 
 import pytest
@@ -270,6 +271,35 @@ def test_projects_agree_on_what_they_share():
     for project in PROJECTS:
         for key, meaning in project.meanings().items():
             assert found.setdefault(key, meaning) == meaning, key
+
+
+def test_any_value_of_a_setting_of_another_project_works_or_is_refused_as_bad_input():
+    odd = (
+        "0",
+        "-1",
+        "true",
+        "",
+        "x",
+        "1,2,3",
+        "a/b",
+        "1e400",
+        "rand-m.-inc1-mstd.",
+        "cifar10_",
+        "lookahead_",
+        "wrn",
+    )
+    more = (
+        "",
+        "--lr 0",
+        "--lr-base x",
+        "--lr-base-size 0 --batch-size 8 --lr-base 1",
+        "--model zzz",
+        "--sched zzz",
+    )
+    for key in (*habits.MEANINGS, *habits.SHORT, *habits.VALUES):
+        for value, rest in zip(odd, (*more, *more), strict=True):
+            with contextlib.suppress(BadInput):
+                parse([f"--{key}={value}", *rest.split()]).config()
 
 
 def test_how_a_setting_was_read_is_noted():

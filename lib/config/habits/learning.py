@@ -92,7 +92,9 @@ def lr_base(value: float, given: Given) -> Pairs:
     batch = given_as(given, "train.batch_size", "batch_size")
     if batch is None:
         raise ValueError("it is scaled by the batch size: give --batch-size too, or --lr")
-    ratio = coerce(batch, float) / coerce(given.get("lr_base_size", 256), float)
+    if not (size := coerce(given.get("lr_base_size", 256), float)):
+        raise ValueError("--lr-base-size must be above 0")
+    ratio = coerce(batch, float) / size
     name = str(given_as(given, "opt", "optim.name", "optim", "optimizer") or "sgd").lower()
     usual = "sqrt" if any(part in name for part in ("ada", "lamb")) else "linear"
     return [("optim.lr", value * (ratio**0.5 if given.get("lr_base_scale", usual) == "sqrt" else ratio))]
