@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.core.errors import exit_code
 from lib.core.files import write_atomic
-from scripts.docs import augmentations, blocks, migrating, models, tricks
+from scripts.docs import augmentations, blocks, migrating, models, transcripts, tricks
 from scripts.docs.page import ROOT, is_current
 
 from ..arguments import Parser
@@ -44,7 +44,7 @@ def renew(check: bool, everything: bool) -> int:
 
 def outdated(everything: bool, write: bool) -> Iterator[tuple[Path, str | bytes]]:
     """The generated files that are out of date, with the content they should have."""
-    for generator in (models, augmentations, tricks, migrating):
+    for generator in (models, augmentations, tricks, migrating, transcripts):
         for path, content in generator.files(everything).items():
             if not is_current(path, content):
                 yield path, content
