@@ -100,7 +100,8 @@ def _output(line: str, terminal: bool = False) -> tuple[str, str]:
 
 
 def _without_numbers(line: str) -> str:
-    return re.sub(" +", " ", re.sub(r"\d[\d,.:]*\d|\d", "#", line))
+    """A line with # for its numbers, other than those within the names of folders."""
+    return re.sub(" +", " ", re.sub(r"(?<![\w.-])\d[\d,.:]*", "#", line))
 
 
 def _transcript(line: str, text: str) -> str:
