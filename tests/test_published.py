@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lib.config.cli import parse
 from lib.config.schema import to_yaml
@@ -265,3 +266,17 @@ def test_reproduce_does_not_import_torch():
         "import scripts.reproduce as r, sys; r.reproduced('pprp_vit', []); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+SIZED = [row for row in RESULTS.values() if "weights in MiB" in (row.also or {})]
+
+
+@pytest.mark.parametrize("row", SIZED, ids=lambda row: row.id)
+def test_a_published_row_of_a_network_of_another_size_says_so(row):
+    """Its accuracy is not that of our network of this name, so a difference is no failed reproduction."""
+    with torch.device("meta"):
+        weights = models[row.model].build().state_dict().values()
+    size = sum(tensor.nbytes for tensor in weights) / 2**20
+    same = size == pytest.approx(row.also["weights in MiB"], rel=0.005)
+    note = row.contaminated or ""
+    assert same != ("another network" in note or "weights file" in note)
