@@ -43,7 +43,7 @@ def located(error: BaseException, folder: Path) -> str:
         frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         message = error
     inside = [f"{file}, line {line}: " for file, line in frames if Path(file).is_relative_to(folder)]
-    return f"{inside[-1] if inside else ''}{type(error).__name__}: {message}"
+    return f"{inside[-1] if inside else ''}{type(error).__name__}: {message}".removesuffix(": ")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

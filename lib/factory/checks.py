@@ -121,7 +121,9 @@ def _try_forward(model: nn.Module, batch: Batch, images: str, name: str) -> None
         if isinstance(error, BadInput) or out_of_memory(error):
             raise
         reason = located(error, SOURCES / "models")
-        raise BadInput(f"{name} cannot take {images}, {len(batch)} at once: {reason}") from error
+        raise BadInput(
+            f"{name} cannot take {images}, {len(batch)} at once ({reason}); it may need larger ones"
+        ) from error
     wanted, got = (
         tuple(batch.y.shape),
         tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__,

@@ -93,8 +93,13 @@ def restore_model(config: Config, checkpoint: Checkpoint, spec: DataSpec, weight
 
 def to_device(model: nn.Module, config: Config, device: torch.device) -> nn.Module:
     """The model on the device, in the memory format of the configuration."""
-    memory_format = torch.channels_last if config.train.channels_last else torch.preserve_format
-    return model.to(device, memory_format=memory_format)
+    model = model.to(device)
+    if config.train.channels_last:
+        # Not by `model.to`, which fails at the five dimensions of a 3D convolution, as in timm's LambdaNets.
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def share_weights(config: Config, model: nn.Module, world: World) -> None:
