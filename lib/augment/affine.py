@@ -16,7 +16,6 @@ from .image_ops import rotate
 from .pipeline import Augmentation
 from .resample import Byte, affine
 
-Degrees = Annotated[float, Interval(ge=0, le=180)]
 Resample = Literal["nearest", "bilinear"]
 
 
@@ -25,7 +24,7 @@ Resample = Literal["nearest", "bilinear"]
 class Affine(Augmentation):
     """Random affine map: shear, scale, rotate and shift each image around its centre."""
 
-    degrees: Degrees = 15.0  # largest rotation, in both directions
+    degrees: Annotated[float, Interval(ge=0, le=180)] = 15.0  # largest rotation, in both directions
     translate: Annotated[float, Interval(ge=0, le=1)] = 0.1  # largest shift, as a fraction of the side
     # Below 0.1 hardly a pixel is left, and places are too far away for 16 bits.
     scale_min: Annotated[float, Ge(0.1)] = 0.9  # smallest factor of the content's size
@@ -51,7 +50,7 @@ class Affine(Augmentation):
 class Rotation(Augmentation):
     """Random rotation of each image around its centre."""
 
-    degrees: Degrees = 15.0  # largest angle, in both directions
+    degrees: Annotated[float, Interval(gt=0, le=180)] = 15.0  # largest angle, in both directions
     resample: Resample = "nearest"  # nearest pixel, or a mean of the four around
     fill: Byte = 0  # value of pixels from outside the image; 255 is white
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.batch import Batch, Loss
-from ..core.contracts import Count, NonNegative, Probability
+from ..core.contracts import Count, Fraction, NonNegative
 from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
@@ -25,7 +25,7 @@ class Cutout(Augmentation):
 
     size: Count = 16  # side of a square in pixels; 16 for CIFAR-10 and 8 for CIFAR-100 in the paper
     holes: Count = 1  # squares per image; they may overlap
-    prob: Probability = 1.0  # of cutting an image
+    prob: Fraction = 1.0  # of cutting an image
     inside: bool = False  # keep squares within the image; otherwise the border clips them
     fill: Literal["mean", "black", "noise"] = "mean"  # pixels of the squares
 

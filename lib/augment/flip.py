@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..core.batch import Batch
-from ..core.contracts import Probability
+from ..core.contracts import Fraction
 from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
@@ -18,7 +18,7 @@ from .pipeline import Augmentation
 class Flip(Augmentation):
     """Horizontal flip: at random, or alternating from epoch to epoch (Jordan 2024, arXiv:2404.00498, 3.6)."""
 
-    prob: Probability = 0.5  # of mirroring an image
+    prob: Fraction = 0.5  # of mirroring an image
     alternating: bool = False  # mirror each image in every other epoch, half of them in odd ones
 
     def __post_init__(self):
@@ -45,7 +45,7 @@ class Flip(Augmentation):
 class VerticalFlip(Augmentation):
     """Vertical flip: turn an image upside down, for data without a natural orientation."""
 
-    prob: Probability = 0.5  # of turning an image upside down
+    prob: Fraction = 0.5  # of turning an image upside down
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         flipped = rng.uniform(len(batch), like=batch.x) < self.prob

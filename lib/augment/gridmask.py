@@ -1,14 +1,12 @@
 """GridMask (Chen et al. 2020, arXiv:2001.04086, section 3): hide squares that form a regular grid."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from annotated_types import Interval
 from torch import Tensor
 
 from ..core.batch import Batch
-from ..core.contracts import Count, Epoch, Probability
+from ..core.contracts import Count, Epoch, Fraction, Inside
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -19,10 +17,10 @@ from .pipeline import Augmentation
 @augmentations.register("gridmask", stage=Stage.ERASE, paper="Chen et al. 2020, arXiv:2001.04086")
 @dataclass(frozen=True)
 class GridMask(Augmentation):
-    ratio: Annotated[float, Interval(ge=0, le=1)] = 0.4  # r: visible part of a unit's side; keeps 2r - r^2
+    ratio: Inside = 0.4  # r: visible part of a unit's side; keeps 2r - r^2
     unit_min: Count = 24  # smallest side of the grid's units in pixels (d)
     unit_max: Count = 32  # largest side
-    prob: Probability = 1.0  # of masking an image
+    prob: Fraction = 1.0  # of masking an image
     ramp: Epoch = 0  # epochs in which prob rises from 0, as in the paper; 0: it does not rise
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:

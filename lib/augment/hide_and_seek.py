@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ..core.batch import Batch
-from ..core.contracts import Count, Probability
+from ..core.contracts import Count, Inside
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -19,7 +19,7 @@ from .pipeline import Augmentation
 @dataclass(frozen=True)
 class HideAndSeek(Augmentation):
     patch: Count = 8  # side of a patch in pixels (S)
-    prob: Probability = 0.5  # of hiding a patch (p_hide)
+    prob: Inside = 0.5  # of hiding a patch (p_hide)
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         x, S = batch.x, self.patch

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..core.batch import Batch
 from ..core.budget import in_epochs
-from ..core.contracts import Count, Fraction, PositiveTime
+from ..core.contracts import Count, Inside, PositiveTime
 from ..core.errors import require
 from ..core.facts import Stage
 from ..core.registry import augmentations
@@ -24,7 +24,7 @@ from .pipeline import Augmentation
 )
 @dataclass(frozen=True)
 class ProgressiveResizing(Augmentation):
-    smallest: Fraction = 0.5  # side in the first epoch, as a fraction of the full one
+    smallest: Inside = 0.5  # side in the first epoch, as a fraction of the full one
     epochs: PositiveTime = 0.8  # time until the full size is reached
     multiple: Count = 4  # smaller sides are multiples of it
 

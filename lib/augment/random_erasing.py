@@ -8,7 +8,7 @@ from annotated_types import Interval
 from torch import Tensor
 
 from ..core.batch import Batch
-from ..core.contracts import Fraction, Probability
+from ..core.contracts import Fraction
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -32,7 +32,7 @@ Area = Annotated[float, Interval(gt=0, lt=1)]
 )
 @dataclass(frozen=True)
 class RandomErasing(Augmentation):
-    prob: Probability = 0.5  # of erasing a part of an image
+    prob: Fraction = 0.5  # of erasing a part of an image
     area_min: Area = 0.02  # smallest erased fraction of the image (s_l)
     area_max: Area = 0.4  # largest erased fraction of the image (s_h)
     ratio_min: Fraction = 0.3  # smallest height over width (r_1); the largest is its inverse

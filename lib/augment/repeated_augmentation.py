@@ -5,11 +5,12 @@ arXiv:2012.12877) the batch and the epoch keep their length, so an epoch sees on
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 
 from ..core.batch import Batch
-from ..core.contracts import Count
 from ..core.facts import Stage
 from ..core.registry import augmentations
 from ..core.rng import Rng
@@ -24,7 +25,9 @@ from .pipeline import Augmentation
 )
 @dataclass(frozen=True)
 class RepeatedAugmentation(Augmentation):
-    times: Count = 3  # copies of an image; some have one less if it does not divide the batch size
+    times: Annotated[int, Ge(2)] = (
+        3  # copies of an image; some have one less if it does not divide the batch size
+    )
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         # Copies are samples like all others, not views that a loss compares. They lie far apart, so that a

@@ -225,7 +225,7 @@ def _switch(
         try:
             given.setdefault(trick, {})[path[1]] = _typed(setting, fields[path[1]])
         except BadInput as error:
-            if str(setting.value) != "0":
+            if str(setting.value) not in ("0", "0.0"):
                 raise
             raise BadInput(f"{error}; --no-{trick.replace('_', '-')} disables {trick}") from error
 

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from ..core.budget import in_epochs
-from ..core.contracts import Fraction, NonNegative, PositiveTime, Probability
+from ..core.contracts import Fraction, NonNegative, PositiveTime
 from ..core.errors import require
 from ..core.registry import schedules
 from .schedules import Cosine, in_budget
@@ -35,7 +35,7 @@ class Cyclic:
     """A learning rate that rises and falls linearly, in cycles."""
 
     half: PositiveTime = 0.1  # length of a rise, and of a fall
-    start: Probability = 0.1  # lowest factor, from which every cycle rises
+    start: Annotated[float, Interval(ge=0, lt=1)] = 0.1  # lowest factor, from which every cycle rises
     policy: Literal["triangular", "triangular2", "exp_range"] = "triangular"  # height of the peaks over time
     gamma: Fraction = 0.99  # decay of the peaks per epoch, for exp_range
 
