@@ -31,8 +31,8 @@ from lib.core.registry import (
 from lib.core.rng import Rng
 from tests.helpers.batches import example, same
 
-# Ends at which a trick is what it is compared with, kept because they are limits that its paper names, or with
-# which a closed form is tested.
+# Ends at which a trick is what it is compared with: limits that its paper names, or that a closed form is
+# tested with.
 LIMITS = {
     ("bootstrap_hard", "trust", 1.0): "the paper's beta of 1 is cross-entropy",
     ("bootstrap_soft", "trust", 1.0): "the paper's beta of 1 is cross-entropy",
