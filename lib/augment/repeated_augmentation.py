@@ -25,9 +25,7 @@ from .pipeline import Augmentation
 )
 @dataclass(frozen=True)
 class RepeatedAugmentation(Augmentation):
-    times: Annotated[int, Ge(2)] = (
-        3  # copies of an image; some have one less if it does not divide the batch size
-    )
+    times: Annotated[int, Ge(2)] = 3  # copies of an image; some have one less if the batch does not divide
 
     def apply(self, batch: Batch, rng: Rng) -> Batch:
         # Copies are samples like all others, not views that a loss compares. They lie far apart, so that a
