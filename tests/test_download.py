@@ -82,9 +82,11 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name != ".set.bin.lock")
 
 
-def test_a_file_is_downloaded_into_a_new_folder(serve, tmp_path):
-    assert get(tmp_path / "new", serve(Mirror()).url) == BYTES
+def test_a_file_is_downloaded_into_a_new_folder_and_a_pipe_is_told_so(serve, tmp_path, capsys):
+    url = serve(Mirror()).url
+    assert get(tmp_path / "new", url) == BYTES
     assert names(tmp_path / "new") == ["set.bin"]
+    assert capsys.readouterr().err.startswith("downloading set.bin from ")
 
 
 def test_a_lost_connection_is_resumed(serve, tmp_path):

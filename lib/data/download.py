@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -133,6 +134,8 @@ def _connect(url: str, file: BinaryIO, size: int) -> bool:
         length = reply.headers["Content-Length"]
         total = size + int(length) if length else None
         name = os.path.basename(url)
+        if not sys.stderr.isatty():  # where there is no bar
+            print(f"downloading {name} from {urlsplit(url).hostname}", file=sys.stderr, flush=True)
         with tqdm(desc=name, total=total, initial=size, unit="B", unit_scale=True, disable=None) as bar:
             while chunk := reply.read(1 << 16):
                 file.write(chunk)

@@ -66,7 +66,10 @@ class Record:
         self.rows, self.best = first(lambda: self.folder.metrics(state["step"], rows)), state["best"]
         self.log(f"resuming {self.folder.path} at step {state['step']} of {self.run.total}")
         if state["code"] != self.code:
-            self.log(f"note: the checkpoint was written by code {state['code']}, this is {self.code}")
+            self.log(
+                f"note: the checkpoint was written by code {state['code']}, this is {self.code}: where they "
+                "differ in what this run does, so does its result from that without the interruption"
+            )
         return state["step"]
 
     def _checked(self, held: Checkpoint) -> dict[str, Any]:
@@ -85,7 +88,7 @@ class Record:
                 "--resume-changed to resume with it"
             )
         for change in changed:
-            self.log(f"note: resuming with a change: {change}")
+            self.log(f"note: resuming with a change, so the result differs from that without it: {change}")
         return held.state
 
     @cached_property
