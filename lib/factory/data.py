@@ -88,8 +88,8 @@ def data_notes(config: Config, dataset: Dataset) -> list[str]:
     notes, options = list(dataset.notes), config.chosen["data"].options
     if constant := [channel for channel, std in enumerate(dataset.std) if std <= MIN_STD]:
         notes.append(
-            f"channels {constant} of the images are constant or nearly so, and of little use to the network; they "
-            f"are divided by {MIN_STD:.4f} and not by their standard deviation"
+            f"channels {constant} of the images are constant or nearly so, and of little use to the network; "
+            f"they are divided by {MIN_STD:.4f} and not by their standard deviation"
         )
     if isinstance(dataset.train, Files) and not options["stream"]:
         size = (len(dataset.train) + len(dataset.test)) * math.prod(dataset.train.shape) / 1e9
