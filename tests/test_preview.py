@@ -232,7 +232,8 @@ def test_the_order_includes_the_epochs_of_a_step():
     assert describe(ordered(steps)) == line
 
 
-def test_the_listing_of_augmentations_is_ordered_by_stage(capsys):
+def test_the_listing_of_augmentations_is_ordered_by_stage(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
     assert train.main(["--list", "augment"]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["name", "stage"]
