@@ -81,7 +81,7 @@ def test_one_new_file_is_a_flag_a_key_a_listing_and_its_contract_tests(tmp_path)
     assert "toy" in run("train.py", "--list", "augment")
     plan = run("train.py", "--dry-run", "--model", "resnet20", "--config", "toy.yaml")
     assert "toy: {depth: 5}" in plan
-    assert "resnet20-toy-" in run("train.py", "--dry-run", "--model", "resnet20", "--toy", "4")
+    assert "resnet20-toy4-" in run("train.py", "--dry-run", "--model", "resnet20", "--toy", "4")
     collected = run("-m", "pytest", "-n0", "tests/test_augment.py", "--collect-only")
     assert collected.count("[toy") >= 3
     assert "toy" not in augmentations.names()  # the real tree is as it was

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -141,9 +142,12 @@ def assert_onnx_agrees(name: str, **options) -> None:
         x = coarse_images(size)
         with torch.no_grad():
             expected = model((x - mean) / std)
+            exact = deepcopy(model).double()(((x - mean) / std).double())
         (logits,) = session.run(None, {"images": x.numpy()})
-        allowed = export.TOLERANCE * expected.abs().max().item()
-        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=allowed, rtol=0)
+        # Hundreds of layers amplify the rounding of float32, by which both differ from float64.
+        rounding = (expected - exact).abs().max().item()
+        allowed = max(export.TOLERANCE * exact.abs().max().item(), 4 * rounding)
+        torch.testing.assert_close(torch.from_numpy(logits).double(), exact, atol=allowed, rtol=0)
 
 
 def test_the_onnx_of_a_model_with_a_class_token_takes_any_number_of_images():
