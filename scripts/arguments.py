@@ -1,10 +1,13 @@
 """The arguments of the programs here: argparse, with an error in one line."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from lib.core.contracts import check
 from lib.core.errors import BadInput, complain
+from lib.core.fields import coerce
 from lib.core.files import user_path
 
 
@@ -25,3 +28,17 @@ def file_path(text: str) -> Path:
         return user_path(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def within(kind: Any) -> Callable[[str], Any]:
+    """The `type` of an argument with the bounds of an annotation, such as `Count`."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = coerce(text, kind)
+            check("the value", value, kind)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return value
+
+    return parse

@@ -18,13 +18,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lib.augment.pipeline import Normalize
+from lib.core.contracts import Count
 from lib.core.errors import BadInput, exit_code
 from lib.core.files import write_atomic
 from lib.core.rng import Rng
@@ -35,6 +35,8 @@ from lib.factory import build_normalize
 from lib.factory.load import TrainedRun, load
 from lib.run.predict import evaluate
 from lib.store.run_folder import read_result
+
+from .arguments import Parser, file_path, within
 
 BATCHES = (1, 2, 5)  # sizes that the exported network is tried with; 2 is that of the example
 NOISE = 200  # random images, where the data set is not available
@@ -252,15 +254,17 @@ def export(options: argparse.Namespace) -> None:
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    parser = argparse.ArgumentParser("python -m scripts.export", description=__doc__.partition("\n\n")[2])
-    parser.add_argument("run", help="a run folder or a checkpoint")
+    parser = Parser(prog="python -m scripts.export", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("run", type=file_path, help="a run folder or a checkpoint")
     parser.add_argument("--to", required=True, choices=FORMATS, help="the format")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="by default in the run folder")
+    parser.add_argument("-o", "--output", type=file_path, metavar="FILE", help="by default in the run folder")
     parser.add_argument(
         "--network", default="last", help="last, an average such as ema, or test-time views such as tta_flip"
     )
-    parser.add_argument("--images", type=int, metavar="N", help="compare on the first N test images (all)")
-    parser.add_argument("--root", help="folder of the data sets; by default that of the run")
+    parser.add_argument(
+        "--images", type=within(Count), metavar="N", help="compare on the first N test images (all)"
+    )
+    parser.add_argument("--root", type=file_path, help="folder of the data sets; by default that of the run")
     return exit_code(export, parser.parse_args(argv))
 
 

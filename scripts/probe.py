@@ -11,19 +11,21 @@ Images of another size are resized to that of the run, and grey ones repeated in
 import argparse
 import json
 import sys
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib import Loader
+from lib.core.contracts import Positive
 from lib.core.errors import BadInput, exit_code, where
 from lib.core.files import write_atomic
 from lib.data.base import Split, hold_out
 from lib.data.images import Images
 from lib.engine.evaluate import BATCH
 from lib.factory.load import TrainedRun, load
+
+from .arguments import Parser, file_path, within
 
 PENALTIES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 HELD_OUT = 0.1  # fraction of the training images that selects the penalty
@@ -141,17 +143,17 @@ def probe(options: argparse.Namespace) -> None:
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    parser = argparse.ArgumentParser("python -m scripts.probe", description=__doc__.partition("\n\n")[2])
-    parser.add_argument("run", type=Path, help="a run folder or a checkpoint")
+    parser = Parser(prog="python -m scripts.probe", description=__doc__.partition("\n\n")[2])
+    parser.add_argument("run", type=file_path, help="a run folder or a checkpoint")
     parser.add_argument("--dataset", help="the data set; by default that of the run")
     parser.add_argument(
         "--network", default="last", help="last, or the name of an average such as ema (last)"
     )
     parser.add_argument("-k", type=int, default=20, help="number of neighbours (20, as in DINO)")
-    parser.add_argument("--temperature", type=float, default=0.07, help="of the votes (0.07)")
-    parser.add_argument("--root", help="folder of the data sets; by default that of the run")
+    parser.add_argument("--temperature", type=within(Positive), default=0.07, help="of the votes (0.07)")
+    parser.add_argument("--root", type=file_path, help="folder of the data sets; by default that of the run")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<number> or mps (auto)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("-o", "--output", type=file_path, metavar="FILE", help="write the results as JSON")
     return exit_code(probe, parser.parse_args(argv))
 
 

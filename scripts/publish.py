@@ -24,8 +24,10 @@ from lib.factory.load import TrainedRun, load
 from lib.models.timm_adapter import first_convolution
 from lib.store import checkpoint
 from lib.store.run_folder import read_result
-from scripts.export import describe, dump_safetensors, metadata_text, standalone
-from scripts.model_card import model_card
+
+from .arguments import Parser, file_path
+from .export import describe, dump_safetensors, metadata_text, standalone
+from .model_card import model_card
 
 
 def publish(options: argparse.Namespace) -> None:
@@ -142,14 +144,16 @@ def upload(folder: Path, repository: str, private: bool) -> str:
 
 def main(argv: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    parser = argparse.ArgumentParser("python -m scripts.publish", description=__doc__.partition("\n\n")[0])
-    parser.add_argument("run", help="a run folder")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    parser = Parser(prog="python -m scripts.publish", description=__doc__.partition("\n\n")[0])
+    parser.add_argument("run", type=file_path, help="a run folder")
+    parser.add_argument(
+        "-o", "--output", type=file_path, required=True, metavar="FOLDER", help="a new folder"
+    )
     parser.add_argument("--network", default="last", help="last, or an average such as ema (last)")
     parser.add_argument("--license", default="mit", help="licence of the weights, as the hub names it (mit)")
     parser.add_argument("--upload", metavar="OWNER/NAME", help="upload the folder to this repository")
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--root", help="folder of the data sets; by default that of the run")
+    parser.add_argument("--root", type=file_path, help="folder of the data sets; by default that of the run")
     return exit_code(publish, parser.parse_args(argv))
 
 

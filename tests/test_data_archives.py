@@ -228,6 +228,12 @@ def test_cifar_c_has_five_severities_of_each_corruption(tmp_path, monkeypatch, s
         archive.read(place, "rain.npy", "0" * 32)
 
 
+@pytest.mark.parametrize("name", ["cifar10_c", "cifar100_c"])
+def test_an_unknown_corruption_is_refused_by_name(name, tmp_path):
+    with pytest.raises(ValueError, match=r"corruption must be one of brightness, .*, got 'fogg'"):
+        datasets[name].build(root=tmp_path, offline=True, corruption="fogg")
+
+
 @pytest.fixture
 def cifar10(tmp_path):
     """CIFAR-10 in its records, all pixels 0, and the training labels."""

@@ -12,7 +12,7 @@ from lib.core.dist import SINGLE
 from lib.engine.log import Log
 from lib.run import progress
 from lib.run.fit import Losses
-from lib.run.progress import Progress
+from lib.run.progress import ProgressBar
 from tests.helpers.runs import TINY
 
 TRICKS = "--mixup --cutmix --sam --lookahead --ema --val 0.25 --schedule cosine --warmup 0.5 --loss poly1"
@@ -104,7 +104,7 @@ def moved(terminal: bool, seconds: list[float], monkeypatch) -> tuple[list[str],
         readings.append(clock.now)
         return 2.5
 
-    shown = Progress(0, run, lines.append)
+    shown = ProgressBar(0, run, lines.append)
     for step, taken in zip(shown, seconds, strict=False):
         clock.now += taken
         shown.after(step, mean_loss)

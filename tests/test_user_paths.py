@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,14 @@ def test_train_names_a_path_that_it_cannot_use(bad_path, flag, capfd):
 
 
 PROGRAMS = {  # the arguments before and after the path
+    "export": ([], ["--to", "onnx"]),
     "grid": ([], ["--dry-run"]),
     "keep": ([], ["out"]),
     "page": ([], []),
     "plot": (["curves"], []),
     "predict": ([], ["cat.png"]),
+    "probe": ([], []),
+    "publish": ([], ["-o", "out"]),
     "soup": ([], ["-o", "soup"]),
     "table": ([], []),
     "reproduce": (["pprp_aug_grid"], []),
@@ -75,3 +79,22 @@ def test_a_device_is_written_to_and_stays_one(tmp_path):
     with pytest.raises(BadInput, match="No space left on device"):
         write_atomic(link, b"x")
     assert link.is_char_device()
+
+
+@pytest.mark.parametrize("path", sorted(Path("scripts").glob("*.py")), ids=str)
+def test_every_program_reads_its_paths_in_the_one_way(path):
+    if path.name != "arguments.py":
+        assert not re.search(r"ArgumentParser\(|type=(Path|str)\b", path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        ("export", "run --to onnx --images 0"),
+        ("export", "run --to onnx --images -3"),
+        ("probe", "run --temperature 0"),
+    ],
+)
+def test_a_number_out_of_its_bounds_is_refused_by_its_flag(program, line, capfd):
+    code = exit_code_of(importlib.import_module(f"scripts.{program}").main, line.split())
+    one_line(code, capfd.readouterr().err, line.split()[-2], f"got {line.split()[-1]}")

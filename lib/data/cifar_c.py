@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -87,6 +88,7 @@ CIFAR100_C = Corrupted(
     },
 )
 # The four further corruptions of the archives are for tuning, and not part of the mean.
+Corruption = Literal[tuple(CIFAR10_C.files)]
 SHARED = {
     "shape": (3, 32, 32),
     "train": 0,
@@ -100,7 +102,7 @@ SHARED = {
 def cifar10_c(
     root: Path,
     offline: bool,
-    corruption: str = "brightness",  # one of the 15; an evaluation takes all of them
+    corruption: Corruption = "brightness",  # an evaluation takes all of them
 ) -> Dataset:
     """CIFAR-10's test images under 15 corruptions at 5 severities, as published."""
     return CIFAR10_C.load(corruption, root, offline)
@@ -110,7 +112,7 @@ def cifar10_c(
 def cifar100_c(
     root: Path,
     offline: bool,
-    corruption: str = "brightness",  # one of the 15; an evaluation takes all of them
+    corruption: Corruption = "brightness",  # an evaluation takes all of them
 ) -> Dataset:
     """CIFAR-100's test images under 15 corruptions at 5 severities, as published."""
     return CIFAR100_C.load(corruption, root, offline)

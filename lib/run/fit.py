@@ -16,7 +16,7 @@ from ..engine.lr import current_lr
 from ..engine.step import Run, train_step
 from ..store.run_folder import RunFolder
 from .profile import traced
-from .progress import Progress
+from .progress import ProgressBar
 from .record import Record
 
 
@@ -47,8 +47,8 @@ def fit(
     """
     record = Record(run, config, folder, device, log, notes)
     start = record.resume()
-    progress, losses = Progress(start, run, log), Losses()
-    steps = iter(progress)
+    bar, losses = ProgressBar(start, run, log), Losses()
+    steps = iter(bar)
     if config.run.profile and run.world.is_main:
         steps = traced(steps, folder.path, device, log)
     # Imports, data, initial weights and compilation of this process: in its first row only.
@@ -59,7 +59,7 @@ def fit(
             loss = train_step(run, step)
             lr = current_lr(run.optimizer)
             losses.add(step, lr, loss)
-            progress.after(step, losses.so_far)
+            bar.after(step, losses.so_far)
             last = step + 1 == run.total
             if (step + 1) % run.data.steps_per_epoch and not last:
                 continue

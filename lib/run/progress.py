@@ -12,7 +12,7 @@ SHOWN = 2.0  # seconds between two readings of the loss for the bar
 FIRST, LATER = 30.0, 300.0  # between two lines: in the first epoch of this process, and after it
 
 
-class Progress:
+class ProgressBar:
     """Iterates over the remaining steps of a run.
 
     Args:
