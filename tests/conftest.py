@@ -1,6 +1,7 @@
 """Fixtures that all tests share, and the division of slow tests into parts."""
 
 import json
+import shutil
 import warnings
 import zlib
 from collections import Counter
@@ -13,7 +14,7 @@ import torch
 import train
 from tests.helpers.fuzz import fuzz
 from tests.helpers.refusals import files, one_line
-from tests.helpers.runs import TINY
+from tests.helpers.runs import TINY, train_ten_classes
 
 
 def pytest_addoption(parser):
@@ -49,6 +50,19 @@ def undrawn():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lib.report.plots.curves.draw_curves", lambda rows, title: b"")
         yield
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Path:
+    """A run that was trained once; tests that write into it take `run`."""
+    return train_ten_classes(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def run(trained, tmp_path, monkeypatch) -> Path:
+    """A copy of the trained run in an empty folder, which becomes the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(trained, "run"))
 
 
 @pytest.fixture

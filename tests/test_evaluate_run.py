@@ -1,7 +1,6 @@
 """`--evaluate RUN`, and the metrics in the record of a run."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,19 +10,6 @@ from PIL import Image
 
 import train
 from lib.engine.metrics import calibration_error
-from tests.helpers.runs import train_ten_classes
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_ten_classes(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def run(trained, tmp_path, monkeypatch):
-    """A copy of the trained run in an empty folder, which becomes the working directory."""
-    monkeypatch.chdir(tmp_path)
-    return Path(shutil.copytree(trained, "run"))
 
 
 def test_the_record_has_top_five_and_calibration_error_of_the_last_epoch(tiny):

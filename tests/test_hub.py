@@ -9,14 +9,8 @@ from lib.core.errors import BadInput
 from lib.core.registry import models
 from lib.data.synthetic import synthetic
 from lib.factory.load import load
-from tests.helpers.runs import train_ten_classes
 
 CHECKOUT = str(Path(__file__).parents[1])
-
-
-@pytest.fixture(scope="module")
-def trained(undrawn, tmp_path_factory):
-    return train_ten_classes(tmp_path_factory.mktemp("trained"))
 
 
 def hub_load(name: str, **options) -> torch.nn.Module:

@@ -19,21 +19,8 @@ from lib.data.images import Images
 from lib.data.synthetic import synthetic
 from lib.report.mistakes import most_confident
 from scripts import page
-from tests.helpers.runs import train_ten_classes
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_ten_classes(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def run(trained, tmp_path, monkeypatch):
-    """A copy of the trained run in an empty folder, which becomes the working directory."""
-    monkeypatch.chdir(tmp_path)
-    return Path(shutil.copytree(trained, "run"))
 
 
 def by_hand(run: Path) -> list[tuple[int, int, int, float]]:

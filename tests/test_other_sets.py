@@ -14,24 +14,17 @@ from lib.data.base import Dataset, DataSpec, Split
 from lib.factory.load import load
 from lib.run.other_sets import as_own, separation
 from tests.helpers.refusals import one_line
-from tests.helpers.runs import train_ten_classes
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_ten_classes(tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture
-def evaluated(trained, monkeypatch):
+def evaluated(run):
     """A function that evaluates the run on data sets, and returns their results."""
-    monkeypatch.chdir(trained.parent)
 
-    def run(*names: str) -> dict:
+    def evaluate_on(*names: str) -> dict:
         assert train.main(["--evaluate", "run", "--device", "cpu", "--on", ",".join(names)]) == 0
         return json.loads(Path("run/evaluation.json").read_text())["on"]
 
-    return run
+    return evaluate_on
 
 
 def known(monkeypatch, name: str, dataset: Dataset | dict[str, Dataset]) -> None:
@@ -165,7 +158,6 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_evaluated_is_one_line(trained, monkeypatch, capfd, case):
-    monkeypatch.chdir(trained.parent)
+def test_what_cannot_be_evaluated_is_one_line(run, monkeypatch, capfd, case):
     line, *parts = REFUSED[case]
     one_line(train.main(line.split()), capfd.readouterr().err, *parts)

@@ -1,7 +1,6 @@
 """`python -m scripts.predict RUN image...`"""
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,6 @@ from PIL import Image
 from lib.data.synthetic import synthetic
 from scripts import predict
 from tests.helpers.images import MODES, picture
-from tests.helpers.runs import train_ten_classes
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_ten_classes(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def run(trained, tmp_path, monkeypatch):
-    """A copy of the trained run in an empty folder, which becomes the working directory."""
-    monkeypatch.chdir(tmp_path)
-    return Path(shutil.copytree(trained, "run"))
 
 
 def test_each_image_is_one_line_and_unreadable_files_are_skipped(run, capsys):

@@ -12,14 +12,8 @@ from scipy.optimize import minimize
 
 from lib.factory.load import load
 from scripts import probe
-from tests.helpers.runs import train_ten_classes
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_ten_classes(tmp_path_factory.mktemp("trained"))
 
 
 def test_the_neighbours_vote_by_their_similarity():

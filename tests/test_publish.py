@@ -1,7 +1,6 @@
 """`python -m scripts.publish`: what timm, huggingface_hub and this project read of the folder."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +15,9 @@ import train
 from lib.graph.cost import count_macs
 from scripts import publish
 from tests.helpers.hub import hub
-from tests.helpers.runs import TINY, train_ten_classes
+from tests.helpers.runs import TINY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_ten_classes(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def run(trained, tmp_path, monkeypatch):
-    """A copy of the trained run in an empty folder, which becomes the working directory."""
-    monkeypatch.chdir(tmp_path)
-    return Path(shutil.copytree(trained, "run"))
 
 
 def test_the_folder_is_a_run_that_gives_the_recorded_predictions(run):

@@ -1,7 +1,6 @@
 """`--evaluate.corruptions True`: accuracy under corruptions, after training and for a trained run."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +12,8 @@ import train
 from lib.core.registry import corruptions
 from lib.data.synthetic import synthetic
 from lib.run.robustness import corrupted, corruption_error, robustness
-from tests.helpers.runs import train_ten_classes
 
 CORRUPTIONS = corruptions.names()
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return train_ten_classes(tmp_path_factory.mktemp("trained"))
-
-
-@pytest.fixture
-def run(trained, tmp_path, monkeypatch):
-    """A copy of the trained run in an empty folder, which becomes the working directory."""
-    monkeypatch.chdir(tmp_path)
-    return Path(shutil.copytree(trained, "run"))
 
 
 @pytest.fixture
