@@ -18,7 +18,7 @@ EVERYTHING = ["--help", "--help all", *(f"--list {kind}" for kind in KINDS)]
 
 @pytest.fixture
 def shown(capsys, monkeypatch):
-    """Runs a command line and gives what it prints into a pipe, of so many columns; it must succeed."""
+    """Run a command line that must succeed; returns its output in a pipe of `columns` columns."""
 
     def run(line: str, columns: int | None = None) -> str:
         monkeypatch.delenv("COLUMNS", raising=False)

@@ -93,7 +93,7 @@ def test_older_spellings_of_the_tensorboard_setting_still_work(tiny):
 
 
 class Broken:
-    """A tracker that fails where it is told to."""
+    """A tracker that fails in one of its methods."""
 
     id = None
 
@@ -117,8 +117,8 @@ def test_a_tracker_that_fails_costs_one_line_and_nothing_else(tiny, monkeypatch,
     monkeypatch.setitem(TRACKERS, "wandb", lambda *arguments: Broken(fails))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
     assert train.main(["--config", tiny, "--tracker", "wandb,tensorboard", "--output-dir", "run"]) == 0
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
-    assert told == [f"warning: wandb is left out from here on, because it failed: no route to {fails}"]
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert warnings == [f"warning: wandb is left out from here on, because it failed: no route to {fails}"]
     assert len(EventAccumulator("run").Reload().Scalars("test/accuracy")) == 2
     assert result()["status"] == "ok"
 

@@ -81,7 +81,7 @@ SECTIONS = {
     "run": Section("where and how the run is carried out", settings=RunSettings),
 }
 
-LABELS = 80  # characters of the labels of a run in its folder's name; the hash tells the rest
+LABELS = 80  # characters, at most, of the labels in the name of a run folder
 
 # Where the data are and how they are read, which changes no image.
 ACCESS = tuple(("data", name) for name in ("root", "offline", "workers", "stream"))

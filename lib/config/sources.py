@@ -77,7 +77,7 @@ def _notes(pairs: list[Pair], source: str, given: habits.Given) -> list[str]:
 
 
 class _TextLoader(yaml.SafeLoader):
-    """YAML whose words are text, as on a command line: what they mean is decided by the setting.
+    """YAML with all scalars read as text, as on a command line; each setting then converts its own.
 
     By itself YAML 1.1 reads 010 as 8, 1:30 as 90 and 1e-3 as text. Only nothing at all is None. A duplicate
     key is an error; PyYAML would silently keep the last one.

@@ -70,7 +70,7 @@ def require_packages() -> None:
 def out_of_memory(error: BaseException) -> bool:
     """Whether the memory of a device or of this process is used up.
 
-    For that of the process, torch and oneDNN have no type of their own, so their words have to tell.
+    torch and oneDNN have no error type for the memory of the process, so their messages are matched.
     """
     match error:
         case OSError():

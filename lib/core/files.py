@@ -16,7 +16,7 @@ def expanded(text: str) -> str:
     """A path as a user writes it, with `~` and $VARIABLES replaced by what they stand for.
 
     Raises:
-        ValueError: no file can be of that name; or it is a pipe, which nobody may ever write to, or a device,
+        ValueError: no file can have that name; or it is a pipe, which may never be written to, or a device,
             which may have no end.
     """
     path = os.path.expanduser(os.path.expandvars(text))

@@ -93,7 +93,7 @@ def _relabelled(cifar: Cifar, filename: str, key: str, root: Path, offline: bool
     """CIFAR with the training labels under `key` in a file of human annotations."""
     data = cifar.load(root, offline)
     path = fetch(filename, [f"{HUMAN_URL}/{filename}"], HUMAN_SHA256[filename], root, offline)
-    # The file holds arrays of NumPy 1, which torch reads only where it is told that they are harmless.
+    # The file holds arrays of NumPy 1, which torch reads only if they are declared safe.
     parts = [np.ndarray, np.dtype, type(np.dtype(np.int64)), type(np.dtype(np.uint8))]
     rebuild = np._core.multiarray._reconstruct
     names = [(rebuild, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]

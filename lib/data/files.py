@@ -157,7 +157,7 @@ def _check_system(workers: int) -> None:
 def _sent(x: Tensor | str) -> Tensor | np.ndarray | str:
     """What a worker sends: shared memory, or a copy where /dev/shm, of 64 MB in most containers, is full.
 
-    DataLoader would move the tensor there in another thread, whose error nobody notices.
+    DataLoader would move the tensor there in another thread, and lose the error of that thread.
     """
     if isinstance(x, str):
         return x

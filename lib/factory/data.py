@@ -40,7 +40,7 @@ def build_stand_in(config: Config) -> Dataset:
         return build_dataset(config)
 
     def noise(images: int) -> Split:
-        # Windows of one strip of noise: no memory is needed for images that nobody looks at.
+        # Windows of one strip of noise: images that are never read need no memory.
         _, height, width = facts.shape
         strip = Rng("stand-in").integers(0, 256, images + math.prod(facts.shape), like=torch.empty(0))
         x = strip.to(torch.uint8).as_strided((images, *facts.shape), (1, height * width, width, 1))

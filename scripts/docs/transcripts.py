@@ -35,13 +35,13 @@ COLUMNS, THREADS = 80, 2
 HEAD = f"""\
 # What commands print
 
-On a terminal of {COLUMNS} columns, which wraps longer lines. `#` stands for a number that differs from
-machine to machine. `make docs` makes this page.
+On a terminal of {COLUMNS} columns, longer lines are wrapped. `#` replaces numbers that differ from machine to
+machine. `make docs` writes this page.
 """
 
 
 def files(everything: bool) -> Files:
-    """The page. It is made anew each time, as it takes seconds."""
+    """The page. It is made each time, because that takes only seconds."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         parts = {
             "A run on a terminal": _start(terminal=True),

@@ -42,7 +42,7 @@ class Project:
     url: str
     dashes: str  # before its flags
     same: dict[str, str] = field(default_factory=dict)  # by our key: spellings of the same
-    converted: dict[Conversion, str] = field(default_factory=dict)  # spellings whose value decides
+    converted: dict[Conversion, str] = field(default_factory=dict)  # by what converts the value
     idle: dict[str, str] = field(default_factory=dict)  # by the reason: spellings that set nothing here
     refused: dict[str, str] = field(default_factory=dict)  # by what to write instead
 
