@@ -4,7 +4,6 @@ import io
 import json
 import math
 import statistics
-from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -15,9 +14,8 @@ from PIL import Image
 from lib.core.errors import BadInput
 from lib.report.plots import compute, confusion, curves, forest, learning_rate
 from lib.report.plots.epochs import settings_of
-from lib.report.plots.labels import spread
 from lib.report.records import read_records
-from lib.report.style import encode, folded, styled, wrapped
+from lib.report.style import encode, styled
 from lib.report.summarise import summarise
 from scripts.plot import KINDS, main
 from tests.helpers import student
@@ -328,33 +326,6 @@ def test_runs_that_did_not_end_well_are_left_out_and_listed(runs, tmp_path, caps
     said = capsys.readouterr().out
     assert "left out: " in said and "ricap/seed0: diverged" in said
     assert "ricap" not in (tmp_path / "p.svg").read_text()
-
-
-def test_labels_are_moved_as_little_as_possible():
-    # Labels that do not overlap stay; two in one place move by the same amount; at an edge they move inside.
-    assert spread([0.2, 0.8], [0.1, 0.1]) == pytest.approx([0.2, 0.8])
-    assert spread([0.5, 0.5, 0.9], [0.1, 0.1, 0.1]) == pytest.approx([0.45, 0.55, 0.9])
-    assert spread([1.0, 0.99], [0.2, 0.2]) == pytest.approx([0.9, 0.7])
-    assert spread([], []) == []
-
-
-def test_label_places_are_the_least_squares_solution_without_overlap():
-    from scipy.optimize import minimize
-
-    wanted, heights = [0.3, 0.32, 0.35, 0.7, 0.71], [0.1, 0.2, 0.05, 0.1, 0.1]
-    gaps = [(a + b) / 2 for a, b in pairwise(heights)]
-    apart = {"type": "ineq", "fun": lambda y: np.diff(y) - gaps}
-    best = minimize(lambda y: ((y - wanted) ** 2).sum(), np.arange(5.0), constraints=apart, tol=1e-12)
-    assert spread(wanted, heights) == pytest.approx(best.x, abs=1e-4)
-
-
-def test_names_are_wrapped_after_joining_characters_without_losing_text():
-    assert wrapped("label_smoothing", 20) == "label_smoothing"
-    for width in range(1, 90):
-        assert wrapped(LONG, width).replace("\n", "") == LONG
-    assert max(map(len, wrapped(LONG, 30).split("\n"))) <= 30
-    assert wrapped("lr=0.05", 4) == "lr=\n0.05"
-    assert folded("none, random-erasing", 8) == "none,\nrandom-erasing"
 
 
 def test_drawing_does_not_change_the_users_style():
